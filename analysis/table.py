@@ -1,0 +1,118 @@
+"""The table of all trials, in words: what the columns are called, how values read, why some are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.trials import Study
+
+DASH = "–"
+SCORES = {"silhouette": "Silhouette", "dbi": "DBI", "chi": "CHI", "dispersion": "BCSS/WCSS"}
+NAMES = {
+    "trial_id": "trial",
+    "wall_seconds": "wall time, s",
+    "acc": "ACC",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "entropy_y": "H(y|x), nats",
+    "mutual_information": "I(x; y), nats",
+    "kl_y": "KL_y, nats",
+    "kl_z": "KL_z, nats",
+    "active_units": "active z units",
+    "tau_start": "τ_start",
+    "tau_end": "τ_end",
+    "tau_schedule": "τ schedule",
+    "beta": "β",
+    "beta_on": "β on",
+    "latent_dim": "d",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, what its column sorts by, and the reason where it shows a dash."""
+
+    text: str
+    key: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """Column titles and a row of cells per trial, the first of them its id."""
+
+    titles: list[str]
+    rows: list[list[Cell]]
+
+
+def number(value: Any) -> str:
+    """Three significant digits, whole numbers whole, a dash for what does not exist."""
+    if value is None or pd.isna(value):
+        return DASH
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value) or "(empty)"
+    if float(value).is_integer() and abs(value) < 1e6:
+        return f"{value:.0f}"
+    return f"{value:.3f}" if 0.01 <= abs(value) < 10 else f"{value:.3g}"
+
+
+def title(column: str) -> str:
+    """A column's name for people: `val/silhouette_p` is `Silhouette (p)`."""
+    namespace, _, name = column.rpartition("/")
+    score, _, suffix = name.rpartition("_")
+    if score in SCORES:
+        words = f"{SCORES[score]} ({suffix})"
+    elif score == "nmi":
+        words = f"NMI {suffix}"
+    else:
+        words = NAMES.get(name, name.replace("_", " "))
+    return f"test {words}" if namespace == "test" else words
+
+
+def varied_settings(study: Study) -> list[str]:
+    """The `config/` columns that differ between trials."""
+    return [name for name in _config(study) if study.trials[name].nunique(dropna=False) > 1]
+
+
+def constant_settings(study: Study) -> dict[str, Any]:
+    """The other `config/` columns, with their value."""
+    varied = varied_settings(study)
+    return {name.removeprefix("config/"): study.trials[name].iloc[0] for name in _config(study) if name not in varied}
+
+
+def trial_table(study: Study) -> TrialTable:
+    """Every trial and every recorded score; scores in p stand right of the clusters used, never alone."""
+    names: list[str] = study.trials.columns.tolist()
+    columns = ["trial_id", "objective", "status", *varied_settings(study)]
+    for split in ("val/", "test/"):
+        scores = [name for name in names if name.startswith(split) and name != f"{split}clusters_used"]
+        in_p = [name for name in scores if name.endswith("_p")]
+        used = [name for name in (f"{split}clusters_used",) if name in names]
+        columns += [*used, *in_p, *(name for name in scores if name not in in_p)]
+    columns += ["arm", "seed", "epochs", "wall_seconds"]
+    rows = [[_cell(name, row[name], row["status"]) for name in columns] for row in study.trials.to_dict("records")]
+    return TrialTable([title(name) for name in columns], rows)
+
+
+def _config(study: Study) -> list[str]:
+    return [name for name in study.trials.columns.tolist() if name.startswith("config/")]
+
+
+def _cell(column: str, value: Any, status: str) -> Cell:
+    if value is None or pd.isna(value):
+        return Cell(DASH, "", _reason(column, status))
+    return Cell(number(value), str(value))
+
+
+def _reason(column: str, status: str) -> str:
+    name = column.rpartition("/")[2]
+    if status in ("error", "diverged"):
+        return f"the trial ended as {status}"
+    if name in ("acc", "ari") or name.startswith("nmi"):
+        return "no labels"
+    if column.startswith("test/"):
+        return "the test split is read for confirm runs only"
+    return "not recorded"

@@ -1,0 +1,45 @@
+"""Saving and loading states without pickle's power: a checkpoint from a stranger must not run code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from catuvac.errors import CatuvacError
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes tensors, numbers and strings in nested dicts and lists; atomic: a kill leaves the old file or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads what `save` wrote, with `weights_only=True`.
+
+    Raises:
+        CatuvacError: the file is absent, damaged, or holds more than tensors and plain values.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise CatuvacError(f"cannot read checkpoint {path}: {error.strerror}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CatuvacError(
+            f"checkpoint {path} is damaged or not one of ours ({reason}); delete it to start anew"
+        ) from error
+    return state

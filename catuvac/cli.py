@@ -1,0 +1,211 @@
+"""The `catuvac` command: datasets, prepare, train, evaluate, report.
+
+Heavy imports stay inside the commands: `catuvac --help` must answer in under a second, and nothing here imports Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from catuvac.config import PRESETS, Config, load_yaml, preset
+from catuvac.errors import CatuvacError
+
+if TYPE_CHECKING:
+    from catuvac.data.store import FeatureSet
+
+Settings = Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass(kw_only=True)
+class Source:
+    """Where the settings, the recordings and the cache are."""
+
+    preset: str = "synthetic"
+    """settings to start from: synthetic, fsdd, urbansound8k or folder; every flag below overrides one of them"""
+    config: Path | None = None
+    """YAML file to start from instead, such as a study's best.yaml"""
+    data_root: Path | None = None
+    """folder with the recordings (not needed for the synthetic corpus)"""
+    cache_dir: Path | None = None
+    """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
+    workers: int = 0
+    """processes that extract features; 0 takes all cores"""
+    strict: bool = False
+    """stop at the first unusable file instead of skipping it"""
+    settings: Settings = field(default_factory=Config)
+
+    def prepare(self) -> FeatureSet:
+        from catuvac.data import store
+
+        features = store.prepare(
+            self.settings,
+            data_root=self.data_root,
+            cache_dir=self.cache_dir or store.default_cache_dir(),
+            workers=self.workers,
+            strict=self.strict,
+        )
+        for path, reason in features.skipped.itertuples(index=False):
+            print(f"skipped {path}: {reason}", file=sys.stderr)
+        return features
+
+
+@dataclass(kw_only=True)
+class Datasets:
+    """List the corpora that catuvac reads."""
+
+    def run(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from catuvac.data.corpora import CORPORA
+
+        table = Table("corpus", "what", "licence", "nuisance columns", "recordings")
+        for corpus in CORPORA.values():
+            where = "--data-root" if corpus.needs_root else "generated"
+            table.add_row(corpus.name, corpus.description, corpus.licence, ", ".join(corpus.nuisances) or "–", where)
+        Console().print(table)
+
+
+@dataclass(kw_only=True)
+class Prepare(Source):
+    """Extract and cache the features of a corpus; later commands and trials map them from the cache."""
+
+    def run(self) -> None:
+        features = self.prepare()
+        n, frames, bands = features.x.shape
+        splits = ", ".join(f"{len(rows)} {name}" for name, rows in features.splits.items())
+        print(f"{features.note}: {n} usable clips, {len(features.skipped)} skipped; {splits}")
+        print(f"features [N, T, F] = [{n}, {frames}, {bands}] in {features.path}")
+
+
+@dataclass(kw_only=True)
+class Train(Source):
+    """Train one model; writes config, history, metrics and weights to a folder, and can be resumed."""
+
+    out: Path
+    """folder of the run; must not hold one already, unless --resume"""
+    resume: bool = False
+    """continue the run in --out from its last checkpoint"""
+    device: str = "auto"
+    """torch device; auto takes CUDA where present, else the CPU"""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves torch's choice. Results are equal bit for bit only at equal threads"""
+
+    def run(self) -> None:
+        from catuvac import runs
+
+        runs.start(self.out, self.settings, resume=self.resume)
+        features = self.prepare()
+        runs.train(self.out, self.settings, features, device=self.device, threads=self.threads)
+
+
+@dataclass(kw_only=True)
+class Evaluate:
+    """Score a trained run on one split, k-means on the same features beside it."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """folder that `catuvac train` wrote"""
+    split: Literal["train", "val", "test"] = "val"
+    """clips to score; read the test split once, at the end"""
+    json: bool = False
+    """print JSON instead of a table"""
+    data_root: Path | None = None
+    """folder with the recordings, where the feature cache no longer holds them"""
+    cache_dir: Path | None = None
+    """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
+
+    def run(self) -> None:
+        from catuvac import runs
+
+        config = runs.config(self.run_dir)
+        features = Source(settings=config, data_root=self.data_root, cache_dir=self.cache_dir)
+        scores = runs.evaluate(self.run_dir, runs.features(self.run_dir) or features.prepare(), split=self.split)
+        if self.json:
+            print(json.dumps(scores, indent=2))
+        else:
+            _print_scores(scores, title=f"{self.run_dir}, {self.split} split")
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Build report.html from a study's trial tables."""
+
+    results: tyro.conf.Positional[Path]
+    """folder of a study, results/NAME"""
+
+    def run(self) -> None:
+        from analysis import report
+
+        print(report.build(self.results))
+
+
+def _print_scores(scores: dict[str, dict[str, Any]], *, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", *scores, title=title)
+    for name in next(iter(scores.values())):
+        values = [row.get(name) for row in scores.values()]
+        table.add_row(name, *("–" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values))
+    Console().print(table)
+
+
+def starting_settings(argv: Sequence[str]) -> Config:
+    """The settings that the flags override: of --config FILE, else of --preset NAME, else of the default preset.
+
+    Raises:
+        CatuvacError: an unknown preset or an unreadable file.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default=Source.preset)
+    parser.add_argument("--config", type=Path)
+    try:
+        known, _ = parser.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise CatuvacError(f"{error}; presets: {', '.join(PRESETS)}") from None
+    return load_yaml(known.config) if known.config else preset(known.preset)
+
+
+def guarded(command: Any) -> int:
+    """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C is one line and 130."""
+    try:
+        command()
+    except CatuvacError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is on disk is whole", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+    source: dict[str, Any] = {"settings": starting_settings(argv)}
+    commands = (
+        Annotated[Datasets, tyro.conf.subcommand("datasets")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare", default=Prepare(**source))]
+        | Annotated[Train, tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, **source))]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+    )
+    tyro.cli(
+        commands,
+        args=list(argv),
+        prog="catuvac",
+        description="Cluster unlabelled audio with a categorical variational model (Cat. UVAC).",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    ).run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _dispatch(arguments))

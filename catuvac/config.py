@@ -1,0 +1,328 @@
+"""Every setting of a run, as frozen dataclasses: presets, YAML, overrides and a stable hash.
+
+A `Config` holds everything that decides a result and nothing that depends on the machine: where the recordings, the
+cache and the results live is a flag of a command, so the same configuration has the same hash everywhere.
+Field names are unique over all sections: trial tables hold them flat, as `config/tau_start`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from catuvac.errors import CatuvacError
+
+FeatureKind = Literal["spectrogram", "log_mel", "mel_cepstrum"]
+TimeFit = Literal["pad", "stretch"]
+ClipNorm = Literal["none", "mean", "mean_var"]
+CorpusNorm = Literal["none", "mean_var"]
+SplitKind = Literal["random", "grouped", "official"]
+BetaOn = Literal["kl_y", "kl", "reconstruction"]
+Likelihood = Literal["bernoulli", "gaussian"]
+Shape = Literal["exponential", "linear", "cosine", "constant"]
+Precision = Literal["auto", "bf16", "float32"]
+
+
+class ConfigError(CatuvacError):
+    """A setting that does not exist or a value outside its range."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """Which recordings."""
+
+    corpus: str = "synthetic"  # synthetic | fsdd | urbansound8k | folder
+    folder_labels: bool = False  # folder: the first sub-folder below the root is the label
+    n_classes: int = 5  # synthetic: acoustic scenes
+    clips_per_class: int = 120  # synthetic
+    overlap: float = 0.0  # synthetic: share of a background common to all classes, in [0, 1]
+    corpus_seed: int = 0  # synthetic: every clip follows from it
+
+    def __post_init__(self) -> None:
+        _require(self.n_classes >= 2, f"n_classes must be at least 2, got {self.n_classes}")
+        _require(self.clips_per_class >= 1, f"clips_per_class must be at least 1, got {self.clips_per_class}")
+        _require(0.0 <= self.overlap <= 1.0, f"overlap must lie in [0, 1], got {self.overlap}")
+        _require(self.corpus_seed >= 0, f"corpus_seed must not be negative, got {self.corpus_seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """From samples to a picture `[T, F]` in [0, 1] (design, section 3)."""
+
+    kind: FeatureKind = "log_mel"
+    sample_rate: int = 16000  # Hz; recordings are resampled to it
+    clip_seconds: float = 1.0  # s; longer clips are cut, shorter ones padded or stretched
+    window: int = 1024  # samples, Hann
+    hop: int = 512  # samples
+    n_bands: int = 32  # mel bands, cepstral coefficients, or kept spectrogram bins
+    low_bin: int = 0  # spectrogram: first kept bin
+    decibels: bool = True  # level in dB; False keeps linear magnitude (spectrogram only)
+    top_db: float = 80.0  # dB below a clip's peak at which its level is floored
+    time_fit: TimeFit = "pad"  # pad: zeros after the clip; stretch: active part interpolated to stretch_frames
+    stretch_frames: int = 32  # frames, used by time_fit "stretch"
+    clip_norm: ClipNorm = "none"  # per clip and band: subtract the mean, divide by the deviation over time
+    corpus_norm: CorpusNorm = "none"  # per band, with statistics of the training split
+    activity_db: float = 40.0  # frames this many dB below the clip's loudest frame are inactive
+
+    def __post_init__(self) -> None:
+        _require(self.sample_rate > 0, f"sample_rate must be positive, got {self.sample_rate} Hz")
+        _require(self.clip_seconds > 0, f"clip_seconds must be positive, got {self.clip_seconds} s")
+        _require(0 < self.hop <= self.window, f"hop must lie in [1, window={self.window}], got {self.hop}")
+        _require(self.n_bands >= 1, f"n_bands must be at least 1, got {self.n_bands}")
+        _require(self.stretch_frames >= 1, f"stretch_frames must be at least 1, got {self.stretch_frames}")
+        _require(self.top_db > 0, f"top_db must be positive, got {self.top_db} dB")
+        _require(self.activity_db > 0, f"activity_db must be positive, got {self.activity_db} dB")
+        _require(self.decibels or self.kind == "spectrogram", f"kind {self.kind!r} is always in decibels")
+        bins = self.window // 2 + 1
+        _require(
+            self.kind != "spectrogram" or 0 <= self.low_bin <= bins - self.n_bands,
+            f"low_bin + n_bands must stay within the {bins} bins of window={self.window}, "
+            f"got {self.low_bin} + {self.n_bands}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which clips train, validate and test."""
+
+    split: SplitKind = "random"  # random, stratified; grouped: no group on two sides; official: the corpus's own
+    group: str = ""  # grouped: the clip-table column that must not straddle the splits
+    val_fraction: float = 0.1
+    test_fraction: float = 0.1
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        total = self.val_fraction + self.test_fraction
+        _require(self.val_fraction > 0, f"val_fraction must be positive, got {self.val_fraction}")
+        _require(self.test_fraction > 0, f"test_fraction must be positive, got {self.test_fraction}")
+        _require(0 <= self.split_seed < 2**32, f"split_seed must lie in [0, 2^32), got {self.split_seed}")
+        _require(total < 1, f"val_fraction + test_fraction must be below 1, got {total}")
+        _require((self.split == "grouped") == bool(self.group), "split 'grouped' and group=COLUMN belong together")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The model of section 2; K is `n_clusters`, d is `latent_dim`."""
+
+    n_clusters: int = 10
+    latent_dim: int = 10
+    beta: float = 1.0  # the one non-trainable weight
+    beta_on: BetaOn = "kl_y"  # the term that beta weighs: the paper's text does not say
+    likelihood: Likelihood = "bernoulli"
+    sigma: float = 0.1  # gaussian: standard deviation of a feature cell, in units of the [0, 1] features
+
+    def __post_init__(self) -> None:
+        _require(self.n_clusters >= 2, f"n_clusters must be at least 2, got {self.n_clusters}")
+        _require(self.latent_dim >= 1, f"latent_dim must be at least 1, got {self.latent_dim}")
+        _require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
+        _require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Optimisation and the temperature's annealing."""
+
+    epochs: int = 500
+    batch_size: int = 64  # clips
+    lr_start: float = 1e-3
+    lr_end: float = 1e-4  # reached at the last step, exponentially
+    tau_start: float = 1.0  # Gumbel-Softmax temperature at the first step
+    tau_end: float = 0.5  # and at the last; never above tau_start
+    tau_schedule: Shape = "exponential"
+    grad_clip: float = 10.0  # largest gradient norm
+    eval_every: int = 10  # epochs between evaluations; the last epoch is always evaluated
+    seed: int = 0  # weights, order of the clips and Gumbel noise
+    precision: Precision = "auto"  # auto: bf16 autocast where the device computes it, else float32
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
+        _require(self.batch_size >= 2, f"batch_size must be at least 2 (batch norm), got {self.batch_size}")
+        _require(self.lr_start > 0, f"lr_start must be positive, got {self.lr_start}")
+        _require(
+            0 < self.lr_end <= self.lr_start, f"lr_end must lie in (0, lr_start={self.lr_start}], got {self.lr_end}"
+        )
+        _require(self.tau_start > 0, f"tau_start must be positive, got {self.tau_start}")
+        _require(
+            0 < self.tau_end <= self.tau_start,
+            f"tau_end must lie in (0, tau_start={self.tau_start}]: the temperature only falls; got {self.tau_end}",
+        )
+        _require(
+            self.tau_schedule != "constant" or self.tau_start == self.tau_end,
+            f"a constant tau_schedule needs tau_start == tau_end, got {self.tau_start} and {self.tau_end}",
+        )
+        _require(self.grad_clip > 0, f"grad_clip must be positive, got {self.grad_clip}")
+        _require(self.eval_every >= 1, f"eval_every must be at least 1, got {self.eval_every}")
+        _require(0 <= self.seed < 2**32, f"seed must lie in [0, 2^32), got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run: corpus → features → split → model → training."""
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def from_dict(cls, nested: Mapping[str, Any]) -> Self:
+        """Builds a configuration from nested mappings, as YAML holds them.
+
+        Raises:
+            ConfigError: an unknown section or key (with the nearest known one), a wrong type or a bad value.
+        """
+        return cls().updated(nested)
+
+    def updated(self, nested: Mapping[str, Any]) -> Self:
+        """Returns a copy with the sections and keys of `nested` replaced; raises `ConfigError` as `from_dict` does."""
+        sections = {}
+        for section, values in nested.items():
+            _require(section in SECTIONS, _unknown("section", section, SECTIONS))
+            _require(isinstance(values, Mapping), f"section {section!r} must hold settings, got {values!r}")
+            old = getattr(self, section)
+            sections[section] = replace(old, **{k: _typed(SECTIONS[section], k, v) for k, v in values.items()})
+        return replace(self, **sections)
+
+    def with_settings(self, flat: Mapping[str, Any]) -> Self:
+        """Returns a copy with settings replaced by their unique names, as in `{"tau_start": 2.0, "latent_dim": 4}`."""
+        nested: dict[str, dict[str, Any]] = {}
+        for name, value in flat.items():
+            _require(name in SECTION_OF, _unknown("setting", name, SECTION_OF))
+            nested.setdefault(SECTION_OF[name], {})[name] = value
+        return self.updated(nested)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values; `Config.from_dict` takes them back."""
+        return dataclasses.asdict(self)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting under its own name."""
+        return {name: value for section in self.to_dict().values() for name, value in section.items()}
+
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that depend on every setting and on nothing else."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_yaml(self) -> str:
+        """YAML that `load_yaml` reads back to an equal configuration."""
+        import yaml  # imported here: `catuvac --help` must stay fast
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "corpus": CorpusConfig,
+    "features": FeatureConfig,
+    "split": SplitConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+}
+SECTION_OF: dict[str, str] = {f.name: section for section, cls in SECTIONS.items() for f in fields(cls)}
+
+
+def load_yaml(path: Path) -> Config:
+    """Reads a configuration; raises `ConfigError` where the file is absent, not YAML, or holds a bad setting."""
+    import yaml
+
+    try:
+        nested = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    _require(isinstance(nested, Mapping), f"{path} must hold the sections {', '.join(SECTIONS)}")
+    return Config.from_dict(nested)
+
+
+def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def _typed(cls: type[Any], name: str, value: Any) -> Any:
+    """Checks a value against its field's type: YAML and command lines deliver anything."""
+    types = typing.get_type_hints(cls)
+    _require(name in types, _unknown("setting", name, types))
+    expected = types[name]
+    choices = typing.get_args(expected)
+    if choices:
+        _require(value in choices, f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        return value
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if expected is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            raise ConfigError(f"{name} must be a number, got {value!r}") from None
+    if expected is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    good = isinstance(value, expected) and not (expected is not bool and isinstance(value, bool))
+    _require(good, f"{name} must be of type {expected.__name__}, got {value!r}")
+    return value
+
+
+PRESETS: dict[str, Config] = {
+    # Five generated scenes, one second each; minutes on two cores.
+    "synthetic": Config.from_dict({"model": {"n_clusters": 5}, "training": {"epochs": 60}}),
+    # 3 000 spoken digits at 8 kHz. The paper's AudioMNIST preset pads and does not normalise; the active part
+    # stretched to a fixed length with per-clip mean and variance follows the digit best (design, section 3).
+    "fsdd": Config.from_dict(
+        {
+            "corpus": {"corpus": "fsdd"},
+            "features": {
+                "sample_rate": 8000,
+                "window": 256,
+                "hop": 80,
+                "n_bands": 64,
+                "time_fit": "stretch",
+                "stretch_frames": 32,
+                "clip_norm": "mean_var",
+            },
+            "split": {"split": "official"},
+            "training": {"epochs": 300},
+        }
+    ),
+    # The paper's scene features: 16 kHz, STFT 960 Hann 50 %, 128 mel bands, mean and variance, min-max, 4 s, mask.
+    # Slices of one field recording (fsID) stay on one side of the split.
+    "urbansound8k": Config.from_dict(
+        {
+            "corpus": {"corpus": "urbansound8k"},
+            "features": {
+                "clip_seconds": 4.0,
+                "window": 960,
+                "hop": 480,
+                "n_bands": 128,
+                "corpus_norm": "mean_var",
+            },
+            "split": {"split": "grouped", "group": "fs_id"},
+        }
+    ),
+    # Any tree of audio files: the scene front end over two seconds.
+    "folder": Config.from_dict(
+        {
+            "corpus": {"corpus": "folder"},
+            "features": {"clip_seconds": 2.0, "window": 960, "hop": 480, "n_bands": 64, "corpus_norm": "mean_var"},
+        }
+    ),
+}
+
+
+def preset(name: str) -> Config:
+    """Returns a preset; raises `ConfigError` naming the nearest known one."""
+    _require(name in PRESETS, _unknown("preset", name, PRESETS))
+    return PRESETS[name]

@@ -1,0 +1,1 @@
+"""The networks and the variational models built from them."""

@@ -1,0 +1,183 @@
+"""The two tables between studies and analysis: `trials.parquet` and `history.parquet` (design, section 5).
+
+Names are namespaced with `/`. A value that does not exist is null; NaN and infinity are refused, because a score that
+is undefined carries its floor. Appending is atomic and safe between processes, and replaces rows of the same key, so a
+resumed study leaves no duplicates.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catuvac.errors import CatuvacError
+
+TRIALS = "trials.parquet"
+HISTORY = "history.parquet"
+STATUSES = ("complete", "stopped", "diverged", "error")
+
+# Required columns. Only those marked as nullable may be null, for a trial that ended in an error.
+TRIALS_SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), nullable=False),
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("corpus", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("n_clusters", pa.int64(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("arm", pa.string(), nullable=False),  # tpe, random, qmc, grid, confirm
+        pa.field("status", pa.string(), nullable=False),  # one of STATUSES
+        pa.field("objective", pa.float64()),
+        pa.field("epochs", pa.int64()),  # finished ones
+        pa.field("wall_seconds", pa.float64()),  # s
+        pa.field("config_hash", pa.string(), nullable=False),
+        pa.field("revision", pa.string()),  # of the source; null outside a checkout
+        pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC
+    ]
+)
+HISTORY_SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), nullable=False),
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("epoch", pa.int64(), nullable=False),
+        pa.field("tau", pa.float64()),
+        pa.field("lr", pa.float64()),
+    ]
+)
+TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/")
+HISTORY_NAMESPACES = ("val/", "loss/")
+
+
+def append_trial(folder: Path, row: Mapping[str, Any]) -> None:
+    """Adds a trial to `folder/trials.parquet`; an earlier row of the same study and trial_id is replaced.
+
+    Raises:
+        ValueError: a required column is absent or null, a column is in no namespace, the status is unknown, or a
+            number is NaN or infinite; names the column.
+    """
+    if row.get("status") not in STATUSES:
+        raise ValueError(f"column 'status' must be one of {', '.join(STATUSES)}, got {row.get('status')!r}")
+    _append(folder / TRIALS, [row], TRIALS_SCHEMA, TRIALS_NAMESPACES, key=("study", "trial_id"))
+
+
+def append_history(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds evaluations to `folder/history.parquet`; earlier rows of the same study, trial_id and epoch are replaced.
+
+    Raises:
+        ValueError: as `append_trial`.
+    """
+    _append(folder / HISTORY, rows, HISTORY_SCHEMA, HISTORY_NAMESPACES, key=("study", "trial_id", "epoch"))
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """Reads a row per trial, with pandas' nullable types, in order of recording.
+
+    Raises:
+        CatuvacError: the table is absent, damaged or lacks required columns.
+    """
+    return _read(folder / TRIALS, TRIALS_SCHEMA)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """Reads a row per evaluation; raises `CatuvacError` as `read_trials` does."""
+    return _read(folder / HISTORY, HISTORY_SCHEMA)
+
+
+def _append(
+    path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, namespaces: tuple[str, ...], key: tuple[str, ...]
+) -> None:
+    if not rows:
+        return
+    latest = {tuple(row.get(name) for name in key): row for row in rows}
+    new = _table(list(latest.values()), schema, namespaces)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        if path.exists():
+            old = _load(path, schema)
+            kept = old.filter(pc.invert(pc.is_in(_joined(old, key), _joined(new, key))))
+            try:
+                new = pa.concat_tables([kept, new], promote_options="permissive")
+            except pa.ArrowTypeError as error:
+                raise ValueError(f"a column of {path.name} has another type than before: {error}") from error
+        # Under the lock a fixed name is safe, and what a killed writer left is overwritten by the next one.
+        temporary = path.with_suffix(".tmp")
+        pq.write_table(new, temporary)
+        os.replace(temporary, path)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, namespaces: tuple[str, ...]) -> pa.Table:
+    names = list(dict.fromkeys([*schema.names, *(name for row in rows for name in row)]))
+    return pa.table({name: _column(name, [row.get(name) for row in rows], schema, namespaces) for name in names})
+
+
+def _column(name: str, values: list[Any], schema: pa.Schema, namespaces: tuple[str, ...]) -> pa.Array:
+    if name in schema.names:
+        expected = schema.field(name).type
+        if None in values and not schema.field(name).nullable:
+            raise ValueError(f"column {name!r} is required and must not be null")
+    elif not name.startswith(namespaces):
+        raise ValueError(f"column {name!r} is in no namespace; use a required column or one of {', '.join(namespaces)}")
+    elif name.startswith("config/"):
+        expected = None
+    else:
+        expected = pa.bool_() if name.endswith("/degenerate") else pa.float64()
+    try:
+        array = pa.array(values)  # inferred, then cast: an explicit type would silently truncate 1.5 to an integer
+        if expected is not None and array.type != expected:
+            if pa.types.is_string(array.type):
+                raise pa.ArrowInvalid(f"got {values[0]!r}")
+            array = array.cast(expected)
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"column {name!r} must be of type {expected or 'number, string or boolean'}: {error}"
+        ) from error
+    if pa.types.is_floating(array.type) and not pc.all(pc.is_finite(array.drop_null()), min_count=0).as_py():
+        raise ValueError(f"column {name!r} holds NaN or infinity; record a floor, or None where no value exists")
+    return array
+
+
+def _joined(table: pa.Table, key: tuple[str, ...]) -> pa.Array:
+    return pc.binary_join_element_wise(*(table[name].cast(pa.string()).combine_chunks() for name in key), "/")
+
+
+def _load(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise CatuvacError(f"no {path.name} in {path.parent}; give the results folder of a study") from None
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise CatuvacError(f"{path} is damaged ({reason}); restore it or run the study again") from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise CatuvacError(f"{path} lacks the columns {', '.join(missing)}; it is not a table of catuvac")
+    return table
+
+
+def _read(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    nullable = {
+        pa.int64(): pd.Int64Dtype(),
+        pa.float64(): pd.Float64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+        pa.string(): pd.StringDtype(),
+    }
+    frame: pd.DataFrame = _load(path, schema).to_pandas(types_mapper=nullable.get)
+    return frame
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock between processes; the system releases it when its holder dies."""
+    with path.with_name(f".{path.stem}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,187 @@
+"""The folder of one training outside Ray: what is in it, how it is written, resumed and scored.
+
+config.yaml      every setting
+run.json         where the features are, command, revision, start
+checkpoint.pt    the last evaluated epoch, to resume from
+history.parquet  a row an evaluation
+metrics.json     the last report; status complete or diverged once training has ended
+weights.pt       the model alone
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from catuvac import checkpoint, metrics, results
+from catuvac.config import Config, load_yaml
+from catuvac.data import store
+from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
+from catuvac.models.shallow import kmeans_clusters
+from catuvac.training import Report, TrainingRun
+
+HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
+
+
+def revision() -> str | None:
+    """The source's git commit, "+dirty" where files differ from it; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def history_row(report: Report, *, study: str, trial_id: str) -> dict[str, Any]:
+    """A report as a row of `history.parquet`."""
+    values = {
+        name: value for name, value in report.items() if name in HISTORY_COLUMNS or name.startswith(("loss/", "val/"))
+    }
+    return {"study": study, "trial_id": trial_id, **values}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def start(folder: Path, config: Config, *, resume: bool) -> None:
+    """Makes a run's folder.
+
+    Raises:
+        CatuvacError: it holds a run already and `resume` is false, or a run of other settings.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, config.to_yaml())
+        except OSError as error:
+            raise CatuvacError(f"cannot write to {folder}: {error.strerror}; give another --out") from error
+        write_text(
+            folder / "run.json",
+            json.dumps({"command": sys.argv, "revision": revision(), "started_at": datetime.now(UTC).isoformat()}),
+        )
+        return
+    if not resume:
+        raise CatuvacError(f"{folder} holds a run already; give another --out, or --resume to continue it")
+    old, new = load_yaml(path).flat(), config.flat()
+    changed = [f"{name} {old[name]} → {new[name]}" for name in old if old[name] != new[name]]
+    if changed:
+        raise CatuvacError(f"{folder} was started with other settings ({', '.join(changed)}); give another --out")
+
+
+def config(folder: Path) -> Config:
+    """Reads a run's settings; raises `CatuvacError` where the folder holds no run."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise CatuvacError(f"{folder} holds no run; give a folder that `catuvac train --out` wrote")
+    return load_yaml(path)
+
+
+def features(folder: Path) -> FeatureSet | None:
+    """Opens the features that the run was trained on, where the cache still holds them."""
+    recorded = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("features")
+    return store.open_entry(Path(recorded)) if recorded and Path(recorded).is_dir() else None
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolves "auto"; raises `CatuvacError` for a device that torch does not have."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise CatuvacError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def train(folder: Path, config: Config, features: FeatureSet, *, device: str, threads: int) -> Report:
+    """Trains to the end with a progress bar, from the folder's checkpoint where there is one.
+
+    Returns:
+        The last report. A killed training loses at most the epochs since its last evaluation.
+    """
+    if threads > 0:
+        torch.set_num_threads(threads)
+    run = TrainingRun(config, features, device=pick_device(device))
+    run_json = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    write_text(folder / "run.json", json.dumps({**run_json, "features": str(features.path)}, indent=2))
+    last = folder / "checkpoint.pt"
+    if last.exists():
+        run.load_state(checkpoint.load(last, device=run.device))
+        print(f"resuming {folder} after epoch {run.epoch}", file=sys.stderr)
+    columns = (
+        TextColumn("epoch"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    report: Report = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=config.training.epochs, completed=run.epoch)
+        for report in run:
+            # The checkpoint comes last: what a kill before it loses is computed, and replaced in the history, again.
+            results.append_history(folder, [history_row(report, study=folder.name, trial_id="train")])
+            write_text(folder / "metrics.json", json.dumps(report, indent=2))
+            checkpoint.save(last, run.state())
+            progress.update(task, completed=run.epoch, description=summary(report))
+    checkpoint.save(folder / "weights.pt", run.model.state_dict())
+    print(f"{report['status']} after {run.epoch} epochs, {run.seconds:.0f} s: {summary(report)}; see {folder}")
+    return report
+
+
+def summary(report: Report) -> str:
+    """A report in a few words; the p-space Silhouette with the clusters used beside it."""
+    words = [f"τ {report['tau']:.2f}", f"clusters used {report['val/clusters_used']:.0f}"]
+    words += [f"silhouette x {report['val/silhouette_x']:.2f} p {report['val/silhouette_p']:.2f}"]
+    if "val/acc" in report:
+        words.append(f"acc {report['val/acc']:.2f}")
+    return ", ".join(words)
+
+
+def evaluate(folder: Path, features: FeatureSet, *, split: str) -> dict[str, dict[str, Any]]:
+    """Scores a run's weights and, on the same features, k-means.
+
+    Returns:
+        Method → scores, each with the keys of the first; None where a method has no such score.
+    """
+    settings = config(folder)
+    weights = folder / "weights.pt"
+    if not weights.exists():
+        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    run = TrainingRun(settings, features)
+    run.model.load_state_dict(checkpoint.load(weights))
+    scores: dict[str, dict[str, Any]] = {"Cat. UVAC": run.evaluate(split)}
+    scores["k-means"] = kmeans_scores(settings, features, split=split)
+    return {method: {name: row.get(name) for name in scores["Cat. UVAC"]} for method, row in scores.items()}
+
+
+def kmeans_scores(config: Config, features: FeatureSet, *, split: str) -> dict[str, Any]:
+    """Scores k-means, fitted on the training split, in feature space; it has neither z nor probabilities."""
+    rows, k = features.splits[split], config.model.n_clusters
+    x = features.x[rows]
+    clusters = kmeans_clusters(features.x[features.splits["train"]], x, n_clusters=k, seed=config.training.seed)
+    scores = metrics.evaluate(
+        probabilities=np.eye(k)[clusters],
+        x=x.reshape(len(rows), -1),
+        labels=features.labels(rows),
+        nuisances=features.nuisances(rows),
+    )
+    soft = ("entropy_y", "mutual_information", "effective_clusters")  # of one-hot rows these say nothing of q
+    return {name: value for name, value in scores.items() if not name.endswith("_p") and name not in soft}

@@ -1,0 +1,244 @@
+"""The core training function: a generator of flat reports that the command line, Ray and a notebook all consume.
+
+    run = TrainingRun(Config(), features)
+    for report in run:              # one flat report an evaluation
+        checkpoint.save(path, run.state())
+
+It knows neither files nor Ray. One seed on one device with one number of threads gives one result, bit for bit on CPU;
+a run that loads a `state` ends with the same weights as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catuvac import metrics
+from catuvac.config import Config, Precision
+from catuvac.data.store import FeatureSet
+from catuvac.models.cat_uvac import CatUVAC, LossTerms
+from catuvac.schedules import anneal
+
+Report = dict[str, Any]
+
+STATE_FORMAT = 1
+EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
+LOSSES = ("total", "recon", "kl_y", "kl_z")
+
+
+def use_bf16(precision: Precision, device: torch.device) -> bool:
+    """True where autocast should compute in bfloat16: "auto" asks the device, "float32" never does."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Without AMX or AVX512-BF16 instructions bfloat16 is emulated, slower than float32.
+    capable = (
+        getattr(torch.cpu, "_is_amx_tile_supported", bool)() or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    )
+    return bool(capable)
+
+
+class TrainingRun:
+    """One training: model, optimiser, noise and place in the schedule. Iterate it to train."""
+
+    def __init__(self, config: Config, features: FeatureSet, *, device: torch.device | str = "cpu") -> None:
+        """Puts the features on the device and draws the weights from the seed.
+
+        Args:
+            config: everything that decides the result.
+            features: x `[N, T, F]`, activity mask `[N, T]`, splits; labels only ever reach the metrics.
+            device: where to train.
+        """
+        self.config = config
+        self.features = features
+        self.device = torch.device(device)
+        self.bf16 = use_bf16(config.training.precision, self.device)
+        n_frames, n_bands = features.x.shape[1:]
+        with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
+            torch.manual_seed(config.training.seed)
+            model = CatUVAC(config.model, n_frames=n_frames, n_bands=n_bands)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.training.lr_start, fused=True)
+        self.order = torch.Generator().manual_seed(config.training.seed)
+        self.noise = torch.Generator(self.device).manual_seed(config.training.seed + 1)
+        self.epoch = 0
+        self.seconds = 0.0  # of training and evaluation, summed over resumptions
+        self.last_report: Report = {}
+        self.data = DeviceFeatures(features, device=self.device)
+        self.train_rows = torch.from_numpy(features.splits["train"])
+
+    @property
+    def finished(self) -> bool:
+        """True after the last epoch, and after a divergence."""
+        return bool(self.last_report) and self.last_report["status"] != "running"
+
+    def __iter__(self) -> Iterator[Report]:
+        """Trains to the end, yielding a report at each evaluation; a finished run yields its last report again."""
+        if self.finished:
+            yield self.last_report
+            return
+        training = self.config.training
+        began = time.perf_counter() - self.seconds
+        while not self.finished:
+            losses, tau, lr = self._train_epoch()
+            self.epoch += 1
+            diverged = not all(math.isfinite(value) for value in losses.values())
+            last = self.epoch == training.epochs
+            if not (diverged or last or self.epoch % training.eval_every == 0):
+                continue
+            if diverged:
+                scores = self._floors()
+            else:
+                scores = self.evaluate("val")
+            self.seconds = time.perf_counter() - began
+            self.last_report = {
+                "epoch": self.epoch,
+                "status": "diverged" if diverged else "complete" if last else "running",
+                "tau": tau,
+                "lr": lr,
+                **{f"loss/{name}": None if diverged else value for name, value in losses.items()},
+                **{f"val/{name}": value for name, value in scores.items()},
+                "wall_seconds": self.seconds,
+            }
+            yield self.last_report
+
+    def _train_epoch(self) -> tuple[dict[str, float], float, float]:
+        """One pass over the training clips; returns mean losses (nats a clip) and the last tau and lr."""
+        training = self.config.training
+        n = len(self.train_rows)
+        batch = min(training.batch_size, n)
+        steps = n // batch  # the incomplete last batch is dropped: each epoch drops other clips
+        rows = self.train_rows[torch.randperm(n, generator=self.order)].to(self.device)
+        sums = torch.zeros(len(LOSSES), device=self.device)
+        self.model.train()
+        for step in range(steps):
+            progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
+            tau = anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)
+            lr = anneal(training.lr_start, training.lr_end, progress=progress, shape="exponential")
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            terms = self._step(rows[step * batch : (step + 1) * batch], tau)
+            sums += torch.stack([getattr(terms, name).detach() for name in LOSSES])
+        return dict(zip(LOSSES, (sums / steps).tolist(), strict=True)), tau, lr
+
+    def _step(self, rows: Tensor, tau: float) -> LossTerms:
+        x, cells = self.data.batch(rows)
+        with self._autocast():
+            inference = self.model.infer(x, tau=tau, generator=self.noise)
+            recon_logits = self.model.generate(inference.y, inference.z)
+        terms: LossTerms = self.model.loss(x, cells, inference, recon_logits)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.grad_clip)
+        self.optimizer.step()
+        return terms
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def _floors(self) -> dict[str, Any]:
+        """The keys of `evaluate("val")` for a diverged run: stated worst values, null where there is none."""
+        rows = self.features.splits["val"]
+        labelled = self.features.labels(rows) is not None
+        scores = metrics.floors(
+            n_clusters=self.config.model.n_clusters,
+            with_labels=labelled,
+            nuisances=tuple(self.features.nuisances(rows)),
+        )
+        return {**scores, "active_units": 0, **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo"))}
+
+    def infer(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Evaluates clips without noise.
+
+        Args:
+            rows: `[n]` rows of the feature set.
+
+        Returns:
+            `probabilities [n, K]`, `mean [n, d]` of z, and per clip in nats `recon [n]`, `kl_y [n]`, `kl_z [n]`.
+        """
+        parts: list[dict[str, Tensor]] = []
+        self.model.eval()
+        with torch.no_grad():
+            for chunk in torch.split(torch.from_numpy(rows).to(self.device), EVAL_BATCH):
+                x, cells = self.data.batch(chunk)
+                with self._autocast():
+                    inference = self.model.infer(x)
+                    recon_logits = self.model.generate(inference.y, inference.z)
+                parts.append(
+                    {
+                        "probabilities": torch.softmax(inference.logits, dim=-1),
+                        "mean": inference.mean,
+                        **self.model.terms(x, cells, inference, recon_logits),
+                    }
+                )
+        return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+
+    def evaluate(self, split: str) -> dict[str, Any]:
+        """Every score of section 4 on one split, plus the noise-free ELBO and its terms (nats a clip)."""
+        rows = self.features.splits[split]
+        out = self.infer(rows)
+        scores = metrics.evaluate(
+            probabilities=out["probabilities"],
+            x=self.features.x[rows].reshape(len(rows), -1),
+            z=out["mean"],
+            labels=self.features.labels(rows),
+            nuisances=self.features.nuisances(rows),
+        )
+        terms = {name: float(out[name].mean(dtype=np.float64)) for name in ("recon", "kl_y", "kl_z")}
+        active = metrics.active_units(out["mean"])
+        return {**scores, **terms, "elbo": -sum(terms.values()), "active_units": active}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, as tensors and plain values for `checkpoint.save`."""
+        return {
+            "format": STATE_FORMAT,
+            "config_hash": self.config.hash(),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "last_report": self.last_report,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order": self.order.get_state(),
+            "noise": self.noise.get_state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continues where `state` was taken.
+
+        Raises:
+            ValueError: the state belongs to another configuration or another version's format.
+        """
+        for key, ours in (("format", STATE_FORMAT), ("config_hash", self.config.hash())):
+            if state[key] != ours:
+                raise ValueError(f"checkpoint has {key} {state[key]}, this run has {ours}")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order.set_state(state["order"].cpu())
+        self.noise.set_state(state["noise"].cpu())
+        self.epoch, self.seconds, self.last_report = state["epoch"], state["seconds"], state["last_report"]
+
+
+class DeviceFeatures:
+    """The feature tensors, resident on the device; batches are gathered by index."""
+
+    def __init__(self, features: FeatureSet, *, device: torch.device) -> None:
+        with warnings.catch_warnings():
+            # The memory map is read-only and shared between trials, and nothing here writes to it.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self.x = torch.from_numpy(features.x).to(device)  # [N, T, F]
+            self.mask = torch.from_numpy(features.mask).to(device)  # [N, T]
+        self.bands = (torch.arange(features.x.shape[2]) < features.n_bands).to(device)  # [F]
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x `[B, 1, T, F]` and the cells that count, `[B, 1, T, F]` of 0 and 1."""
+        cells = self.mask[rows][:, None, :, None] & self.bands
+        return self.x[rows][:, None], cells.float()

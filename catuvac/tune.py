@@ -1,0 +1,338 @@
+"""The training function as a Ray Tune trainable, and the study around it: the only file that knows Ray.
+
+Ray schedules, Optuna samples. What is ours: the search space, the trial, the two tables, and one line a trial.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import ray
+import torch
+from ray import tune
+from ray.tune.search.optuna import OptunaSearch
+
+from catuvac import checkpoint, results, runs
+from catuvac.config import Config, ConfigError, Shape
+from catuvac.data.store import FeatureSet, open_entry
+from catuvac.errors import CatuvacError
+from catuvac.objective import OBJECTIVES, objective
+from catuvac.training import Report, TrainingRun
+
+Sampler = Literal["tpe", "random", "qmc"]
+CHECKPOINT = "checkpoint.pt"
+PROGRESS_SECONDS = 15.0  # s between progress lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """Ranges, ends included. tau_end is searched as tau_start × tau_ratio, so it never exceeds tau_start."""
+
+    tau_start: tuple[float, float] = (0.5, 5.0)  # logarithmic
+    tau_ratio: tuple[float, float] = (0.05, 1.0)  # tau_end / tau_start, logarithmic
+    tau_schedule: tuple[Shape, ...] = ("exponential", "linear", "cosine")
+    beta: tuple[float, float] = (0.01, 1.0)  # logarithmic
+    latent_dim: tuple[int, int] = (1, 16)  # logarithmic
+
+    def __post_init__(self) -> None:
+        for name in ("tau_start", "tau_ratio", "beta", "latent_dim"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
+                raise ConfigError(f"search range {name} must be two numbers, 0 < low <= high; got {list(ends)}")
+        if self.tau_ratio[1] > 1:
+            raise ConfigError(f"search range tau_ratio must end at 1 or below, got {self.tau_ratio[1]}")
+        known = ("exponential", "linear", "cosine")
+        if not self.tau_schedule or not set(self.tau_schedule) <= set(known):
+            raise ConfigError(f"tau_schedule must be some of {', '.join(known)}; got {', '.join(self.tau_schedule)}")
+
+    def suggest(self, trial: optuna.Trial, *, seed: int) -> dict[str, Any]:
+        """Asks Optuna for one point; a define-by-run function, so it also returns what follows from the point.
+
+        Each trial trains with a seed of its own, `seed` plus its number: seeds matter as much as most settings, and a
+        search on one seed would tune to it.
+        """
+        trial.suggest_float("tau_start", *self.tau_start, log=True)
+        trial.suggest_float("tau_ratio", *self.tau_ratio, log=True)
+        trial.suggest_categorical("tau_schedule", self.tau_schedule)
+        trial.suggest_float("beta", *self.beta, log=True)
+        trial.suggest_int("latent_dim", *self.latent_dim, log=True)
+        return {"seed": seed + trial.number, "number": trial.number}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What to search, on what, and with which resources."""
+
+    name: str
+    storage: Path  # absolute; the study lives in storage/name
+    config: Config  # the settings that the search does not touch
+    space: SearchSpace
+    trials: int
+    sampler: Sampler = "tpe"
+    objectives: tuple[str, ...] = ("silhouette_x",)  # keys of catuvac.objective.OBJECTIVES; the first one ranks
+    seed: int = 0
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    max_concurrent: int = 0  # 0: as many as the resources carry
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"trials must be at least 1, got {self.trials}": self.trials >= 1,
+            f"cpus_per_trial must be positive, got {self.cpus_per_trial}": self.cpus_per_trial > 0,
+            f"gpus_per_trial must not be negative, got {self.gpus_per_trial}": self.gpus_per_trial >= 0,
+            f"max_concurrent must not be negative, got {self.max_concurrent}": self.max_concurrent >= 0,
+            f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
+            f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
+            "give at least one objective": len(self.objectives) > 0,
+        }
+        for message, good in checks.items():
+            if not good:
+                raise ConfigError(message)
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown:
+            raise ConfigError(f"unknown objective {unknown[0]!r}; use some of {', '.join(OBJECTIVES)}")
+
+    @property
+    def folder(self) -> Path:
+        """results/NAME"""
+        return self.storage / self.name
+
+    @property
+    def optuna_name(self) -> str:
+        """One name per corpus, K and study: Optuna would silently merge two studies of one name."""
+        return f"{self.config.corpus.corpus}-k{self.config.model.n_clusters}-{self.name}"
+
+    def trial_config(self, point: dict[str, Any]) -> Config:
+        """The settings of one trial from what `SearchSpace.suggest` gave."""
+        settings = {name: value for name, value in point.items() if name not in ("tau_ratio", "number")}
+        # The product of the two can exceed tau_start by rounding.
+        settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])
+        return self.config.with_settings(settings)
+
+
+def train_trial(point: dict[str, Any], *, study: Study, features: str) -> None:
+    """One trial: trains from the last checkpoint, if any, and reports every evaluation with a new one.
+
+    Args:
+        point: from the search.
+        study: what the trial belongs to.
+        features: prepared entry of the feature cache; trials of one node share its pages.
+    """
+    torch.set_num_threads(max(1, int(study.cpus_per_trial)))
+    config = study.trial_config(point)
+    device = "cuda" if study.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
+    run = TrainingRun(config, open_entry(Path(features)), device=device)
+    stored = tune.get_checkpoint()
+    if stored is not None:
+        with stored.as_directory() as folder:
+            run.load_state(checkpoint.load(Path(folder) / CHECKPOINT, device=device))
+    for report in run:
+        scores = {name.removeprefix("val/"): value for name, value in report.items() if name.startswith("val/")}
+        objectives = {
+            f"val/objective_{name}": objective(scores, name=name, n_clusters=config.model.n_clusters)
+            for name in OBJECTIVES
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint.save(Path(folder) / CHECKPOINT, run.state())
+            tune.report({**report, **objectives}, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+class Tables(tune.Callback):  # type: ignore[misc]
+    """Writes the two tables as trials go, and prints one line a trial and a line of progress."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.revision = runs.revision()
+        self.histories: dict[str, list[dict[str, Any]]] = {}  # rows not yet written, by trial
+        self.epochs: dict[str, int] = {}  # epochs done, by trial
+        self.began = time.time()
+        self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
+        self.printed = 0.0
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Report, **info: Any) -> None:
+        """Keeps an evaluation."""
+        del iteration, info
+        self.epochs[trial.trial_id] = result["epoch"]
+        row = runs.history_row(result, study=self.study.name, trial_id=trial.trial_id)
+        self.histories.setdefault(trial.trial_id, []).append(row)
+        if time.time() - self.printed > PROGRESS_SECONDS:
+            self.printed = time.time()
+            print(self._progress(trials), flush=True)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Writes a finished trial."""
+        del iteration, info
+        report = trial.last_result
+        row = self._row(trial, status=report["status"])
+        row |= {name: value for name, value in report.items() if name.startswith(("val/", "loss/"))}
+        row |= {
+            "objective": report[f"val/objective_{self.study.objectives[0]}"],
+            "epochs": report["epoch"],
+            "wall_seconds": report["wall_seconds"],
+        }
+        self._write(trial, row)
+        self._print(trials, trial, runs.summary(report) + f", objective {row['objective']:.3f}", row["wall_seconds"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Writes a trial that failed for good."""
+        del iteration, info
+        self._write(trial, self._row(trial, status="error"))
+        self._print(trials, trial, f"ERROR, see {trial.error_file}", None)
+
+    def _row(self, trial: Any, *, status: str) -> dict[str, Any]:
+        config = self.study.trial_config(trial.config)
+        return {
+            "study": self.study.name,
+            "trial_id": trial.trial_id,
+            "number": trial.config["number"],
+            "corpus": config.corpus.corpus,
+            "method": "cat_uvac",
+            "n_clusters": config.model.n_clusters,
+            "seed": config.training.seed,
+            "arm": self.study.sampler,
+            "status": status,
+            **{f"config/{name}": value for name, value in config.flat().items()},
+            "config_hash": config.hash(),
+            "revision": self.revision,
+            "started_at": datetime.fromtimestamp(trial.start_time or time.time(), UTC).isoformat(timespec="seconds"),
+        }
+
+    def _write(self, trial: Any, row: dict[str, Any]) -> None:
+        results.append_history(self.study.folder, self.histories.pop(trial.trial_id, []))
+        results.append_trial(self.study.folder, row)
+
+    def _print(self, trials: list[Any], trial: Any, outcome: str, seconds: float | None) -> None:
+        training, model = (section := self.study.trial_config(trial.config)).training, section.model
+        settings = (
+            f"τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
+            f"β {model.beta:.3g}, d {model.latent_dim}"
+        )
+        took = "" if seconds is None else f" ({seconds:.0f} s)"
+        print(f"trial {trial.config['number']:>3}  {settings}: {outcome}{took}", flush=True)
+        self.printed = time.time()
+        print(self._progress(trials), flush=True)
+
+    def _progress(self, trials: list[Any]) -> str:
+        ended = sum(trial.status in ("TERMINATED", "ERROR") for trial in trials)
+        running = sum(trial.status == "RUNNING" for trial in trials)
+        total = self.study.trials * self.study.config.training.epochs
+        done = sum(self.epochs.values())
+        fresh = done - self.epochs_before
+        eta = duration((time.time() - self.began) / fresh * (total - done)) if fresh else "?"
+        return (
+            f"progress   {ended}/{self.study.trials} trials, {running} running, {100 * done / total:.0f} %, ETA {eta}"
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Ray pickles the callback with the study; a resumed one starts its clock anew.
+        self.__dict__.update(state)
+        self.began, self.epochs_before = time.time(), sum(self.epochs.values())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "2 h 05 min", "3 min 20 s" or "40 s"."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def connect() -> None:
+    """Joins the cluster of the environment (a job's, or RAY_ADDRESS), else starts Ray on this machine, on loopback."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # unset, a local start would write a token to the home folder
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(dashboard_host="127.0.0.1", log_to_driver=False, logging_level="WARNING")
+
+
+def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tune.ResultGrid:
+    """Runs a study to its end, or continues one, and leaves its tables, Optuna storage and TensorBoard events.
+
+    Returns:
+        Ray's results; trials that failed are among them, and in the table with status "error".
+
+    Raises:
+        CatuvacError: the folder is taken, there is nothing to resume, or no node can ever carry a trial.
+    """
+    check_folder(study, resume=resume)
+    connect()
+    _check_resources(study)
+    trainable = tune.with_resources(
+        tune.with_parameters(train_trial, study=study, features=str(features.path)),
+        {"cpu": study.cpus_per_trial, "gpu": study.gpus_per_trial},
+    )
+    if resume:
+        return tune.Tuner.restore(str(study.folder), trainable, resume_unfinished=True, restart_errored=True).fit()
+    study.folder.mkdir(parents=True, exist_ok=True)
+    metrics = [f"val/objective_{name}" for name in study.objectives]
+    single = len(metrics) == 1
+    search = OptunaSearch(
+        functools.partial(study.space.suggest, seed=study.seed),
+        metric=metrics[0] if single else metrics,
+        mode="max" if single else ["max"] * len(metrics),
+        sampler=_sampler(study),
+        study_name=study.optuna_name,
+        storage=_optuna_storage(study),
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=study.trials,
+            max_concurrent_trials=study.max_concurrent or None,
+            reuse_actors=True,  # importing torch takes seconds; a trial reseeds everything it draws from
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=str(study.storage),
+            callbacks=[Tables(study)],
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            failure_config=tune.FailureConfig(max_failures=2),
+            verbose=0,
+        ),
+    )
+    return tuner.fit()
+
+
+def check_folder(study: Study, *, resume: bool) -> None:
+    """Raises CatuvacError where a new study would overwrite an old one, or where there is nothing to resume."""
+    if not resume and study.folder.exists() and any(study.folder.iterdir()):
+        raise CatuvacError(f"study {study.folder} exists; give another --name, or --resume to continue it")
+    # With tuner.pkl alone Ray would "restore" a study of one trial.
+    if resume and not list(study.folder.glob("experiment_state-*.json")):
+        raise CatuvacError(f"nothing to resume in {study.folder}; start the study without --resume")
+
+
+def _check_resources(study: Study) -> None:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needs = {"CPU": study.cpus_per_trial, "GPU": study.gpus_per_trial}
+    if not any(all(node.get(kind, 0) >= need for kind, need in needs.items()) for node in nodes):
+        have = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise CatuvacError(
+            f"no node can carry a trial of {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs (nodes: {have}); "
+            "lower --cpus-per-trial or --gpus-per-trial"
+        )
+
+
+def _sampler(study: Study) -> optuna.samplers.BaseSampler:
+    match study.sampler:
+        case "tpe":
+            # A third of the trials at random, ten at most: the model needs something to start from.
+            startup = min(10, max(1, study.trials // 3))
+            return optuna.samplers.TPESampler(seed=study.seed, n_startup_trials=startup, constant_liar=True)
+        case "random":
+            return optuna.samplers.RandomSampler(seed=study.seed)
+        case "qmc":
+            return optuna.samplers.QMCSampler(seed=study.seed, scramble=True)
+
+
+def _optuna_storage(study: Study) -> optuna.storages.BaseStorage:
+    backend = optuna.storages.journal.JournalFileBackend(str(study.folder / "optuna.journal"))
+    return optuna.storages.JournalStorage(backend)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from catuvac.data import audio
+
+
+def test_load_averages_the_channels(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1), 8000, subtype="FLOAT")
+    samples = audio.load(path, sample_rate=8000)
+    assert samples.dtype == torch.float32
+    torch.testing.assert_close(samples, torch.full((100,), 0.125))
+
+
+def test_load_resamples_a_tone_to_the_same_tone(tmp_path: Path) -> None:
+    path = tmp_path / "tone.flac"
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * np.arange(22050) / 22050), 22050)
+    samples = audio.load(path, sample_rate=16000)
+    assert samples.shape == (16000,)
+    expected = 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(16000) / 16000)
+    assert (samples - expected)[200:-200].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_formats(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"noise.{suffix}"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=16000), 16000)
+    assert audio.load(path, sample_rate=16000).shape == (16000,)
+    assert audio.duration(path) == pytest.approx(1.0)
+
+
+def test_unusable_files_say_why(bad_files: dict[str, Path]) -> None:
+    reasons = {}
+    for name, path in bad_files.items():
+        with pytest.raises(audio.AudioError) as caught:
+            audio.load(path, sample_rate=8000)
+        reasons[name] = str(caught.value)
+    assert reasons == {
+        "empty": "empty file (0 bytes)",
+        "junk": "unreadable: Format not recognised.",
+        "nan": "holds NaN or infinite samples",
+        "zero": "zero-length: no samples",
+    }
+    assert np.isnan(audio.duration(bad_files["junk"]))
+
+
+def test_an_absent_file_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(audio.AudioError, match="unreadable: No such file"):
+        audio.load(tmp_path / "gone.wav", sample_rate=8000)
+
+
+def test_fit_length_cuts_and_pads() -> None:
+    samples = torch.tensor([1.0, 2.0, 3.0])
+    assert audio.fit_length(samples, 2).tolist() == [1, 2]
+    assert audio.fit_length(samples, 5).tolist() == [1, 2, 3, 0, 0]

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from catuvac.config import PRESETS, Config
+from catuvac.data import store
+from catuvac.errors import CatuvacError
+
+TREE = Config.from_dict(
+    {
+        "corpus": {"corpus": "folder", "folder_labels": True},
+        "features": {"sample_rate": 8000, "window": 256, "hop": 128, "n_bands": 16},
+        "split": {"val_fraction": 0.2, "test_fraction": 0.2},
+        "model": {"n_clusters": 2},
+    }
+)
+
+# A real preparation in a process of its own.
+PREPARE = """
+import sys
+from pathlib import Path
+from catuvac.config import PRESETS
+from catuvac.data import store
+if __name__ == "__main__":
+    config = PRESETS["synthetic"].with_settings({"clips_per_class": int(sys.argv[2])})
+    entry = store.prepare(config, data_root=None, cache_dir=Path(sys.argv[1]), workers=int(sys.argv[3]), progress=False)
+    print(entry.path)
+"""
+
+
+def prepare(root: Path | None, cache: Path, config: Config = TREE, **options: Any) -> store.FeatureSet:
+    settings = {"workers": 1, "progress": False} | options
+    return store.prepare(config, data_root=root, cache_dir=cache, **settings)
+
+
+def start(tmp_path: Path, *, clips_per_class: int, workers: int) -> subprocess.Popen[str]:
+    script = tmp_path / "prepare.py"
+    script.write_text(PREPARE)
+    command = [sys.executable, str(script), str(tmp_path / "cache"), str(clips_per_class), str(workers)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(store.__file__).parents[2])}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def processes() -> dict[int, int]:
+    """The parent of every running process."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it may end while we read
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(stat.parent.name)] = int(parent)
+    return parents
+
+
+def test_prepare_delivers_features_labels_and_splits(tree: Path, tmp_path: Path) -> None:
+    prepared = prepare(tree, tmp_path / "cache")
+    assert prepared.x.shape == (12, 64, 16)  # 8000 // 128 + 1 = 63 frames, padded
+    assert prepared.x.dtype == np.float32
+    assert isinstance(prepared.x, np.memmap)
+    assert not prepared.x.flags.writeable
+    assert prepared.mask.shape == (12, 64)
+    assert prepared.n_bands == 16
+    assert prepared.note == "12 files in 2 labelled sub-folders"
+    assert len(prepared.skipped) == 0
+    assert prepared.clips["duration"].tolist() == pytest.approx([0.5 + 0.05 * n for n in range(6)] * 2)
+    labels = prepared.labels(np.arange(12))
+    assert labels is not None
+    assert labels.tolist() == [0] * 6 + [1] * 6
+    assert prepared.nuisances(np.arange(12)) == {}
+    assert {name: len(rows) for name, rows in prepared.splits.items()} == {"train": 8, "val": 2, "test": 2}
+
+    train = prepared.splits["train"]
+    active = prepared.x[train][prepared.mask[train]]
+    assert (active.min(), active.max()) == (0, 1)  # min-max of the training clips
+    assert (prepared.x[~prepared.mask] == 0).all()
+    # 300 Hz lies in a low mel band and 2 500 Hz in a high one.
+    bands = np.array([prepared.x[row][prepared.mask[row]].mean(axis=0).argmax() for row in range(12)])
+    assert (bands[:6] < 5).all()
+    assert (bands[6:] > 8).all()
+
+
+def test_an_entry_opens_alone(tree: Path, tmp_path: Path) -> None:
+    prepared = prepare(tree, tmp_path / "cache")
+    shutil.rmtree(tree)
+    opened = store.open_entry(prepared.path)
+    assert np.array_equal(opened.x, prepared.x)
+    assert np.array_equal(opened.mask, prepared.mask)
+    pd.testing.assert_frame_equal(opened.clips, prepared.clips)
+    assert all(np.array_equal(opened.splits[name], rows) for name, rows in prepared.splits.items())
+    with pytest.raises(CatuvacError, match="no prepared features"):
+        store.open_entry(tmp_path)
+
+
+def test_entries_follow_files_and_settings(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+
+    def entries() -> int:
+        return len([path for path in cache.iterdir() if path.is_dir()])
+
+    first = prepare(tree, cache)
+    assert prepare(tree, cache).path == first.path
+    assert prepare(tree, cache, TREE.with_settings({"seed": 5, "tau_end": 0.1})).path == first.path
+    assert entries() == 2
+    assert prepare(tree, cache, TREE.with_settings({"split_seed": 5})).path != first.path
+    assert entries() == 3  # the same extraction
+    assert prepare(tree, cache, TREE.with_settings({"hop": 100})).path != first.path
+    assert entries() == 5
+    os.utime(tree / "a" / "0.wav", ns=(0, 0))
+    assert prepare(tree, cache).path != first.path
+    assert entries() == 7
+
+
+def test_workers_change_nothing(tree: Path, tmp_path: Path) -> None:
+    alone, pooled = prepare(tree, tmp_path / "one"), prepare(tree, tmp_path / "two", workers=2)
+    assert alone.path.name == pooled.path.name
+    assert np.array_equal(alone.x, pooled.x)
+    assert np.array_equal(alone.mask, pooled.mask)
+
+
+def test_unusable_files_are_skipped_with_their_reason(tree: Path, bad_files: dict[str, Path], tmp_path: Path) -> None:
+    prepared = prepare(tree, tmp_path / "cache")
+    assert len(prepared.x) == len(prepared.clips) == 12
+    assert prepared.note == "16 files in 2 labelled sub-folders; 4 skipped"
+    assert dict(zip(prepared.skipped["path"], prepared.skipped["reason"], strict=True)) == {
+        str(bad_files["empty"].resolve()): "empty file (0 bytes)",
+        str(bad_files["junk"].resolve()): "unreadable: Format not recognised.",
+        str(bad_files["nan"].resolve()): "holds NaN or infinite samples",
+        str(bad_files["zero"].resolve()): "zero-length: no samples",
+    }
+    assert not set(prepared.clips["path"]) & set(prepared.skipped["path"])
+    assert np.isfinite(prepared.x).all()
+    assert prepared.labels(np.arange(12)).tolist() == [0] * 6 + [1] * 6  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("bad_files")
+def test_strict_makes_the_first_unusable_file_an_error(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    message = r"empty\.wav: empty file \(0 bytes\); mend or remove"
+    with pytest.raises(CatuvacError, match=message):
+        prepare(tree, cache, strict=True)
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+    prepare(tree, cache)
+    with pytest.raises(CatuvacError, match=message):  # from the cache as well
+        prepare(tree, cache, strict=True)
+
+
+def test_no_usable_file(bad_files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CatuvacError, match=r"none of the 4 files can be used; the first: .*empty\.wav: empty file"):
+        prepare(bad_files["empty"].parents[1], tmp_path / "cache")
+
+
+def test_more_clusters_than_training_clips(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(CatuvacError, match="n_clusters=9 exceeds the 8 training clips"):
+        prepare(tree, tmp_path / "cache", TREE.with_settings({"n_clusters": 9}))
+
+
+def test_a_cache_that_cannot_be_written(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with pytest.raises(CatuvacError, match=r"cannot use the cache .*cache: .*; free some space or choose another"):
+        prepare(tree, tmp_path / "cache")
+
+
+def test_default_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CATUVAC_CACHE", str(tmp_path))
+    assert store.default_cache_dir() == tmp_path
+    monkeypatch.delenv("CATUVAC_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.default_cache_dir() == tmp_path / ".cache" / "catuvac"
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.build_once(tmp_path, {"a": 1}, interrupted)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    entry = store.build_once(tmp_path, {"a": 1}, lambda folder: (folder / "whole").touch())
+    assert sorted(path.name for path in entry.iterdir()) == ["key.json", "whole"]
+    assert store.build_once(tmp_path, {"a": 1}, interrupted) == entry  # not built again
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+def test_a_killed_preparation_leaves_nothing_half_valid(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    process = start(tmp_path, clips_per_class=300, workers=2)
+    wait_for(lambda: any(path.stat().st_size > 100_000 for path in cache.glob("*.tmp/x.npy")))
+    workers = {pid for pid, parent in processes().items() if parent == process.pid}
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(workers) >= 2
+    wait_for(lambda: not workers & processes().keys(), seconds=15)
+    left = [path for path in cache.iterdir() if path.is_dir()]
+    assert [path.suffix for path in left] == [".tmp"]
+
+    config = PRESETS["synthetic"].with_settings({"clips_per_class": 300})
+    prepared = prepare(None, cache, config)
+    assert len(prepared.x) == 1500
+    assert (prepared.x.reshape(1500, -1).max(axis=1) > 0).all()
+    assert not list(cache.glob("*.tmp"))
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    # Both ask for the same entry in the same moment: one builds it, the other waits and uses it.
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom catuvac.data.store import build_once\n"
+        "def build(folder):\n"
+        "    with open(sys.argv[1] + '/builds', 'a') as log: log.write('x')\n"
+        "    time.sleep(0.5)\n"
+        "Path(sys.argv[1], 'ready' + sys.argv[2]).touch()\n"
+        "while len(list(Path(sys.argv[1]).glob('ready*'))) < 2: time.sleep(0.005)\n"
+        "build_once(Path(sys.argv[1]) / 'cache', {}, build)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[2])}
+    racing = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(number)], env=environment)
+        for number in range(2)
+    ]
+    assert [process.wait() for process in racing] == [0, 0]
+    assert (tmp_path / "builds").read_text() == "x"
+
+
+def test_fsdd_files(shared_data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "recordings"
+    root.mkdir()
+    for digit in (0, 1):
+        for speaker in ("jackson", "theo"):
+            for number in (0, 5, 6):
+                shutil.copy(shared_data / "fsdd" / "recordings" / f"{digit}_{speaker}_{number}.wav", root)
+    config = PRESETS["fsdd"].with_settings({"n_clusters": 2})
+    prepared = prepare(tmp_path, tmp_path / "cache", config)
+    assert prepared.x.shape == (12, 32, 64)
+    assert prepared.mask.all()
+    assert prepared.note == "12 of 3000 clips (2 of 6 speakers)"
+    assert sorted(Path(path).stem[-1] for path in prepared.clips["path"][prepared.splits["test"]]) == ["0"] * 4
+    assert prepared.nuisances(np.array([0, 3, 6, 9]))["speaker"].tolist() == [0, 1, 0, 1]
+
+
+def test_urbansound8k_files(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "UrbanSound8K"
+    rows = pd.read_csv(source / "metadata" / "UrbanSound8K.csv")
+    rows = rows[rows["fold"] == 1].drop_duplicates("fsID").head(12)
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "audio" / "fold1").mkdir(parents=True)
+    rows.to_csv(tmp_path / "metadata" / "UrbanSound8K.csv", index=False)
+    for name in rows["slice_file_name"]:
+        shutil.copy(source / "audio" / "fold1" / name, tmp_path / "audio" / "fold1")
+    config = PRESETS["urbansound8k"].with_settings({"n_clusters": 3})
+    prepared = prepare(tmp_path, tmp_path / "cache", config)
+    assert prepared.x.shape == (12, 144, 128)
+    assert prepared.note == "12 of 12 clips (fold 1 of 10)"
+    seconds = prepared.clips["duration"].to_numpy()
+    last = np.array([np.flatnonzero(mask)[-1] for mask in prepared.mask])
+    assert (last * 480 < seconds * 16000).all()  # no frame beyond the slice's own length is active
+    groups = [set(prepared.clips["fs_id"][rows]) for rows in prepared.splits.values()]
+    assert not groups[0] & groups[2]
+    assert "fold" not in prepared.nuisances(np.arange(12))  # one value only

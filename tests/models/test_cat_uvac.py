@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from catuvac.config import ModelConfig
+from catuvac.models.cat_uvac import CatUVAC
+
+K, D, T, F = 4, 3, 32, 16
+
+
+def model(**settings: object) -> CatUVAC:
+    torch.manual_seed(0)
+    return CatUVAC(ModelConfig(n_clusters=K, latent_dim=D, **settings), n_frames=T, n_bands=F)  # type: ignore[arg-type]
+
+
+def noise(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def x() -> torch.Tensor:
+    return torch.rand(6, 1, T, F, generator=noise())
+
+
+def test_evaluation_has_no_noise(x: torch.Tensor) -> None:
+    net = model().eval()
+    first, second = net.infer(x), net.infer(x)
+    assert torch.equal(first.z, second.z)
+    assert torch.equal(first.z, first.mean)
+    assert torch.equal(first.y.argmax(-1), first.logits.argmax(-1))
+    assert set(first.y.unique().tolist()) == {0.0, 1.0}
+
+
+def test_training_noise_follows_the_generator(x: torch.Tensor) -> None:
+    net = model()
+    first, second = (net.infer(x, tau=0.7, generator=noise(1)) for _ in range(2))
+    other = net.infer(x, tau=0.7, generator=noise(2))
+    assert torch.equal(first.z, second.z)
+    assert not torch.equal(first.y, other.y)
+
+
+def test_loss_terms_by_hand(x: torch.Tensor) -> None:
+    net = model(beta=0.5)
+    cells = torch.ones_like(x)
+    inference = net.infer(x, tau=1.0, generator=noise())
+    logits = net.generate(inference.y, inference.z)
+    terms = net.loss(x, cells, inference, logits)
+    p = torch.sigmoid(logits)
+    by_hand = -(x * p.log() + (1 - x) * (1 - p).log()).sum(dim=(1, 2, 3)).mean()
+    assert terms.recon.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert terms.total.item() == pytest.approx((terms.recon + 0.5 * terms.kl_y + terms.kl_z).item(), rel=1e-6)
+    assert 0 <= terms.kl_y.item() <= math.log(K)
+
+
+@pytest.mark.parametrize(
+    ("beta_on", "weights"), [("kl_y", (1, 0.1, 1)), ("kl", (1, 0.1, 0.1)), ("reconstruction", (0.1, 1, 1))]
+)
+def test_beta_weighs_the_named_term(beta_on: str, weights: tuple[float, float, float], x: torch.Tensor) -> None:
+    net = model(beta=0.1, beta_on=beta_on)
+    inference = net.infer(x, tau=1.0, generator=noise())
+    terms = net.loss(x, torch.ones_like(x), inference, net.generate(inference.y, inference.z))
+    recon, kl_y, kl_z = weights
+    weighed = recon * terms.recon + kl_y * terms.kl_y + kl_z * terms.kl_z
+    assert terms.total.item() == pytest.approx(weighed.item(), rel=1e-6)
+
+
+def test_masked_cells_do_not_count(x: torch.Tensor) -> None:
+    net = model().eval()
+    inference = net.infer(x)
+    logits = net.generate(inference.y, inference.z)
+    cells = torch.ones_like(x)
+    cells[:, :, T // 2 :] = 0
+    changed = x.clone()
+    changed[:, :, T // 2 :] = 1 - changed[:, :, T // 2 :]
+    assert torch.equal(net.loss(x, cells, inference, logits).recon, net.loss(changed, cells, inference, logits).recon)
+
+
+def test_gaussian_likelihood_is_a_log_density(x: torch.Tensor) -> None:
+    net = model(likelihood="gaussian", sigma=0.3).eval()
+    inference = net.infer(x)
+    logits = net.generate(inference.y, inference.z)
+    normal = torch.distributions.Normal(torch.sigmoid(logits), 0.3)
+    expected = -normal.log_prob(x).sum(dim=(1, 2, 3)).mean()
+    assert net.loss(x, torch.ones_like(x), inference, logits).recon.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_every_weight_gets_a_gradient(x: torch.Tensor) -> None:
+    net = model()
+    inference = net.infer(x, tau=1.0, generator=noise())
+    net.loss(x, torch.ones_like(x), inference, net.generate(inference.y, inference.z)).total.backward()
+    for name, weight in net.named_parameters():
+        assert weight.grad is not None, name
+        assert torch.isfinite(weight.grad).all(), name
+        assert weight.grad.abs().sum() > 0, name
+
+
+def test_bfloat16_keeps_the_loss_in_float32(x: torch.Tensor) -> None:
+    net = model()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inference = net.infer(x, tau=0.5, generator=noise())
+        logits = net.generate(inference.y, inference.z)
+        terms = net.loss(x, torch.ones_like(x), inference, logits)
+    assert logits.dtype == torch.bfloat16
+    assert {t.dtype for t in (terms.recon, terms.kl_y, terms.kl_z, inference.y, inference.z)} == {torch.float32}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from catuvac.config import PRESETS, SECTION_OF, SECTIONS, Config, ConfigError, load_yaml, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_yaml(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(PRESETS[name].to_yaml())
+    assert load_yaml(path) == PRESETS[name]
+    assert load_yaml(path).hash() == PRESETS[name].hash()
+
+
+def test_setting_names_are_unique_over_sections() -> None:
+    assert len(SECTION_OF) == sum(len(fields(cls)) for cls in SECTIONS.values())
+
+
+def test_hash_follows_every_setting() -> None:
+    base = Config()
+    changed = {
+        "corpus": "fsdd",
+        "folder_labels": True,
+        "overlap": 0.5,
+        "hop": 256,
+        "clip_norm": "mean",
+        "split_seed": 1,
+        "beta": 0.5,
+        "tau_end": 0.25,
+        "seed": 3,
+    }
+    hashes = {base.with_settings({name: value}).hash() for name, value in changed.items()}
+    assert len(hashes | {base.hash()}) == len(changed) + 1
+    assert base.hash() == Config().hash()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tau_strat": 1.0}, "did you mean 'tau_start'"),
+        ({"tau_end": 2.0}, r"tau_end must lie in \(0, tau_start=1.0\]"),
+        ({"tau_start": -1.0}, "tau_start must be positive, got -1.0"),
+        ({"tau_schedule": "constant"}, "constant tau_schedule needs"),
+        ({"tau_schedule": "stepwise"}, "must be one of exponential, linear, cosine, constant"),
+        ({"beta": -0.1}, "beta must not be negative"),
+        ({"n_clusters": 1}, "n_clusters must be at least 2"),
+        ({"latent_dim": 2.5}, "latent_dim must be of type int"),
+        ({"epochs": True}, "epochs must be of type int"),
+        ({"overlap": 1.5}, "overlap must lie in"),
+        ({"kind": "spectrogram", "n_bands": 600}, "513 bins"),
+        ({"split": "grouped"}, "belong together"),
+        ({"lr_start": "fast"}, "lr_start must be a number"),
+    ],
+)
+def test_bad_settings_say_what_is_wrong(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Config().with_settings(settings)
+
+
+def test_numbers_from_yaml_are_converted() -> None:
+    config = Config.from_dict({"training": {"lr_start": "1e-3", "tau_start": 2, "epochs": 5.0}})
+    assert config.training.lr_start == 1e-3
+    assert config.training.tau_start == 2.0
+    assert config.training.epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("modle: {}", "did you mean 'model'"), ("a: [", "is not YAML"), ("3", "must hold"), ("model: 3", "settings")],
+)
+def test_bad_yaml_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_files_and_presets() -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_yaml(Path("absent.yaml"))
+    with pytest.raises(ConfigError, match="did you mean 'fsdd'"):
+        preset("fsd")
