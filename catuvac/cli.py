@@ -102,7 +102,7 @@ class Train(Source):
     def run(self) -> None:
         from catuvac import runs
 
-        runs.start(self.out, self.settings, resume=self.resume)
+        runs.check(self.out, self.settings, resume=self.resume)
         features = self.prepare()
         runs.train(self.out, self.settings, features, device=self.device, threads=self.threads)
 

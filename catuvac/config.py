@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -190,7 +190,7 @@ class Config:
         """Returns a copy with the sections and keys of `nested` replaced; raises `ConfigError` as `from_dict` does."""
         sections = {}
         for section, values in nested.items():
-            _require(section in SECTIONS, _unknown("section", section, SECTIONS))
+            _require(section in SECTIONS, unknown("section", section, SECTIONS))
             _require(isinstance(values, Mapping), f"section {section!r} must hold settings, got {values!r}")
             old = getattr(self, section)
             sections[section] = replace(old, **{k: _typed(SECTIONS[section], k, v) for k, v in values.items()})
@@ -200,7 +200,7 @@ class Config:
         """Returns a copy with settings replaced by their unique names, as in `{"tau_start": 2.0, "latent_dim": 4}`."""
         nested: dict[str, dict[str, Any]] = {}
         for name, value in flat.items():
-            _require(name in SECTION_OF, _unknown("setting", name, SECTION_OF))
+            _require(name in SECTION_OF, unknown("setting", name, SECTION_OF))
             nested.setdefault(SECTION_OF[name], {})[name] = value
         return self.updated(nested)
 
@@ -233,30 +233,39 @@ SECTIONS: dict[str, type[Any]] = {
 SECTION_OF: dict[str, str] = {f.name: section for section, cls in SECTIONS.items() for f in fields(cls)}
 
 
-def load_yaml(path: Path) -> Config:
-    """Reads a configuration; raises `ConfigError` where the file is absent, not YAML, or holds a bad setting."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a mapping; raises `ConfigError` where the file is absent, not YAML, or no mapping."""
     import yaml
 
     try:
-        nested = yaml.safe_load(path.read_text(encoding="utf-8"))
+        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    _require(isinstance(nested, Mapping), f"{path} must hold the sections {', '.join(SECTIONS)}")
-    return Config.from_dict(nested)
+    _require(isinstance(mapping, dict), f"{path} must hold settings by name, got {mapping!r}")
+    return dict(mapping)
 
 
-def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
+def load_yaml(path: Path) -> Config:
+    """Reads a configuration; raises `ConfigError` as `read_yaml` and `Config.from_dict` do."""
+    return Config.from_dict(read_yaml(path))
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """One line for a name that does not exist, with the nearest that does."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown {what} {name!r}; {hint}"
 
 
 def _typed(cls: type[Any], name: str, value: Any) -> Any:
-    """Checks a value against its field's type: YAML and command lines deliver anything."""
+    """Checks a value against its field's type: YAML, tables and command lines deliver anything."""
+    if type(value).__module__ == "numpy":
+        value = value.item()
     types = typing.get_type_hints(cls)
-    _require(name in types, _unknown("setting", name, types))
+    _require(name in types, unknown("setting", name, types))
     expected = types[name]
     choices = typing.get_args(expected)
     if choices:
@@ -324,5 +333,5 @@ PRESETS: dict[str, Config] = {
 
 def preset(name: str) -> Config:
     """Returns a preset; raises `ConfigError` naming the nearest known one."""
-    _require(name in PRESETS, _unknown("preset", name, PRESETS))
+    _require(name in PRESETS, unknown("preset", name, PRESETS))
     return PRESETS[name]

@@ -58,23 +58,14 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def start(folder: Path, config: Config, *, resume: bool) -> None:
-    """Makes a run's folder.
+def check(folder: Path, config: Config, *, resume: bool) -> None:
+    """Refuses a folder before any work is done for it.
 
     Raises:
         CatuvacError: it holds a run already and `resume` is false, or a run of other settings.
     """
     path = folder / "config.yaml"
     if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, config.to_yaml())
-        except OSError as error:
-            raise CatuvacError(f"cannot write to {folder}: {error.strerror}; give another --out") from error
-        write_text(
-            folder / "run.json",
-            json.dumps({"command": sys.argv, "revision": revision(), "started_at": datetime.now(UTC).isoformat()}),
-        )
         return
     if not resume:
         raise CatuvacError(f"{folder} holds a run already; give another --out, or --resume to continue it")
@@ -82,6 +73,22 @@ def start(folder: Path, config: Config, *, resume: bool) -> None:
     changed = [f"{name} {old[name]} → {new[name]}" for name in old if old[name] != new[name]]
     if changed:
         raise CatuvacError(f"{folder} was started with other settings ({', '.join(changed)}); give another --out")
+
+
+def _start(folder: Path, config: Config, features: FeatureSet) -> None:
+    """Makes a run's folder; config.yaml, written last, marks it as one."""
+    record = {
+        "features": str(features.path),
+        "command": sys.argv,
+        "revision": revision(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "run.json", json.dumps(record, indent=2))
+        write_text(folder / "config.yaml", config.to_yaml())
+    except OSError as error:
+        raise CatuvacError(f"cannot write to {folder}: {error.strerror}; give another --out") from error
 
 
 def config(folder: Path) -> Config:
@@ -94,8 +101,8 @@ def config(folder: Path) -> Config:
 
 def features(folder: Path) -> FeatureSet | None:
     """Opens the features that the run was trained on, where the cache still holds them."""
-    recorded = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("features")
-    return store.open_entry(Path(recorded)) if recorded and Path(recorded).is_dir() else None
+    recorded = Path(json.loads((folder / "run.json").read_text(encoding="utf-8"))["features"])
+    return store.open_entry(recorded) if recorded.is_dir() else None
 
 
 def pick_device(device: str) -> torch.device:
@@ -117,8 +124,8 @@ def train(folder: Path, config: Config, features: FeatureSet, *, device: str, th
     if threads > 0:
         torch.set_num_threads(threads)
     run = TrainingRun(config, features, device=pick_device(device))
-    run_json = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    write_text(folder / "run.json", json.dumps({**run_json, "features": str(features.path)}, indent=2))
+    if not (folder / "config.yaml").exists():
+        _start(folder, config, features)
     last = folder / "checkpoint.pt"
     if last.exists():
         run.load_state(checkpoint.load(last, device=run.device))
@@ -140,7 +147,7 @@ def train(folder: Path, config: Config, features: FeatureSet, *, device: str, th
             results.append_history(folder, [history_row(report, study=folder.name, trial_id="train")])
             write_text(folder / "metrics.json", json.dumps(report, indent=2))
             checkpoint.save(last, run.state())
-            progress.update(task, completed=run.epoch, description=summary(report))
+            progress.update(task, completed=run.epoch, description=f"τ {report['tau']:.2f}, {summary(report)}")
     checkpoint.save(folder / "weights.pt", run.model.state_dict())
     print(f"{report['status']} after {run.epoch} epochs, {run.seconds:.0f} s: {summary(report)}; see {folder}")
     return report
@@ -148,7 +155,7 @@ def train(folder: Path, config: Config, features: FeatureSet, *, device: str, th
 
 def summary(report: Report) -> str:
     """A report in a few words; the p-space Silhouette with the clusters used beside it."""
-    words = [f"τ {report['tau']:.2f}", f"clusters used {report['val/clusters_used']:.0f}"]
+    words = [f"clusters used {report['val/clusters_used']:.0f}"]
     words += [f"silhouette x {report['val/silhouette_x']:.2f} p {report['val/silhouette_p']:.2f}"]
     if "val/acc" in report:
         words.append(f"acc {report['val/acc']:.2f}")

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from catuvac import metrics
-from catuvac.config import Config, Precision
+from catuvac.config import Config, ConfigError, Precision
 from catuvac.data.store import FeatureSet
 from catuvac.models.cat_uvac import CatUVAC, LossTerms
+from catuvac.models.networks import GRID
 from catuvac.schedules import anneal
 
 Report = dict[str, Any]
@@ -34,17 +35,21 @@ EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a tra
 LOSSES = ("total", "recon", "kl_y", "kl_z")
 
 
-def use_bf16(precision: Precision, device: torch.device) -> bool:
-    """True where autocast should compute in bfloat16: "auto" asks the device, "float32" never does."""
-    if precision != "auto":
-        return precision == "bf16"
+def use_bf16(precision: Precision, device: torch.device, n_bands: int) -> bool:
+    """Whether autocast should compute in bfloat16: "auto" asks the device, "float32" never does.
+
+    Raises:
+        ConfigError: bfloat16 asked for where the CPU library computes it wrongly.
+    """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return precision != "float32" and (precision == "bf16" or torch.cuda.is_bf16_supported())
+    # oneDNN 3.11 (torch 2.12) returns garbage from a strided bf16 convolution onto a grid one column wide.
+    wrong = n_bands == GRID
+    if precision == "bf16" and wrong:
+        raise ConfigError(f"precision bf16 is wrong on the CPU for F = {n_bands} bands; use float32, or more bands")
     # Without AMX or AVX512-BF16 instructions bfloat16 is emulated, slower than float32.
-    capable = (
-        getattr(torch.cpu, "_is_amx_tile_supported", bool)() or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    )
-    return bool(capable)
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return precision == "bf16" or (precision == "auto" and native and not wrong)
 
 
 class TrainingRun:
@@ -61,8 +66,8 @@ class TrainingRun:
         self.config = config
         self.features = features
         self.device = torch.device(device)
-        self.bf16 = use_bf16(config.training.precision, self.device)
         n_frames, n_bands = features.x.shape[1:]
+        self.bf16 = use_bf16(config.training.precision, self.device, n_bands)
         with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
             torch.manual_seed(config.training.seed)
             model = CatUVAC(config.model, n_frames=n_frames, n_bands=n_bands)
@@ -95,10 +100,7 @@ class TrainingRun:
             last = self.epoch == training.epochs
             if not (diverged or last or self.epoch % training.eval_every == 0):
                 continue
-            if diverged:
-                scores = self._floors()
-            else:
-                scores = self.evaluate("val")
+            scores = self._floors() if diverged else self.evaluate("val")
             self.seconds = time.perf_counter() - began
             self.last_report = {
                 "epoch": self.epoch,

@@ -9,10 +9,11 @@ import functools
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
 import optuna
 import ray
@@ -21,7 +22,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from catuvac import checkpoint, results, runs
-from catuvac.config import Config, ConfigError, Shape
+from catuvac.config import Config, ConfigError, Shape, unknown
 from catuvac.data.store import FeatureSet, open_entry
 from catuvac.errors import CatuvacError
 from catuvac.objective import OBJECTIVES, objective
@@ -52,6 +53,15 @@ class SearchSpace:
         known = ("exponential", "linear", "cosine")
         if not self.tau_schedule or not set(self.tau_schedule) <= set(known):
             raise ConfigError(f"tau_schedule must be some of {', '.join(known)}; got {', '.join(self.tau_schedule)}")
+
+    @classmethod
+    def from_dict(cls, ranges: Mapping[str, Any]) -> Self:
+        """Takes ranges as YAML lists; raises `ConfigError` for an unknown name or a bad range."""
+        names = [field.name for field in fields(cls)]
+        for name in ranges:
+            if name not in names:
+                raise ConfigError(unknown("search range", name, names))
+        return cls(**{name: tuple(ends) for name, ends in ranges.items()})
 
     def suggest(self, trial: optuna.Trial, *, seed: int) -> dict[str, Any]:
         """Asks Optuna for one point; a define-by-run function, so it also returns what follows from the point.
@@ -92,13 +102,15 @@ class Study:
             f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
             f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
             "give at least one objective": len(self.objectives) > 0,
+            f"sampler must be one of {', '.join(get_args(Sampler))}; got {self.sampler!r}": self.sampler
+            in get_args(Sampler),
         }
         for message, good in checks.items():
             if not good:
                 raise ConfigError(message)
-        unknown = [name for name in self.objectives if name not in OBJECTIVES]
-        if unknown:
-            raise ConfigError(f"unknown objective {unknown[0]!r}; use some of {', '.join(OBJECTIVES)}")
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(unknown("objective", name, OBJECTIVES))
 
     @property
     def folder(self) -> Path:
@@ -151,11 +163,18 @@ class Tables(tune.Callback):  # type: ignore[misc]
     def __init__(self, study: Study) -> None:
         self.study = study
         self.revision = runs.revision()
+        self.started: dict[str, float] = {}  # time of the first start, by trial
         self.histories: dict[str, list[dict[str, Any]]] = {}  # rows not yet written, by trial
         self.epochs: dict[str, int] = {}  # epochs done, by trial
+        self.ended: set[str] = set()
         self.began = time.time()
         self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
         self.printed = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Notes the time."""
+        del iteration, trials, info
+        self.started.setdefault(trial.trial_id, time.time())
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Report, **info: Any) -> None:
         """Keeps an evaluation."""
@@ -202,12 +221,13 @@ class Tables(tune.Callback):  # type: ignore[misc]
             **{f"config/{name}": value for name, value in config.flat().items()},
             "config_hash": config.hash(),
             "revision": self.revision,
-            "started_at": datetime.fromtimestamp(trial.start_time or time.time(), UTC).isoformat(timespec="seconds"),
+            "started_at": datetime.fromtimestamp(self.started[trial.trial_id], UTC).isoformat(timespec="seconds"),
         }
 
     def _write(self, trial: Any, row: dict[str, Any]) -> None:
         results.append_history(self.study.folder, self.histories.pop(trial.trial_id, []))
         results.append_trial(self.study.folder, row)
+        self.ended.add(trial.trial_id)
 
     def _print(self, trials: list[Any], trial: Any, outcome: str, seconds: float | None) -> None:
         training, model = (section := self.study.trial_config(trial.config)).training, section.model
@@ -221,8 +241,8 @@ class Tables(tune.Callback):  # type: ignore[misc]
         print(self._progress(trials), flush=True)
 
     def _progress(self, trials: list[Any]) -> str:
-        ended = sum(trial.status in ("TERMINATED", "ERROR") for trial in trials)
-        running = sum(trial.status == "RUNNING" for trial in trials)
+        ended = len(self.ended)
+        running = sum(trial.status == "RUNNING" and trial.trial_id not in self.ended for trial in trials)
         total = self.study.trials * self.study.config.training.epochs
         done = sum(self.epochs.values())
         fresh = done - self.epochs_before
@@ -231,8 +251,12 @@ class Tables(tune.Callback):  # type: ignore[misc]
             f"progress   {ended}/{self.study.trials} trials, {running} running, {100 * done / total:.0f} %, ETA {eta}"
         )
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Ray pickles the callback with the study; a resumed one starts its clock anew.
+    def get_state(self) -> dict[str, Any]:
+        """What Ray stores with its snapshots of the study."""
+        return {name: getattr(self, name) for name in ("started", "histories", "epochs", "ended")}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues in a resumed study, whose clock starts anew."""
         self.__dict__.update(state)
         self.began, self.epochs_before = time.time(), sum(self.epochs.values())
 
@@ -248,6 +272,10 @@ def connect() -> None:
     """Joins the cluster of the environment (a job's, or RAY_ADDRESS), else starts Ray on this machine, on loopback."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # unset, a local start would write a token to the home folder
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; `Tables` prints one line a trial instead
+    # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not ray.is_initialized():
         ray.init(dashboard_host="127.0.0.1", log_to_driver=False, logging_level="WARNING")
 
@@ -287,6 +315,7 @@ def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tu
             search_alg=search,
             num_samples=study.trials,
             max_concurrent_trials=study.max_concurrent or None,
+            trial_dirname_creator=_trial_folder,
             reuse_actors=True,  # importing torch takes seconds; a trial reseeds everything it draws from
         ),
         run_config=tune.RunConfig(
@@ -299,6 +328,31 @@ def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tu
         ),
     )
     return tuner.fit()
+
+
+def finish(study: Study) -> str:
+    """Writes `best.yaml`, the settings of the best complete trial, for `catuvac train --config`.
+
+    Returns:
+        A line for each status and one for the best trial.
+
+    Raises:
+        CatuvacError: no trial is complete.
+    """
+    trials = results.read_trials(study.folder)
+    counts = [f"{count} {status}" for status, count in trials["status"].value_counts().items()]
+    complete = trials[trials["status"] == "complete"]
+    if complete.empty:
+        raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
+    best = complete.loc[[complete["objective"].astype(float).idxmax()]].to_dict("records")[0]
+    settings = {str(n).removeprefix("config/"): value for n, value in best.items() if str(n).startswith("config/")}
+    config = study.config.with_settings(settings)
+    runs.write_text(study.folder / "best.yaml", config.to_yaml())
+    return (
+        f"trials     {', '.join(counts)}\n"
+        f"best       trial {best['number']}: objective {best['objective']:.3f}, "
+        f"clusters used {best['val/clusters_used']:.0f}/{best['n_clusters']}; settings in {study.folder / 'best.yaml'}"
+    )
 
 
 def check_folder(study: Study, *, resume: bool) -> None:
@@ -319,6 +373,10 @@ def _check_resources(study: Study) -> None:
             f"no node can carry a trial of {needs['CPU']:g} CPUs and {needs['GPU']:g} GPUs (nodes: {have}); "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
+
+
+def _trial_folder(trial: Any) -> str:
+    return f"trial-{trial.config['number']:04}-{trial.trial_id}"
 
 
 def _sampler(study: Study) -> optuna.samplers.BaseSampler:

@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+from catuvac.config import Config, preset
+from catuvac.data import store
+from catuvac.data.store import FeatureSet
+
+torch.set_num_threads(1)  # the networks of the tests are too small to share, and results depend on the number
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +23,33 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real recordings at {root}; set CATUVAC_SHARED_DATA to run this test")
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """Three generated scenes of sixteen clips, two epochs: seconds to train, enough to run every line."""
+    return preset("synthetic").with_settings(
+        {
+            "n_classes": 3,
+            "clips_per_class": 16,
+            "n_bands": 16,
+            "n_clusters": 3,
+            "latent_dim": 2,
+            "epochs": 2,
+            "eval_every": 1,
+            "batch_size": 8,
+            "val_fraction": 0.25,
+            "test_fraction": 0.25,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature cache shared by the tests of one run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_features(tiny_config: Config, cache_dir: Path) -> FeatureSet:
+    return store.prepare(tiny_config, data_root=None, cache_dir=cache_dir, workers=1, progress=False)

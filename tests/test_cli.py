@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from catuvac import checkpoint, results, runs
+from catuvac.cli import main
+from catuvac.config import Config
+
+TINY = [
+    *("--n-classes", "3", "--clips-per-class", "16", "--n-bands", "16", "--n-clusters", "3", "--latent-dim", "2"),
+    *("--batch-size", "8", "--eval-every", "1", "--val-fraction", "0.25", "--test-fraction", "0.25"),
+]
+
+
+@pytest.fixture
+def train(cache_dir: Path) -> list[str]:
+    return ["train", "--threads", "1", "--workers", "1", "--cache-dir", str(cache_dir), *TINY]
+
+
+def test_help_is_fast_and_imports_no_torch() -> None:
+    code = "import sys, catuvac.cli as c\ntry: c.main(['--help'])\nfinally: print([m for m in sys.modules if m in B])"
+    heavy = "B = ('ray', 'torch', 'pandas', 'sklearn', 'matplotlib')\n"
+    done = subprocess.run([sys.executable, "-c", heavy + code], capture_output=True, text=True, check=False)
+    assert "prepare" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_states_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--preset", "fsdd", "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Hz; recordings are resampled to it (default: 8000)" in text
+    assert "--tau-start" in text
+
+
+def test_datasets_lists_every_corpus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("synthetic", "fsdd", "urbansound8k", "folder"))
+
+
+def test_train_then_evaluate(train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a"
+    assert main([*train, "--epochs", "2", "--out", str(out)]) == 0
+    assert runs.config(out).training.epochs == 2
+    assert results.read_history(out)["epoch"].tolist() == [1, 2]
+    assert json.loads((out / "metrics.json").read_text())["status"] == "complete"
+    capsys.readouterr()
+
+    assert main(["evaluate", str(out), "--split", "test", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert set(scores) == {"Cat. UVAC", "k-means"}
+    assert 0 <= scores["Cat. UVAC"]["acc"] <= 1
+    assert scores["k-means"]["silhouette_x"] > 0
+    assert scores["k-means"]["silhouette_p"] is None
+    assert main(["evaluate", str(out)]) == 0
+    assert "silhouette_p" in capsys.readouterr().out
+
+    for again, words in (([], "holds a run already"), (["--resume", "--beta", "0.5"], "beta")):
+        assert main([*train, "--epochs", "2", "--out", str(out), *again]) == 2
+        assert words in capsys.readouterr().err
+    assert main([*train, "--epochs", "2", "--out", str(out), "--resume"]) == 0  # nothing left to do
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_weights(train: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from catuvac.cli import main; sys.exit(main())", *train]
+    command += ["--epochs", "12"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+
+    epoch = int(np.random.default_rng().integers(1, 10))  # any epoch must do, so each run tries another
+    process = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "history.parquet").exists() or len(results.read_history(killed)) < epoch:
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "weights.pt").exists()
+    subprocess.run([*command, "--out", str(killed), "--resume"], check=True, capture_output=True)
+
+    first, second = (checkpoint.load(folder / "weights.pt") for folder in (whole, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first), f"killed after epoch {epoch}"
+    histories = [results.read_history(folder).drop(columns="study") for folder in (whole, killed)]
+    assert histories[0].equals(histories[1].sort_values("epoch", ignore_index=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--preset", "fsd"], "did you mean 'fsdd'"),
+        (["train", "--preset", "fsdd"], "give --data-root"),
+        (["train", "--preset", "fsdd", "--data-root", "absent"], "absent"),
+        (["train", "--config", "absent.yaml"], "cannot read absent.yaml"),
+        (["train", "--tau-start", "-1"], "tau_start must be positive"),
+        (["train", "--n-clusters", "500", *TINY[:4]], "500"),
+        (["train", "--device", "tpu", *TINY], "'tpu' cannot be used"),
+        (["evaluate", "absent"], "holds no run"),
+        (["report", "absent"], "absent"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], words: str, cache_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if arguments[0] == "train":
+        arguments = [*arguments, "--out", str(tmp_path / "run"), "--cache-dir", str(cache_dir), "--workers", "1"]
+    assert main(arguments) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert words in last
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        tone = np.sin(2 * np.pi * (300 + 1500 * (number % 2)) * np.arange(8000) / 8000)
+        noisy = 0.3 * tone + 0.01 * rng.normal(size=8000)
+        soundfile.write(tmp_path / f"{number:02}.wav", noisy.astype(np.float32), 8000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    out = tmp_path / "run"
+    arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(out), "--threads", "1"]
+    arguments += ["--workers", "1", "--cache-dir", str(tmp_path / "cache"), "--n-clusters", "2", "--epochs", "1"]
+    arguments += ["--clip-seconds", "1", "--val-fraction", "0.25", "--test-fraction", "0.25", "--batch-size", "4"]
+    assert main(arguments) == 0
+    assert "broken.wav" in capsys.readouterr().err
+    scores = json.loads((out / "metrics.json").read_text())
+    assert "val/acc" not in scores
+    assert scores["val/clusters_used"] >= 1
+    assert runs.config(out) != Config()
