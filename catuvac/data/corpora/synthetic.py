@@ -21,7 +21,7 @@ from catuvac.data.corpora.table import ClipTable, Corpus
 
 SAMPLE_RATE = 16000  # Hz
 SECONDS = 1.0
-FLOOR = 0.01  # noise of the recorder against the clip: -40 dB
+FLOOR = 0.03  # noise of the recorder against the clip: -30 dB
 LEVELS = {"soft": 0.08, "loud": 0.1}  # RMS; a nuisance: even and odd clips, whatever the class
 
 Samples = NDArray[np.float64]
@@ -41,18 +41,25 @@ def synthesise(*, seed: int, label: int, number: int, overlap: float) -> NDArray
 
 
 def class_name(label: int) -> str:
-    """`hum` for the family's first class, `hum-2` for its second."""
-    variant = label // len(_FAMILIES)
-    family = list(_FAMILIES)[label % len(_FAMILIES)]
+    """`hum` for the family's first class, `hum-2` for its second, in another place on the frequency axis."""
+    variant, place = divmod(label, len(_FAMILIES))
+    family = list(_FAMILIES)[(place + variant) % len(_FAMILIES)]
     return family if variant == 0 else f"{family}-{variant + 1}"
 
 
 def _scene(rng: Generator, label: int) -> Samples:
-    variant = label // len(_FAMILIES)
-    family = list(_FAMILIES.values())[label % len(_FAMILIES)]
-    # Multiples of the golden ratio spread any number of variants evenly, and adding one moves none of the others.
-    position = (0.25 + variant * 0.6180339887498949) % 1.0
-    return family(rng, position)
+    variant, place = divmod(label, len(_FAMILIES))
+    family = list(_FAMILIES.values())[(place + variant) % len(_FAMILIES)]
+    return family(rng, _centre(place, variant))
+
+
+def _centre(place: int, variant: int) -> float:
+    """Hz; every scene keeps to a zone of its own on the mel axis, so that all are about equally far apart."""
+    half = len(_FAMILIES) // 2
+    zone = 2 * place if place < half else 2 * (place - half) + 1
+    # Multiples of the golden ratio spread the variants evenly over the zone, whatever their number.
+    mel = 2840.0 * (zone + (0.5 + variant * 0.6180339887498949) % 1.0) / len(_FAMILIES)  # 2840 mel are 8 kHz
+    return float(700.0 * (10 ** (mel / 2595.0) - 1.0))
 
 
 def _level(number: int) -> str:
@@ -61,11 +68,6 @@ def _level(number: int) -> str:
 
 def _unit(samples: Samples) -> Samples:
     return samples / float(np.sqrt(np.mean(samples**2)))
-
-
-def _between(low: float, high: float, position: float) -> float:
-    """The frequency or rate at `position` in [0, 1] on a logarithmic axis."""
-    return float(low * (high / low) ** position)
 
 
 def _jitter(rng: Generator, value: float, share: float) -> float:
@@ -95,71 +97,61 @@ def _phase(frequency: Samples, rng: Generator) -> Samples:
 
 
 def _saw(rng: Generator, rate: float) -> Samples:
-    """Position in [0, 1) within each repetition, `rate` of them a second, at a random onset."""
-    return (_TIME * rate + rng.uniform()) % 1.0
+    """Position in [0, 1) within each repetition, `rate` of them a second; clips start near an onset, as cut events."""
+    return (_TIME * _jitter(rng, rate, 0.02) + rng.uniform(0, 0.2)) % 1.0
 
 
 def _wave(rng: Generator, rate: float) -> Samples:
-    """A sine at `rate` Hz and a random phase."""
-    return np.sin(2 * np.pi * (_TIME * rate + rng.uniform()))
+    """A sine at about `rate` Hz, from near its start."""
+    return np.sin(2 * np.pi * (_TIME * _jitter(rng, rate, 0.02) + rng.uniform(0, 0.2)))
 
 
-def _coloured(rng: Generator, position: float) -> Samples:
-    return _noise(rng, _slope(-9 + 12 * position + rng.uniform(-1, 1)))
+def _breath(rng: Generator, centre: float) -> Samples:
+    return _noise(rng, _around(_jitter(rng, centre, 0.04), 0.35))
 
 
-def _hum(rng: Generator, position: float) -> Samples:
-    f0 = _jitter(rng, _between(90, 500, position), 0.05)
-    vibrato = 1 + 0.015 * _wave(rng, _jitter(rng, 5, 0.3))
-    phase = _phase(f0 * vibrato, rng)
-    return sum((np.sin(k * phase + rng.uniform(0, 6.3)) / k for k in range(1, 9)), np.zeros_like(_TIME))
+def _hum(rng: Generator, centre: float) -> Samples:
+    vibrato = 1 + 0.01 * np.sin(2 * np.pi * (_TIME * _jitter(rng, 5, 0.3) + rng.uniform()))
+    phase = _phase(_jitter(rng, centre, 0.04) / 4 * vibrato, rng)  # harmonics 3 to 5 of an unheard fundamental
+    return sum((np.sin(k * phase + rng.uniform(0, 6.3)) for k in (3, 4, 5)), np.zeros_like(_TIME))
 
 
-def _chirps(rng: Generator, position: float) -> Samples:
-    rate = _jitter(rng, _between(5, 12, position), 0.15)
-    start, octaves = _jitter(rng, _between(1500, 600, position), 0.1), 2.0
-    return np.sin(_phase(start * 2 ** (octaves * _saw(rng, rate)), rng))
+def _chirps(rng: Generator, centre: float) -> Samples:
+    octaves = 0.6 * (_saw(rng, 3.0) - 0.5)
+    return np.sin(_phase(_jitter(rng, centre, 0.04) * 2**octaves, rng))
 
 
-def _impulses(rng: Generator, position: float) -> Samples:
-    rate = _jitter(rng, _between(12, 30, position), 0.15)
-    envelope = np.exp(-_saw(rng, rate) / rate / 0.015)
-    return envelope * _noise(rng, _around(_jitter(rng, _between(5500, 1200, position), 0.1), 1.5))
+def _impulses(rng: Generator, centre: float) -> Samples:
+    envelope = np.exp(-_saw(rng, 5.0) / 5.0 / 0.04)
+    return envelope * _noise(rng, _around(_jitter(rng, centre, 0.04), 0.4))
 
 
-def _band(rng: Generator, position: float) -> Samples:
-    envelope = 1 + 0.9 * _wave(rng, _jitter(rng, _between(3, 12, position), 0.2))
-    return envelope * _noise(rng, _around(_jitter(rng, _between(1200, 5000, position), 0.08), 0.5))
+def _band(rng: Generator, centre: float) -> Samples:
+    envelope = 1 + 0.9 * _wave(rng, 3.0)
+    return envelope * _noise(rng, _around(_jitter(rng, centre, 0.04), 0.4))
 
 
-def _siren(rng: Generator, position: float) -> Samples:
-    centre = _jitter(rng, _between(600, 2500, position), 0.08)
-    return np.sin(_phase(centre * 2 ** (0.5 * _wave(rng, _jitter(rng, 2.5, 0.3))), rng))
+def _siren(rng: Generator, centre: float) -> Samples:
+    return np.sin(_phase(_jitter(rng, centre, 0.04) * 2 ** (0.3 * _wave(rng, 2.0)), rng))
 
 
-def _beeps(rng: Generator, position: float) -> Samples:
-    tone = _jitter(rng, _between(3800, 1000, position), 0.05)
-    gate = _saw(rng, _jitter(rng, _between(4, 10, position), 0.15)) < 0.5
-    return (0.1 + gate) * (
-        np.sin(_phase(np.full_like(_TIME, tone), rng)) + 0.5 * np.sin(_phase(1.5 * np.full_like(_TIME, tone), rng))
-    )
+def _beeps(rng: Generator, centre: float) -> Samples:
+    tone = _jitter(rng, centre, 0.04)
+    chord = (np.sin(_phase(np.full_like(_TIME, tone * ratio), rng)) for ratio in (0.85, 1.0, 1.2))
+    return (_saw(rng, 2.0) < 0.6) * sum(chord, np.zeros_like(_TIME))
 
 
-def _rumble(rng: Generator, position: float) -> Samples:
-    envelope = 1 + 0.5 * _wave(rng, _jitter(rng, _between(1, 6, position), 0.3))
-    return envelope * _noise(rng, _around(_jitter(rng, _between(120, 400, position), 0.1), 1.0))
+def _rumble(rng: Generator, centre: float) -> Samples:
+    envelope = 1 + 0.7 * _wave(rng, 1.0)
+    return envelope * _noise(rng, _around(_jitter(rng, centre, 0.04), 1.0))
 
 
-def _engine(rng: Generator, position: float) -> Samples:
-    return 0.8 * _unit(_hum(rng, position * 0.3)) + 0.6 * _unit(_band(rng, 1 - 0.4 * position))
+def _engine(rng: Generator, centre: float) -> Samples:
+    return _unit(_hum(rng, centre)) + _unit(_impulses(rng, centre))
 
 
-def _rain(rng: Generator, position: float) -> Samples:
-    drops = rng.random(len(_TIME)) < _between(60, 400, position) / SAMPLE_RATE
-    ring = np.exp(-_TIME[:800] / 0.003) * np.sin(
-        2 * np.pi * _jitter(rng, _between(6500, 4000, position), 0.05) * _TIME[:800]
-    )
-    return np.convolve(drops * rng.normal(size=len(_TIME)), ring)[: len(_TIME)] + 0.02 * rng.normal(size=len(_TIME))
+def _rain(rng: Generator, centre: float) -> Samples:
+    return (0.1 + _saw(rng, 1.0)) * _noise(rng, _around(_jitter(rng, centre, 0.04), 0.5))
 
 
 def _background(rng: Generator) -> Samples:
@@ -168,17 +160,18 @@ def _background(rng: Generator) -> Samples:
     return swell * _noise(rng, _slope(rng.uniform(-4, -2)))
 
 
+# The first five lie two zones apart, the next five between them.
 _FAMILIES = {
-    "noise": _coloured,
+    "rumble": _rumble,
     "hum": _hum,
+    "siren": _siren,
+    "band": _band,
+    "rain": _rain,
+    "engine": _engine,
+    "beeps": _beeps,
     "chirps": _chirps,
     "impulses": _impulses,
-    "band": _band,
-    "siren": _siren,
-    "beeps": _beeps,
-    "rumble": _rumble,
-    "engine": _engine,
-    "rain": _rain,
+    "breath": _breath,
 }
 
 
