@@ -26,6 +26,7 @@ from catuvac.config import Config, ConfigError, Precision
 from catuvac.data.store import FeatureSet
 from catuvac.models.cat_uvac import CatUVAC, LossTerms
 from catuvac.models.networks import GRID
+from catuvac.models.shallow import kmeans_clusters, start_from_clusters
 from catuvac.schedules import anneal
 
 Report = dict[str, Any]
@@ -93,6 +94,8 @@ class TrainingRun:
             return
         training = self.config.training
         began = time.perf_counter() - self.seconds
+        if self.epoch == 0 and training.cluster_init == "kmeans":
+            self._start_from_kmeans()
         while not self.finished:
             losses, tau, lr = self._train_epoch()
             self.epoch += 1
@@ -113,6 +116,16 @@ class TrainingRun:
             }
             yield self.last_report
 
+    def _start_from_kmeans(self) -> None:
+        """Fits k-means on the training features and starts the head of q(y | x) from its clusters."""
+        x = self.features.x[self.features.splits["train"]]
+        clusters = kmeans_clusters(x, x, n_clusters=self.config.model.n_clusters, seed=self.config.training.seed)
+        self.model.train()  # batch norm must see the features as it will in the first epoch
+        with torch.no_grad(), self._autocast():
+            chunks = torch.split(self.train_rows.to(self.device), EVAL_BATCH)
+            summary = torch.cat([self.model.encoder_y.summary(self.data.batch(chunk)[0]) for chunk in chunks])
+        start_from_clusters(self.model.encoder_y, summary, clusters)
+
     def _train_epoch(self) -> tuple[dict[str, float], float, float]:
         """One pass over the training clips; returns mean losses (nats a clip) and the last tau and lr."""
         training = self.config.training
@@ -122,6 +135,8 @@ class TrainingRun:
         rows = self.train_rows[torch.randperm(n, generator=self.order)].to(self.device)
         sums = torch.zeros(len(LOSSES), device=self.device)
         self.model.train()
+        # A decoder that knows nothing yet favours one cluster for every clip, and the others die.
+        self.model.encoder_y.requires_grad_(self.epoch >= training.warmup_epochs)
         for step in range(steps):
             progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
             tau = anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)

@@ -19,6 +19,7 @@ from catuvac.config import Config
 TINY = [
     *("--n-classes", "3", "--clips-per-class", "16", "--n-bands", "16", "--n-clusters", "3", "--latent-dim", "2"),
     *("--batch-size", "8", "--eval-every", "1", "--val-fraction", "0.25", "--test-fraction", "0.25"),
+    *("--warmup-epochs", "0"),
 ]
 
 
@@ -134,7 +135,18 @@ def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.Ca
     out = tmp_path / "run"
     arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(out), "--threads", "1"]
     arguments += ["--workers", "1", "--cache-dir", str(tmp_path / "cache"), "--n-clusters", "2", "--epochs", "1"]
-    arguments += ["--clip-seconds", "1", "--val-fraction", "0.25", "--test-fraction", "0.25", "--batch-size", "4"]
+    arguments += [
+        "--clip-seconds",
+        "1",
+        "--val-fraction",
+        "0.25",
+        "--test-fraction",
+        "0.25",
+        "--batch-size",
+        "4",
+        "--warmup-epochs",
+        "0",
+    ]
     assert main(arguments) == 0
     assert "broken.wav" in capsys.readouterr().err
     scores = json.loads((out / "metrics.json").read_text())
