@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 NAME ?= synthetic-$(shell date +%Y%m%d-%H%M%S)
+REVISION := $(shell git describe --always --dirty=+dirty --abbrev=12 2>/dev/null)
 JOBS := http://127.0.0.1:8265
 
 export PATH := $(BIN):$(PATH)
@@ -23,7 +24,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 study: .venv/.installed
 	ray status >/dev/null 2>&1 || ray start --head --dashboard-host=127.0.0.1 --disable-usage-stats
 	ray job submit --address $(JOBS) --working-dir . -- \
-		$(BIN)/python studies/tau_sweep.py --preset synthetic --storage $(CURDIR)/results --name $(NAME)
+		env CATUVAC_REVISION=$(REVISION) $(BIN)/python studies/tau_sweep.py --preset synthetic --storage $(CURDIR)/results --name $(NAME)
 	@echo "report: $(CURDIR)/results/$(NAME)/report.html"
 	@echo "Ray still runs, with its dashboard at $(JOBS); make stop ends it"
 

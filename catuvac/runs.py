@@ -35,7 +35,12 @@ HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
 
 
 def revision() -> str | None:
-    """The source's git commit, "+dirty" where files differ from it; None outside a checkout."""
+    """The source's git commit, "+dirty" where files differ from it.
+
+    A Ray job runs in a copy without git, so $CATUVAC_REVISION, set by the submitter, comes first; None without both.
+    """
+    if given := os.environ.get("CATUVAC_REVISION"):
+        return given
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

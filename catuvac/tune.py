@@ -6,11 +6,12 @@ Ray schedules, Optuna samples. What is ours: the search space, the trial, the tw
 from __future__ import annotations
 
 import functools
+import json
 import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -30,6 +31,7 @@ from catuvac.training import Report, TrainingRun
 
 Sampler = Literal["tpe", "random", "qmc"]
 CHECKPOINT = "checkpoint.pt"
+DESIGN = "study.json"
 PROGRESS_SECONDS = 15.0  # s between progress lines
 
 
@@ -121,6 +123,12 @@ class Study:
     def optuna_name(self) -> str:
         """One name per corpus, K and study: Optuna would silently merge two studies of one name."""
         return f"{self.config.corpus.corpus}-k{self.config.model.n_clusters}-{self.name}"
+
+    def design(self) -> dict[str, Any]:
+        """What must not change when the study is resumed, as plain values; resources may."""
+        chosen = {name: getattr(self, name) for name in ("trials", "sampler", "objectives", "seed")}
+        plain: dict[str, Any] = json.loads(json.dumps({**self.config.flat(), **asdict(self.space), **chosen}))
+        return plain
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings of one trial from what `SearchSpace.suggest` gave."""
@@ -276,8 +284,13 @@ def connect() -> None:
     # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not ray.is_initialized():
+    if ray.is_initialized():
+        return
+    try:
         ray.init(dashboard_host="127.0.0.1", log_to_driver=False, logging_level="WARNING")
+    except ConnectionError as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise CatuvacError(f"no Ray cluster answers at {where}: {str(error).splitlines()[0]}") from error
 
 
 def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tune.ResultGrid:
@@ -299,6 +312,7 @@ def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tu
     if resume:
         return tune.Tuner.restore(str(study.folder), trainable, resume_unfinished=True, restart_errored=True).fit()
     study.folder.mkdir(parents=True, exist_ok=True)
+    runs.write_text(study.folder / DESIGN, json.dumps(study.design(), indent=2))
     metrics = [f"val/objective_{name}" for name in study.objectives]
     single = len(metrics) == 1
     search = OptunaSearch(
@@ -359,9 +373,15 @@ def check_folder(study: Study, *, resume: bool) -> None:
     """Raises CatuvacError where a new study would overwrite an old one, or where there is nothing to resume."""
     if not resume and study.folder.exists() and any(study.folder.iterdir()):
         raise CatuvacError(f"study {study.folder} exists; give another --name, or --resume to continue it")
+    if not resume:
+        return
     # With tuner.pkl alone Ray would "restore" a study of one trial.
-    if resume and not list(study.folder.glob("experiment_state-*.json")):
+    if not list(study.folder.glob("experiment_state-*.json")):
         raise CatuvacError(f"nothing to resume in {study.folder}; start the study without --resume")
+    old, new = json.loads((study.folder / DESIGN).read_text(encoding="utf-8")), study.design()
+    changed = [f"{name} {old.get(name)} → {value}" for name, value in new.items() if old.get(name) != value]
+    if changed:
+        raise CatuvacError(f"study {study.folder} was started otherwise ({', '.join(changed)}); resume it unchanged")
 
 
 def _check_resources(study: Study) -> None:

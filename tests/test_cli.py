@@ -133,20 +133,10 @@ def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.Ca
         soundfile.write(tmp_path / f"{number:02}.wav", noisy.astype(np.float32), 8000)
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     out = tmp_path / "run"
-    arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(out), "--threads", "1"]
-    arguments += ["--workers", "1", "--cache-dir", str(tmp_path / "cache"), "--n-clusters", "2", "--epochs", "1"]
-    arguments += [
-        "--clip-seconds",
-        "1",
-        "--val-fraction",
-        "0.25",
-        "--test-fraction",
-        "0.25",
-        "--batch-size",
-        "4",
-        "--warmup-epochs",
-        "0",
-    ]
+    arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(out)]
+    arguments += ["--cache-dir", str(tmp_path / "cache"), "--threads", "1", "--workers", "1"]
+    arguments += ["--clip-seconds", "1", "--val-fraction", "0.25", "--test-fraction", "0.25"]
+    arguments += ["--n-clusters", "2", "--batch-size", "4", "--epochs", "1", "--warmup-epochs", "0"]
     assert main(arguments) == 0
     assert "broken.wav" in capsys.readouterr().err
     scores = json.loads((out / "metrics.json").read_text())

@@ -46,6 +46,7 @@ def test_hash_follows_every_setting() -> None:
         ({"tau_start": -1.0}, "tau_start must be positive, got -1.0"),
         ({"tau_schedule": "constant"}, "constant tau_schedule needs"),
         ({"tau_schedule": "stepwise"}, "must be one of exponential, linear, cosine, constant"),
+        ({"warmup_epochs": 500}, r"warmup_epochs must lie in \[0, epochs=500\)"),
         ({"beta": -0.1}, "beta must not be negative"),
         ({"n_clusters": 1}, "n_clusters must be at least 2"),
         ({"latent_dim": 2.5}, "latent_dim must be of type int"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -140,6 +141,11 @@ class TestStudy:
         with pytest.raises(CatuvacError, match="give another --name"):
             tune.run_study(finished, tiny_features)
 
+    def test_resuming_with_other_flags_is_refused(self, finished: tune.Study) -> None:
+        with pytest.raises(CatuvacError, match="seed 0 → 5"):
+            tune.check_folder(replace(finished, seed=5), resume=True)
+        tune.check_folder(replace(finished, cpus_per_trial=2.0), resume=True)
+
     @pytest.mark.usefixtures("local_ray")
     def test_a_request_that_no_node_can_meet_is_refused(
         self, tmp_path: Path, tiny_config: Config, tiny_features: FeatureSet
@@ -208,5 +214,8 @@ def test_bad_flags_are_one_line_and_exit_code_2(
     assert not (tmp_path / "a").exists()
 
 
-def test_revision_is_the_commit_of_the_source() -> None:
+def test_revision_is_the_submitters_else_the_commit_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CATUVAC_REVISION", raising=False)
     assert runs.revision() is None or re.fullmatch(r"[0-9a-f]{12,}(\+dirty)?", runs.revision() or "")
+    monkeypatch.setenv("CATUVAC_REVISION", "abc")
+    assert runs.revision() == "abc"

@@ -36,7 +36,7 @@ from catuvac.data.audio import AudioError
 from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index
 from catuvac.errors import CatuvacError
 
-FORMAT = 1  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
+FORMAT = 2  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
 CHUNK = 32  # clips a worker takes at a time
 CLIPS_PER_WORKER = 500  # a worker takes seconds to import torch: fewer clips than this do not repay it
 
