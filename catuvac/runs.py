@@ -195,5 +195,6 @@ def kmeans_scores(config: Config, features: FeatureSet, *, split: str) -> dict[s
         labels=features.labels(rows),
         nuisances=features.nuisances(rows),
     )
-    soft = ("entropy_y", "mutual_information", "effective_clusters")  # of one-hot rows these say nothing of q
-    return {name: value for name, value in scores.items() if not name.endswith("_p") and name not in soft}
+    # One-hot rows stand in for probabilities here: what is computed from them says nothing.
+    absent = ("entropy_y", "mutual_information", "effective_clusters", "degenerate")
+    return {name: value for name, value in scores.items() if not name.endswith("_p") and name not in absent}
