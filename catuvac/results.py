@@ -152,7 +152,8 @@ def _joined(table: pa.Table, key: tuple[str, ...]) -> pa.Array:
 
 def _load(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        # One read of one file: by its path, Arrow opens it more than once, and a writer may replace it in between.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
     except FileNotFoundError:
         raise CatuvacError(f"no {path.name} in {path.parent}; give the results folder of a study") from None
     except (OSError, pa.ArrowException) as error:

@@ -165,6 +165,18 @@ def train_trial(point: dict[str, Any], *, study: Study, features: str) -> None:
             tune.report({**report, **objectives}, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
+class Search(OptunaSearch):  # type: ignore[misc]
+    """Ray's Optuna search, for studies that are resumed."""
+
+    def on_trial_result(self, trial_id: str, result: Report) -> None:
+        """Tells Optuna nothing before a trial's end.
+
+        Only pruners read intermediate values, and there is none here. A trial that ended after Ray's last snapshot runs
+        again when the study is resumed; Optuna, where it is finished, would abort the study over its reports.
+        """
+        del trial_id, result
+
+
 class Tables(tune.Callback):  # type: ignore[misc]
     """Writes the two tables as trials go, and prints one line a trial and a line of progress."""
 
@@ -310,12 +322,15 @@ def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tu
         {"cpu": study.cpus_per_trial, "gpu": study.gpus_per_trial},
     )
     if resume:
-        return tune.Tuner.restore(str(study.folder), trainable, resume_unfinished=True, restart_errored=True).fit()
+        tuner = tune.Tuner.restore(str(study.folder), trainable, resume_unfinished=True, restart_errored=True)
+        done = tuner.fit()
+        _fail_orphans(study)
+        return done
     study.folder.mkdir(parents=True, exist_ok=True)
     runs.write_text(study.folder / DESIGN, json.dumps(study.design(), indent=2))
     metrics = [f"val/objective_{name}" for name in study.objectives]
     single = len(metrics) == 1
-    search = OptunaSearch(
+    search = Search(
         functools.partial(study.space.suggest, seed=study.seed),
         metric=metrics[0] if single else metrics,
         mode="max" if single else ["max"] * len(metrics),
@@ -409,6 +424,15 @@ def _sampler(study: Study) -> optuna.samplers.BaseSampler:
             return optuna.samplers.RandomSampler(seed=study.seed)
         case "qmc":
             return optuna.samplers.QMCSampler(seed=study.seed, scramble=True)
+
+
+def _fail_orphans(study: Study) -> None:
+    """Ends what Optuna was asked for after Ray's last snapshot: Ray forgot it and asked for another in its place."""
+    if len(results.read_trials(study.folder)) < study.trials:
+        return  # interrupted again: what runs may be resumed yet
+    stored = optuna.load_study(study_name=study.optuna_name, storage=_optuna_storage(study))
+    for trial in stored.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        stored.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
 def _optuna_storage(study: Study) -> optuna.storages.BaseStorage:

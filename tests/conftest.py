@@ -35,6 +35,7 @@ def tiny_config() -> Config:
             "n_bands": 16,
             "n_clusters": 3,
             "latent_dim": 2,
+            "cluster_init": "random",
             "warmup_epochs": 0,
             "epochs": 2,
             "eval_every": 1,

@@ -186,8 +186,13 @@ def test_a_killed_driver_is_resumed(tmp_path: Path, cache_dir: Path) -> None:
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     trials = results.read_trials(tmp_path / "a")
-    assert sorted(trials["number"]) == [0, 1, 2]
     assert set(trials["status"]) == {"complete"}
+    assert len(trials) == trials["number"].nunique() == 3
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "a" / "optuna.journal"))
+    stored = optuna.load_study(study_name="synthetic-k5-a", storage=optuna.storages.JournalStorage(backend))
+    states = [trial.state.name for trial in stored.trials]
+    assert sorted(set(states)) in (["COMPLETE"], ["COMPLETE", "FAIL"])  # none is left running
+    assert states.count("COMPLETE") == 3
     assert (tmp_path / "a" / "report.html").exists()
     assert re.search(r"trial\s+\d+  τ", done.stdout)
 
