@@ -295,7 +295,7 @@ def _typed(cls: type[Any], name: str, value: Any) -> Any:
 # In every preset sigma is about the deviation of the features along their first principal axis: a dimension of z that
 # explains less than sigma² costs more than it brings, so the clusters, not z, carry what tells clips apart (in design
 # section 3 clusters follow the label only while KL_z is near zero). beta is small, as in the paper. q(y|x) starts from
-# k-means and stands still while the decoder learns: from a random start clusters merge (studies/README.md, planted).
+# k-means and stands still while the decoder learns: from a random start clusters merge (studies/README.md).
 PRESETS: dict[str, Config] = {
     # Five generated scenes, one second each; half a minute. A shorter warm-up loses a cluster on some seeds.
     "synthetic": Config.from_dict(
