@@ -18,7 +18,8 @@ from catuvac.cli import guarded
 from catuvac.config import preset
 from catuvac.errors import CatuvacError
 
-KEY = ["classes", "cluster_init", "overlap", "seed"]
+SETTINGS = ["classes", "cluster_init", "epochs", "overlap"]
+KEY = [*SETTINGS, "seed"]
 
 
 @dataclass(kw_only=True)
@@ -53,7 +54,8 @@ class Planted:
         path = self.out / "planted.csv"
         rows = pd.read_csv(path).to_dict("records") if path.exists() else []
         done = {tuple(row[name] for name in KEY) for row in rows}
-        cells = [(k, self.cluster_init, o, s) for k in self.classes for o in self.overlaps for s in self.seeds]
+        epochs = preset("synthetic").training.epochs if self.epochs is None else self.epochs
+        cells = [(k, self.cluster_init, epochs, o, s) for k in self.classes for o in self.overlaps for s in self.seeds]
         for number, cell in enumerate(cells, start=1):
             if cell not in done:
                 rows.append(dict(zip(KEY, cell, strict=True)) | self._cell(*cell))
@@ -61,15 +63,14 @@ class Planted:
                 print(f"{number}/{len(cells)}", rows[-1], flush=True)
         print(table(pd.DataFrame(rows)).to_string(index=False))
 
-    def _cell(self, classes: int, cluster_init: str, overlap: float, seed: int) -> dict[str, float]:
+    def _cell(self, classes: int, cluster_init: str, epochs: int, overlap: float, seed: int) -> dict[str, float]:
         from catuvac import runs
         from catuvac.data import store
         from catuvac.training import TrainingRun
 
-        settings = {"n_classes": classes, "n_clusters": classes, "overlap": overlap, "cluster_init": cluster_init}
-        config = preset("synthetic").with_settings(settings | {"seed": seed})
-        if self.epochs is not None:
-            config = config.with_settings({"epochs": self.epochs})
+        corpus = {"n_classes": classes, "n_clusters": classes, "overlap": overlap}
+        training = {"cluster_init": cluster_init, "epochs": epochs, "seed": seed}
+        config = preset("synthetic").with_settings(corpus | training)
         features = store.prepare(config, data_root=None, cache_dir=store.default_cache_dir(), progress=False)
         run = TrainingRun(config, features)
         status = [report["status"] for report in run][-1]
@@ -80,14 +81,13 @@ class Planted:
             "clusters_used": scores["clusters_used"],
             "kmeans_acc": kmeans["acc"],
             "kmeans_nmi": kmeans["nmi"],
-            "epochs": run.epoch,
             "seconds": round(run.seconds, 1),
             "status": status,
         }
 
 
 def table(cells: pd.DataFrame) -> pd.DataFrame:
-    """Median and range of the accuracy over the seeds, a row per number of classes, start and overlap."""
+    """Median and range of the accuracy over the seeds, a row per setting."""
 
     def summary(group: pd.DataFrame) -> pd.Series:
         return pd.Series(
@@ -101,7 +101,7 @@ def table(cells: pd.DataFrame) -> pd.DataFrame:
             }
         )
 
-    return cells.groupby(KEY[:3]).apply(summary, include_groups=False).reset_index().round(3)
+    return cells.groupby(SETTINGS).apply(summary, include_groups=False).reset_index().round(3)
 
 
 if __name__ == "__main__":
