@@ -14,7 +14,8 @@ SCRIPT = Path(__file__).parents[1] / "studies" / "planted.py"
 
 @pytest.mark.slow
 def test_five_separate_classes_are_found_and_finished_cells_are_kept(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--classes", "5", "--overlaps", "0", "--seeds", "2", "--out", str(tmp_path)]
+    cell = ["--classes", "5", "--overlaps", "0", "--seeds", "2", "--threads", "1"]
+    command = [sys.executable, str(SCRIPT), *cell, "--out", str(tmp_path)]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     cells = pd.read_csv(tmp_path / "planted.csv")
