@@ -18,7 +18,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 .venv/.installed: pyproject.toml
 	@echo "creating .venv: torch brings about 5 GB, this takes minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,datasets,peers]'
 	touch $@
 
 study: .venv/.installed

@@ -1,4 +1,4 @@
-"""The `catuvac` command: datasets, prepare, train, evaluate, report.
+"""The `catuvac` command: datasets, download, prepare, train, evaluate, report.
 
 Heavy imports stay inside the commands: `catuvac --help` must answer in under a second, and nothing here imports Ray.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from catuvac.config import PRESETS, Config, load_yaml, preset
+from catuvac.config import PRESETS, Config, CorpusConfig, load_yaml, preset
 from catuvac.errors import CatuvacError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Source:
     """Where the settings, the recordings and the cache are."""
 
     preset: str = "synthetic"
-    """settings to start from: synthetic, fsdd, urbansound8k or folder; every flag below overrides one of them"""
+    """settings to start from, of which every flag below overrides one: synthetic, fsdd, audiomnist, tau2019_k10,
+    tau2019_k5, urbansound8k_k10, urbansound8k_k5 or folder"""
     config: Path | None = None
     """YAML file to start from instead, such as a study's best.yaml"""
     data_root: Path | None = None
@@ -72,6 +73,22 @@ class Datasets:
             where = "--data-root" if corpus.needs_root else "generated"
             table.add_row(corpus.name, corpus.description, corpus.licence, ", ".join(corpus.nuisances) or "–", where)
         Console().print(table)
+
+
+@dataclass(kw_only=True)
+class Download:
+    """Fetch a corpus, pinned to one version and checked; run it again after an interruption to go on."""
+
+    corpus: tyro.conf.Positional[str]
+    """audiomnist, fsdd, urbansound8k or tau2019"""
+    data_root: Path
+    """folder to put it into; --data-root of the other commands"""
+
+    def run(self) -> None:
+        from catuvac.data import corpora, download
+
+        folder = download.fetch(self.corpus, self.data_root)
+        print(f"{folder}: {corpora.index(CorpusConfig(corpus=self.corpus), self.data_root).note}")
 
 
 @dataclass(kw_only=True)
@@ -191,6 +208,7 @@ def _dispatch(argv: Sequence[str]) -> None:
     source: dict[str, Any] = {"settings": starting_settings(argv)}
     commands = (
         Annotated[Datasets, tyro.conf.subcommand("datasets")]
+        | Annotated[Download, tyro.conf.subcommand("download")]
         | Annotated[Prepare, tyro.conf.subcommand("prepare", default=Prepare(**source))]
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, **source))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

@@ -169,34 +169,45 @@ def active_units(mean: ArrayLike, *, threshold: float = 0.01) -> int:
 
 def evaluate(
     *,
-    probabilities: ArrayLike,
     x: ArrayLike,
+    clusters: ArrayLike | None = None,
+    probabilities: ArrayLike | None = None,
     z: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     nuisances: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, float]:
     """All of section 4 for one model on one split, by flat names without the `val/` prefix.
 
-    The cluster of a clip is the most probable one. Scores by space are `silhouette_x`, `dbi_p` and so on; nuisances
-    give `nmi_speaker` and so on. What does not exist (no labels, no z) is absent.
+    Scores by space are `silhouette_x`, `dbi_p` and so on; nuisances give `nmi_speaker` and so on. What does not exist
+    (no labels, no z, and for hard clusters no probabilities) is absent.
 
     Args:
-        probabilities: `[N, K]`; non-finite ones (a diverged run) give `floors`.
         x: `[N, …]` features.
+        clusters: `[N]` integers; None takes each clip's most probable one.
+        probabilities: `[N, K]`, None for a method that has none; non-finite ones (a diverged run) give `floors`.
         z: `[N, d]` posterior means.
         labels: `[N]`.
         nuisances: columns of `[N]`, such as the speaker.
 
     Raises:
-        CatuvacError: lengths that differ, no clips, or rows that are not probabilities.
+        CatuvacError: neither clusters nor probabilities, lengths that differ, no clips, or rows that are not
+            probabilities.
     """
-    q = _probabilities(probabilities)
     nuisances = nuisances or {}
-    if not np.isfinite(q).all():
-        return floors(
-            n_clusters=q.shape[1], with_z=z is not None, with_labels=labels is not None, nuisances=tuple(nuisances)
-        )
-    clusters = q.argmax(axis=1)
+    if probabilities is None:
+        _require(clusters is not None, "nothing to score: give clusters or probabilities")
+        q, clusters = None, _codes(clusters)  # type: ignore[arg-type]
+        sizes = np.bincount(clusters)
+        assignment = {"clusters_used": float(len(sizes)), "largest_share": float(sizes.max() / sizes.sum())}
+    else:
+        q = _probabilities(probabilities)
+        if not np.isfinite(q).all():
+            return floors(
+                n_clusters=q.shape[1], with_z=z is not None, with_labels=labels is not None, nuisances=tuple(nuisances)
+            )
+        assignment = assignment_scores(q)
+        clusters = q.argmax(axis=1) if clusters is None else _codes(clusters)
+        assignment["clusters_used"] = float(len(np.unique(clusters)))
     scores: dict[str, float] = {}
     if labels is not None:
         scores.update(label_scores(clusters, labels))
@@ -208,7 +219,7 @@ def evaluate(
             internal = cluster_scores(points, clusters)
             degenerate = bool(internal.pop("degenerate")) or degenerate
             scores.update({f"{name}_{space}": value for name, value in internal.items()})
-    return {**scores, **assignment_scores(q), "degenerate": degenerate}
+    return {**scores, **assignment, "degenerate": degenerate}
 
 
 def floors(

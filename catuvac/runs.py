@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,9 +27,10 @@ from catuvac.config import Config, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
-from catuvac.models.shallow import kmeans_clusters
+from catuvac.models.shallow import Assignment, kmeans
 from catuvac.training import Report, TrainingRun
 
+METHODS = {"cat_uvac": "Cat. UVAC", "uvac": "UVAC"}
 HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
 
 
@@ -160,8 +160,8 @@ def train(folder: Path, config: Config, features: FeatureSet, *, device: str, th
 
 def summary(report: Report) -> str:
     """A report in a few words; the p-space Silhouette with the clusters used beside it."""
-    words = [f"clusters used {report['val/clusters_used']:.0f}"]
-    words += [f"silhouette x {report['val/silhouette_x']:.2f} p {report['val/silhouette_p']:.2f}"]
+    in_p = f" p {report['val/silhouette_p']:.2f}" if "val/silhouette_p" in report else ""
+    words = [f"clusters used {report['val/clusters_used']:.0f}", f"silhouette x {report['val/silhouette_x']:.2f}{in_p}"]
     if "val/acc" in report:
         words.append(f"acc {report['val/acc']:.2f}")
     return ", ".join(words)
@@ -179,22 +179,26 @@ def evaluate(folder: Path, features: FeatureSet, *, split: str) -> dict[str, dic
         raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
     run = TrainingRun(settings, features)
     run.model.load_state_dict(checkpoint.load(weights))
-    scores: dict[str, dict[str, Any]] = {"Cat. UVAC": run.evaluate(split)}
-    scores["k-means"] = kmeans_scores(settings, features, split=split)
-    return {method: {name: row.get(name) for name in scores["Cat. UVAC"]} for method, row in scores.items()}
+    scores = run.evaluate(split)
+    baseline = kmeans_scores(settings, features, split=split)
+    return {METHODS[settings.model.method]: scores, "k-means": {name: baseline.get(name) for name in scores}}
 
 
 def kmeans_scores(config: Config, features: FeatureSet, *, split: str) -> dict[str, Any]:
-    """Scores k-means, fitted on the training split, in feature space; it has neither z nor probabilities."""
-    rows, k = features.splits[split], config.model.n_clusters
-    x = features.x[rows]
-    clusters = kmeans_clusters(features.x[features.splits["train"]], x, n_clusters=k, seed=config.training.seed)
-    scores = metrics.evaluate(
-        probabilities=np.eye(k)[clusters],
-        x=x.reshape(len(rows), -1),
+    """Scores k-means, fitted on the training split."""
+    train = features.x[features.splits["train"]]
+    assign = kmeans(train, n_clusters=config.model.n_clusters, seed=config.training.seed)
+    return assignment_scores(assign(features.x[features.splits[split]]), features, split=split)
+
+
+def assignment_scores(assignment: Assignment, features: FeatureSet, *, split: str) -> dict[str, Any]:
+    """Scores what a method says of one split; what it has not, z or probabilities, has no scores."""
+    rows = features.splits[split]
+    return metrics.evaluate(
+        x=features.x[rows],
+        clusters=assignment.clusters,
+        probabilities=assignment.probabilities,
+        z=assignment.z,
         labels=features.labels(rows),
         nuisances=features.nuisances(rows),
     )
-    # One-hot rows stand in for probabilities here: what is computed from them says nothing.
-    absent = ("entropy_y", "mutual_information", "effective_clusters", "degenerate")
-    return {name: value for name, value in scores.items() if not name.endswith("_p") and name not in absent}

@@ -14,26 +14,33 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from torch import Tensor
 
 from catuvac import metrics
-from catuvac.config import Config, ConfigError, Precision
+from catuvac.config import Config, ConfigError, ModelConfig, Precision
 from catuvac.data.store import FeatureSet
-from catuvac.models.cat_uvac import CatUVAC, LossTerms
+from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.networks import GRID
-from catuvac.models.shallow import kmeans_clusters, start_from_clusters
+from catuvac.models.shallow import kmeans, pca_gmm
+from catuvac.models.uvac import UVAC
+from catuvac.models.variational import LossTerms
 from catuvac.schedules import anneal
 
 Report = dict[str, Any]
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
+SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
 LOSSES = ("total", "recon", "kl_y", "kl_z")
+MODELS: dict[str, type[CatUVAC] | type[UVAC]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
 
 
 def use_bf16(precision: Precision, device: torch.device, n_bands: int) -> bool:
@@ -51,6 +58,21 @@ def use_bf16(precision: Precision, device: torch.device, n_bands: int) -> bool:
     # Without AMX or AVX512-BF16 instructions bfloat16 is emulated, slower than float32.
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return precision == "bf16" or (precision == "auto" and native and not wrong)
+
+
+def with_sigma(config: ModelConfig, features: FeatureSet) -> ModelConfig:
+    """Replaces sigma 0 by what d principal axes of the training features leave unexplained, per cell.
+
+    That is the noise of probabilistic PCA (Tipping and Bishop 1999, eq. 8): z can then pay for d dimensions. Labels
+    have no part in it.
+    """
+    if config.likelihood != "gaussian" or config.sigma > 0:
+        return config
+    x = features.x[features.splits["train"]].reshape(len(features.splits["train"]), -1)
+    axes = min(config.latent_dim, len(x) - 1)
+    explained = PCA(axes, svd_solver="randomized", random_state=0).fit(x).explained_variance_.sum()
+    variance = (x.var(axis=0, ddof=1).sum() - explained) / (x.shape[1] - axes)
+    return replace(config, sigma=max(math.sqrt(variance), SMALLEST_SIGMA))
 
 
 class TrainingRun:
@@ -71,9 +93,9 @@ class TrainingRun:
         self.bf16 = use_bf16(config.training.precision, self.device, n_bands)
         with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
             torch.manual_seed(config.training.seed)
-            model = CatUVAC(config.model, n_frames=n_frames, n_bands=n_bands)
+            model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.training.lr_start, fused=True)
+        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=config.training.lr_start, fused=True)
         self.order = torch.Generator().manual_seed(config.training.seed)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed + 1)
         self.epoch = 0
@@ -81,6 +103,7 @@ class TrainingRun:
         self.last_report: Report = {}
         self.data = DeviceFeatures(features, device=self.device)
         self.train_rows = torch.from_numpy(features.splits["train"])
+        self.start: Tensor | None = None  # [N] clusters that the warm-up teaches q(y | x)
 
     @property
     def finished(self) -> bool:
@@ -94,9 +117,9 @@ class TrainingRun:
             return
         training = self.config.training
         began = time.perf_counter() - self.seconds
-        if self.epoch == 0 and training.cluster_init == "kmeans":
-            self._start_from_kmeans()
         while not self.finished:
+            if training.cluster_init != "random":
+                self._start_clusters()
             losses, tau, lr = self._train_epoch()
             self.epoch += 1
             diverged = not all(math.isfinite(value) for value in losses.values())
@@ -116,15 +139,29 @@ class TrainingRun:
             }
             yield self.last_report
 
-    def _start_from_kmeans(self) -> None:
-        """Fits k-means on the training features and starts the head of q(y | x) from its clusters."""
-        x = self.features.x[self.features.splits["train"]]
-        clusters = kmeans_clusters(x, x, n_clusters=self.config.model.n_clusters, seed=self.config.training.seed)
-        self.model.train()  # batch norm must see the features as it will in the first epoch
-        with torch.no_grad(), self._autocast():
-            chunks = torch.split(self.train_rows.to(self.device), EVAL_BATCH)
-            summary = torch.cat([self.model.encoder_y.summary(self.data.batch(chunk)[0]) for chunk in chunks])
-        start_from_clusters(self.model.encoder_y, summary, clusters)
+    @property
+    def _warming(self) -> bool:
+        return self.epoch < self.config.training.warmup_epochs
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """q(y | x) apart from the rest: its learning rate is another after the warm-up."""
+        y = list(self.model.encoder_y.parameters()) if isinstance(self.model, CatUVAC) else []
+        others = {id(parameter) for parameter in y}
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in others]
+        return [{"params": rest}, {"params": y}] if y else [{"params": rest}]
+
+    def _start_clusters(self) -> None:
+        """Fits the clustering that the warm-up teaches q(y | x), or after it the mixture that UVAC starts from."""
+        rows, seed, k = self.features.splits["train"], self.config.training.seed, self.config.model.n_clusters
+        if isinstance(self.model, UVAC):
+            if self.epoch == self.config.training.warmup_epochs:
+                self.model.start_from_mixture(self.infer(rows)["mean"], seed=seed)
+        elif self._warming and self.start is None:
+            x = self.features.x[rows]
+            fit = pca_gmm if self.config.training.cluster_init == "pca_gmm" else kmeans
+            start = torch.zeros(len(self.features.x), dtype=torch.int64)
+            start[rows] = torch.from_numpy(fit(x, n_clusters=k, seed=seed)(x).clusters)
+            self.start = start.to(self.device)
 
     def _train_epoch(self) -> tuple[dict[str, float], float, float]:
         """One pass over the training clips; returns mean losses (nats a clip) and the last tau and lr."""
@@ -135,14 +172,14 @@ class TrainingRun:
         rows = self.train_rows[torch.randperm(n, generator=self.order)].to(self.device)
         sums = torch.zeros(len(LOSSES), device=self.device)
         self.model.train()
-        # A decoder that knows nothing yet favours one cluster for every clip, and the others die.
-        self.model.encoder_y.requires_grad_(self.epoch >= training.warmup_epochs)
+        self.model.warm_up(self._warming)
         for step in range(steps):
             progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
             tau = anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)
             lr = anneal(training.lr_start, training.lr_end, progress=progress, shape="exponential")
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+            scales = 1.0, 1.0 if self._warming else training.lr_y_scale
+            for group, scale in zip(self.optimizer.param_groups, scales, strict=False):
+                group["lr"] = lr * scale
             terms = self._step(rows[step * batch : (step + 1) * batch], tau)
             sums += torch.stack([getattr(terms, name).detach() for name in LOSSES])
         return dict(zip(LOSSES, (sums / steps).tolist(), strict=True)), tau, lr
@@ -153,8 +190,11 @@ class TrainingRun:
             inference = self.model.infer(x, tau=tau, generator=self.noise)
             recon_logits = self.model.generate(inference.y, inference.z)
         terms: LossTerms = self.model.loss(x, cells, inference, recon_logits)
+        total = terms.total
+        if self._warming and self.start is not None:
+            total = total + F.cross_entropy(inference.logits, self.start[rows])  # what reaches q(y | x)
         self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.grad_clip)
         self.optimizer.step()
         return terms

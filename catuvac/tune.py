@@ -26,12 +26,14 @@ from catuvac import checkpoint, results, runs
 from catuvac.config import Config, ConfigError, Shape, unknown
 from catuvac.data.store import FeatureSet, open_entry
 from catuvac.errors import CatuvacError
+from catuvac.grid import VARIATIONAL, Grid, test_scores
 from catuvac.objective import OBJECTIVES, objective
 from catuvac.training import Report, TrainingRun
 
 Sampler = Literal["tpe", "random", "qmc"]
 CHECKPOINT = "checkpoint.pt"
 DESIGN = "study.json"
+DONE_BEFORE = "done before"  # of a cell that a resumed grid need not run again
 PROGRESS_SECONDS = 15.0  # s between progress lines
 
 
@@ -130,12 +132,51 @@ class Study:
         plain: dict[str, Any] = json.loads(json.dumps({**self.config.flat(), **asdict(self.space), **chosen}))
         return plain
 
-    def trial_config(self, point: dict[str, Any]) -> Config:
+    @property
+    def epochs(self) -> int:
+        """Of all trials together."""
+        return self.trials * self.config.training.epochs
+
+    def finished(self) -> set[str]:
+        """Ray keeps count of a search's trials."""
+        return set()
+
+    def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
+        """The columns of a trial's row that do not depend on how it went."""
+        config = self.trial_config(point)
+        return {
+            "trial_id": trial_id,
+            "number": point["number"],
+            "corpus": config.corpus.corpus,
+            "method": config.model.method,
+            "n_clusters": config.model.n_clusters,
+            "seed": config.training.seed,
+            "arm": self.sampler,
+            **{f"config/{name}": value for name, value in config.flat().items()},
+            "config_hash": config.hash(),
+        }
+
+    def describe(self, point: Mapping[str, Any]) -> str:
+        """A trial's settings in a few words."""
+        training, model = (config := self.trial_config(point)).training, config.model
+        return (
+            f"{point['number']:>3}  τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
+            f"β {model.beta:.3g}, d {model.latent_dim}"
+        )
+
+    def objective(self, report: Report) -> float | None:
+        """What ranks the trials."""
+        return float(report[f"val/objective_{self.objectives[0]}"])
+
+    def trial_config(self, point: Mapping[str, Any]) -> Config:
         """The settings of one trial from what `SearchSpace.suggest` gave."""
         settings = {name: value for name, value in point.items() if name not in ("tau_ratio", "number")}
         # The product of the two can exceed tau_start by rounding.
         settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])
         return self.config.with_settings(settings)
+
+
+Plan = Study | Grid
 
 
 def train_trial(point: dict[str, Any], *, study: Study, features: str) -> None:
@@ -150,19 +191,43 @@ def train_trial(point: dict[str, Any], *, study: Study, features: str) -> None:
     config = study.trial_config(point)
     device = "cuda" if study.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
     run = TrainingRun(config, open_entry(Path(features)), device=device)
-    stored = tune.get_checkpoint()
-    if stored is not None:
-        with stored.as_directory() as folder:
-            run.load_state(checkpoint.load(Path(folder) / CHECKPOINT, device=device))
+    _load_checkpoint(run)
     for report in run:
         scores = {name.removeprefix("val/"): value for name, value in report.items() if name.startswith("val/")}
         objectives = {
             f"val/objective_{name}": objective(scores, name=name, n_clusters=config.model.n_clusters)
             for name in OBJECTIVES
         }
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint.save(Path(folder) / CHECKPOINT, run.state())
-            tune.report({**report, **objectives}, checkpoint=tune.Checkpoint.from_directory(folder))
+        _report({**report, **objectives}, run)
+
+
+def run_cell(point: dict[str, Any], *, grid: Grid) -> None:
+    """One cell of a grid, from its last checkpoint if it has any; one that is in the table already is not repeated."""
+    torch.set_num_threads(max(1, int(grid.cpus_per_trial)))
+    cell = grid.cells[point["number"]]
+    device = "cuda" if grid.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
+    if cell.trial_id in grid.finished():
+        tune.report({"epoch": cell.epochs, "status": DONE_BEFORE})
+    elif cell.method in VARIATIONAL:
+        run = cell.training(device)
+        _load_checkpoint(run)
+        for report in run:
+            _report({**report, **(test_scores(run) if run.finished else {})}, run)
+    else:
+        tune.report(cell.fit(device))
+
+
+def _load_checkpoint(run: TrainingRun) -> None:
+    stored = tune.get_checkpoint()
+    if stored is not None:
+        with stored.as_directory() as folder:
+            run.load_state(checkpoint.load(Path(folder) / CHECKPOINT, device=run.device))
+
+
+def _report(report: Report, run: TrainingRun) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save(Path(folder) / CHECKPOINT, run.state())
+        tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
 class Search(OptunaSearch):  # type: ignore[misc]
@@ -180,8 +245,8 @@ class Search(OptunaSearch):  # type: ignore[misc]
 class Tables(tune.Callback):  # type: ignore[misc]
     """Writes the two tables as trials go, and prints one line a trial and a line of progress."""
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
         self.revision = runs.revision()
         self.started: dict[str, float] = {}  # time of the first start, by trial
         self.histories: dict[str, list[dict[str, Any]]] = {}  # rows not yet written, by trial
@@ -200,8 +265,10 @@ class Tables(tune.Callback):  # type: ignore[misc]
         """Keeps an evaluation."""
         del iteration, info
         self.epochs[trial.trial_id] = result["epoch"]
-        row = runs.history_row(result, study=self.study.name, trial_id=trial.trial_id)
-        self.histories.setdefault(trial.trial_id, []).append(row)
+        if "loss/total" in result:  # only what trains has a history
+            trial_id = self.plan.identify(trial.config, trial.trial_id)["trial_id"]
+            row = runs.history_row(result, study=self.plan.name, trial_id=trial_id)
+            self.histories.setdefault(trial.trial_id, []).append(row)
         if time.time() - self.printed > PROGRESS_SECONDS:
             self.printed = time.time()
             print(self._progress(trials), flush=True)
@@ -210,15 +277,20 @@ class Tables(tune.Callback):  # type: ignore[misc]
         """Writes a finished trial."""
         del iteration, info
         report = trial.last_result
+        if report["status"] == DONE_BEFORE:
+            self.ended.add(trial.trial_id)
+            self._print(trials, trial, "finished before", None)
+            return
         row = self._row(trial, status=report["status"])
-        row |= {name: value for name, value in report.items() if name.startswith(("val/", "loss/"))}
+        row |= {name: value for name, value in report.items() if name.startswith(("val/", "test/", "loss/"))}
         row |= {
-            "objective": report[f"val/objective_{self.study.objectives[0]}"],
+            "objective": self.plan.objective(report),
             "epochs": report["epoch"],
             "wall_seconds": report["wall_seconds"],
         }
         self._write(trial, row)
-        self._print(trials, trial, runs.summary(report) + f", objective {row['objective']:.3f}", row["wall_seconds"])
+        objective = "" if row["objective"] is None else f", objective {row['objective']:.3f}"
+        self._print(trials, trial, runs.summary(report) + objective, row["wall_seconds"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Writes a trial that failed for good."""
@@ -227,49 +299,34 @@ class Tables(tune.Callback):  # type: ignore[misc]
         self._print(trials, trial, f"ERROR, see {trial.error_file}", None)
 
     def _row(self, trial: Any, *, status: str) -> dict[str, Any]:
-        config = self.study.trial_config(trial.config)
         return {
-            "study": self.study.name,
-            "trial_id": trial.trial_id,
-            "number": trial.config["number"],
-            "corpus": config.corpus.corpus,
-            "method": "cat_uvac",
-            "n_clusters": config.model.n_clusters,
-            "seed": config.training.seed,
-            "arm": self.study.sampler,
+            "study": self.plan.name,
+            **self.plan.identify(trial.config, trial.trial_id),
             "status": status,
-            **{f"config/{name}": value for name, value in config.flat().items()},
-            "config_hash": config.hash(),
             "revision": self.revision,
             "started_at": datetime.fromtimestamp(self.started[trial.trial_id], UTC).isoformat(timespec="seconds"),
         }
 
     def _write(self, trial: Any, row: dict[str, Any]) -> None:
-        results.append_history(self.study.folder, self.histories.pop(trial.trial_id, []))
-        results.append_trial(self.study.folder, row)
+        results.append_history(self.plan.folder, self.histories.pop(trial.trial_id, []))
+        results.append_trial(self.plan.folder, row)
         self.ended.add(trial.trial_id)
 
     def _print(self, trials: list[Any], trial: Any, outcome: str, seconds: float | None) -> None:
-        training, model = (section := self.study.trial_config(trial.config)).training, section.model
-        settings = (
-            f"τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
-            f"β {model.beta:.3g}, d {model.latent_dim}"
-        )
         took = "" if seconds is None else f" ({seconds:.0f} s)"
-        print(f"trial {trial.config['number']:>3}  {settings}: {outcome}{took}", flush=True)
+        print(f"trial {self.plan.describe(trial.config)}: {outcome}{took}", flush=True)
         self.printed = time.time()
         print(self._progress(trials), flush=True)
 
     def _progress(self, trials: list[Any]) -> str:
         ended = len(self.ended)
         running = sum(trial.status == "RUNNING" and trial.trial_id not in self.ended for trial in trials)
-        total = self.study.trials * self.study.config.training.epochs
+        total = max(1, self.plan.epochs)
         done = sum(self.epochs.values())
         fresh = done - self.epochs_before
         eta = duration((time.time() - self.began) / fresh * (total - done)) if fresh else "?"
-        return (
-            f"progress   {ended}/{self.study.trials} trials, {running} running, {100 * done / total:.0f} %, ETA {eta}"
-        )
+        share = f"{100 * done / total:.0f} % of the epochs"
+        return f"progress   {ended}/{self.plan.trials} trials, {running} running, {share}, ETA {eta}"
 
     def get_state(self) -> dict[str, Any]:
         """What Ray stores with its snapshots of the study."""
@@ -317,17 +374,12 @@ def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tu
     check_folder(study, resume=resume)
     connect()
     _check_resources(study)
-    trainable = tune.with_resources(
-        tune.with_parameters(train_trial, study=study, features=str(features.path)),
-        {"cpu": study.cpus_per_trial, "gpu": study.gpus_per_trial},
-    )
-    if resume:
-        tuner = tune.Tuner.restore(str(study.folder), trainable, resume_unfinished=True, restart_errored=True)
-        done = tuner.fit()
+    trainable = tune.with_parameters(train_trial, study=study, features=str(features.path))
+    if resume and _has_snapshot(study):
+        done = _restore(study, trainable)
         _fail_orphans(study)
         return done
-    study.folder.mkdir(parents=True, exist_ok=True)
-    runs.write_text(study.folder / DESIGN, json.dumps(study.design(), indent=2))
+    _start_folder(study)
     metrics = [f"val/objective_{name}" for name in study.objectives]
     single = len(metrics) == 1
     search = Search(
@@ -338,25 +390,55 @@ def run_study(study: Study, features: FeatureSet, *, resume: bool = False) -> tu
         study_name=study.optuna_name,
         storage=_optuna_storage(study),
     )
+    return _fit(study, trainable, search_alg=search, num_samples=study.trials)
+
+
+def run_grid(grid: Grid, *, resume: bool = False) -> tune.ResultGrid:
+    """Runs the cells of a grid, or those that an interrupted one left; as `run_study` otherwise."""
+    check_folder(grid, resume=resume)
+    connect()
+    _check_resources(grid)
+    trainable = tune.with_parameters(run_cell, grid=grid)
+    if resume and _has_snapshot(grid):
+        return _restore(grid, trainable)
+    _start_folder(grid)
+    return _fit(grid, trainable, param_space={"number": tune.grid_search(list(range(grid.trials)))})
+
+
+def _start_folder(plan: Plan) -> None:
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    runs.write_text(plan.folder / DESIGN, json.dumps(plan.design(), indent=2))
+
+
+def _fit(plan: Plan, trainable: Any, *, param_space: dict[str, Any] | None = None, **search: Any) -> tune.ResultGrid:
     tuner = tune.Tuner(
-        trainable,
+        _with_resources(plan, trainable),
+        param_space=param_space,
         tune_config=tune.TuneConfig(
-            search_alg=search,
-            num_samples=study.trials,
-            max_concurrent_trials=study.max_concurrent or None,
+            max_concurrent_trials=plan.max_concurrent or None,
             trial_dirname_creator=_trial_folder,
             reuse_actors=True,  # importing torch takes seconds; a trial reseeds everything it draws from
+            **search,
         ),
         run_config=tune.RunConfig(
-            name=study.name,
-            storage_path=str(study.storage),
-            callbacks=[Tables(study)],
+            name=plan.name,
+            storage_path=str(plan.storage),
+            callbacks=[Tables(plan)],
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             failure_config=tune.FailureConfig(max_failures=2),
             verbose=0,
         ),
     )
     return tuner.fit()
+
+
+def _restore(plan: Plan, trainable: Any) -> tune.ResultGrid:
+    trainable = _with_resources(plan, trainable)
+    return tune.Tuner.restore(str(plan.folder), trainable, resume_unfinished=True, restart_errored=True).fit()
+
+
+def _with_resources(plan: Plan, trainable: Any) -> Any:
+    return tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})
 
 
 def finish(study: Study) -> str:
@@ -384,24 +466,29 @@ def finish(study: Study) -> str:
     )
 
 
-def check_folder(study: Study, *, resume: bool) -> None:
+def check_folder(plan: Plan, *, resume: bool) -> None:
     """Raises CatuvacError where a new study would overwrite an old one, or where there is nothing to resume."""
-    if not resume and study.folder.exists() and any(study.folder.iterdir()):
-        raise CatuvacError(f"study {study.folder} exists; give another --name, or --resume to continue it")
     if not resume:
+        if plan.folder.exists() and any(plan.folder.iterdir()):
+            raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
         return
-    # With tuner.pkl alone Ray would "restore" a study of one trial.
-    if not list(study.folder.glob("experiment_state-*.json")):
-        raise CatuvacError(f"nothing to resume in {study.folder}; start the study without --resume")
-    old, new = json.loads((study.folder / DESIGN).read_text(encoding="utf-8")), study.design()
-    changed = [f"{name} {old.get(name)} → {value}" for name, value in new.items() if old.get(name) != value]
+    if not (plan.folder / DESIGN).exists():
+        raise CatuvacError(f"nothing to resume in {plan.folder}; start the study without --resume")
+    old, new = json.loads((plan.folder / DESIGN).read_text(encoding="utf-8")), plan.design()
+    names = list(dict.fromkeys([*old, *new]))
+    changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
     if changed:
-        raise CatuvacError(f"study {study.folder} was started otherwise ({', '.join(changed)}); resume it unchanged")
+        raise CatuvacError(f"study {plan.folder} was started otherwise ({', '.join(changed)}); resume it unchanged")
 
 
-def _check_resources(study: Study) -> None:
+def _has_snapshot(plan: Plan) -> bool:
+    """Whether Ray can restore it. With tuner.pkl alone it would "restore" a study of one trial."""
+    return any(plan.folder.glob("experiment_state-*.json"))
+
+
+def _check_resources(plan: Plan) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    needs = {"CPU": study.cpus_per_trial, "GPU": study.gpus_per_trial}
+    needs = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
     if not any(all(node.get(kind, 0) >= need for kind, need in needs.items()) for node in nodes):
         have = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise CatuvacError(

@@ -9,7 +9,6 @@ optuna.journal, TensorBoard events and report.html.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import tyro
 
+from catuvac import jobs
 from catuvac.cli import guarded
 from catuvac.config import ConfigError, preset, read_yaml, unknown
 
@@ -72,7 +72,7 @@ class TauSweep:
 
         study = self._study()
         tune.check_folder(study, resume=self.resume)
-        data_root = None if self.data_root is None else self._absolute(self.data_root, "--data-root")
+        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
         cache_dir = self.cache_dir or store.default_cache_dir()
         features = store.prepare(study.config, data_root=data_root, cache_dir=cache_dir.absolute())
         n, frames, bands = features.x.shape
@@ -104,7 +104,7 @@ class TauSweep:
         config = config.with_settings({name: value for name, value in flags.items() if value is not None})
         return tune.Study(
             name=self.name or f"{self.preset}-{datetime.now():%Y%m%d-%H%M%S}",
-            storage=self._storage(),
+            storage=jobs.storage(self.storage),
             config=config,
             space=tune.SearchSpace.from_dict(chosen.get("search", {})),
             trials=chosen["trials"] if self.trials is None else self.trials,
@@ -115,21 +115,6 @@ class TauSweep:
             gpus_per_trial=self.gpus_per_trial,
             max_concurrent=self.max_concurrent,
         )
-
-    def _storage(self) -> Path:
-        if self.storage is None:
-            return Path.home() / "catuvac" / "results" if _in_job() else Path("results").absolute()
-        return self._absolute(self.storage, "--storage")
-
-    def _absolute(self, path: Path, flag: str) -> Path:
-        if _in_job() and not path.is_absolute():
-            raise ConfigError(f"{flag} {path} must be absolute in a Ray job, which runs in a copy of this folder")
-        return path.absolute()
-
-
-def _in_job() -> bool:
-    """Whether `ray job submit` started this process."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def tiny_config() -> Config:
             "n_clusters": 3,
             "latent_dim": 2,
             "cluster_init": "random",
-            "warmup_epochs": 0,
+            "warmup_share": 0.0,
             "epochs": 2,
             "eval_every": 1,
             "batch_size": 8,

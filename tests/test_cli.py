@@ -19,7 +19,6 @@ from catuvac.config import Config
 TINY = [
     *("--n-classes", "3", "--clips-per-class", "16", "--n-bands", "16", "--n-clusters", "3", "--latent-dim", "2"),
     *("--batch-size", "8", "--eval-every", "1", "--val-fraction", "0.25", "--test-fraction", "0.25"),
-    *("--warmup-epochs", "0"),
 ]
 
 
@@ -136,7 +135,7 @@ def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.Ca
     arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(out)]
     arguments += ["--cache-dir", str(tmp_path / "cache"), "--threads", "1", "--workers", "1"]
     arguments += ["--clip-seconds", "1", "--val-fraction", "0.25", "--test-fraction", "0.25"]
-    arguments += ["--n-clusters", "2", "--batch-size", "4", "--epochs", "1", "--warmup-epochs", "0"]
+    arguments += ["--n-clusters", "2", "--batch-size", "4", "--epochs", "1"]
     assert main(arguments) == 0
     assert "broken.wav" in capsys.readouterr().err
     scores = json.loads((out / "metrics.json").read_text())

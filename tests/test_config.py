@@ -46,7 +46,8 @@ def test_hash_follows_every_setting() -> None:
         ({"tau_start": -1.0}, "tau_start must be positive, got -1.0"),
         ({"tau_schedule": "constant"}, "constant tau_schedule needs"),
         ({"tau_schedule": "stepwise"}, "must be one of exponential, linear, cosine, constant"),
-        ({"warmup_epochs": 500}, r"warmup_epochs must lie in \[0, epochs=500\)"),
+        ({"warmup_share": 1.0}, r"warmup_share must lie in \[0, 1\)"),
+        ({"cluster_init": "kmeans"}, "needs a warmup_share"),
         ({"beta": -0.1}, "beta must not be negative"),
         ({"n_clusters": 1}, "n_clusters must be at least 2"),
         ({"latent_dim": 2.5}, "latent_dim must be of type int"),
@@ -91,3 +92,11 @@ def test_absent_files_and_presets() -> None:
         load_yaml(Path("absent.yaml"))
     with pytest.raises(ConfigError, match="did you mean 'fsdd'"):
         preset("fsd")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "warm_up"), [(30, 0.5, 15), (30, 0.25, 8), (2, 0.1, 1), (1, 0.5, 0), (9, 0.0, 0)]
+)
+def test_the_warm_up_is_a_share_of_the_epochs(epochs: int, share: float, warm_up: int) -> None:
+    config = Config().with_settings({"epochs": epochs, "warmup_share": share})
+    assert config.training.warmup_epochs == warm_up

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from catuvac import checkpoint
 from catuvac.config import Config, ConfigError
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
-from catuvac.training import Report, TrainingRun, use_bf16
+from catuvac.training import Report, TrainingRun, use_bf16, with_sigma
 
 
 def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
@@ -71,10 +73,12 @@ def test_the_last_epoch_is_evaluated_whatever_the_interval(tiny_config: Config, 
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("method", ["cat_uvac", "uvac"])
 def test_a_resumed_run_ends_with_the_same_weights(
-    stop: int, tiny_config: Config, tiny_features: FeatureSet, tmp_path: Path
+    method: str, stop: int, tiny_config: Config, tiny_features: FeatureSet, tmp_path: Path
 ) -> None:
-    config = tiny_config.with_settings({"epochs": 4})
+    start = {"cluster_init": "kmeans", "warmup_share": 0.5, "lr_y_scale": 0.5}
+    config = tiny_config.with_settings({"method": method, "epochs": 4, **start})
     whole = TrainingRun(config, tiny_features)
     last_whole = list(whole)[-1]
 
@@ -91,22 +95,46 @@ def test_a_resumed_run_ends_with_the_same_weights(
     assert untimed(last_resumed) == untimed(last_whole)
 
 
-def test_the_kmeans_start_survives_the_warm_up_and_finds_planted_classes(tiny_config: Config, tmp_path: Path) -> None:
-    settings = {"cluster_init": "kmeans", "epochs": 20, "warmup_epochs": 10, "eval_every": 10}
+@pytest.mark.parametrize("start", ["kmeans", "pca_gmm"])
+def test_the_warm_up_teaches_a_baselines_clusters(start: str, tiny_config: Config, tmp_path: Path) -> None:
+    settings = {"cluster_init": start, "epochs": 20, "warmup_share": 0.5, "eval_every": 10}
     config = tiny_config.with_settings({"clips_per_class": 64, "n_bands": 32, **settings})
     features = store.prepare(config, data_root=None, cache_dir=tmp_path, workers=1, progress=False)
     run = TrainingRun(config, features)
+    reports = list(run)
+    assert [report["val/acc"] for report in reports] == [1.0, 1.0]
+    assert reports[-1]["val/clusters_used"] == 3
+
+
+def test_a_random_start_stands_still_during_the_warm_up(tiny_config: Config, tiny_features: FeatureSet) -> None:
+    run = TrainingRun(tiny_config.with_settings({"epochs": 2, "warmup_share": 0.5, "eval_every": 1}), tiny_features)
+    learned = [name for name, _ in run.model.named_parameters() if name.startswith("encoder_y")]
     before = weights(run)
     reports = iter(run)
-    assert next(reports)["val/acc"] == 1.0
+    next(reports)
     after = weights(run)
-    first = "encoder_y.convolutions.0.weight"
-    assert torch.equal(before[first], after[first])  # q(y|x) stood still,
-    assert not torch.equal(before["encoder_y.head.weight"], after["encoder_y.head.weight"])  # but for its start
-    last = list(reports)[-1]
-    assert not torch.equal(before[first], weights(run)[first])
-    assert last["val/acc"] == 1.0
-    assert last["val/clusters_used"] == 3
+    assert all(torch.equal(before[name], after[name]) for name in learned)
+    assert not torch.equal(before["decoder.project.weight"], after["decoder.project.weight"])
+    next(reports)
+    assert not any(torch.equal(after[name], weights(run)[name]) for name in learned)
+
+
+def test_the_clusters_have_a_learning_rate_of_their_own(tiny_config: Config, tiny_features: FeatureSet) -> None:
+    run = TrainingRun(tiny_config.with_settings({"lr_y_scale": 0.1}), tiny_features)
+    last = list(run)[-1]
+    rest, clusters = (group["lr"] for group in run.optimizer.param_groups)
+    assert last["lr"] == rest == tiny_config.training.lr_end
+    assert clusters == pytest.approx(0.1 * rest)
+
+
+def test_sigma_0_is_what_principal_axes_leave_over(tiny_config: Config, tiny_features: FeatureSet) -> None:
+    config = tiny_config.with_settings({"likelihood": "gaussian", "sigma": 0.0}).model
+    found = with_sigma(config, tiny_features).sigma
+    x = tiny_features.x[tiny_features.splits["train"]].reshape(len(tiny_features.splits["train"]), -1)
+    variances = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1]
+    unexplained = variances[config.latent_dim :].sum() / (x.shape[1] - config.latent_dim)
+    assert found == pytest.approx(math.sqrt(unexplained), rel=0.02)
+    assert with_sigma(replace(config, sigma=0.3), tiny_features).sigma == 0.3
 
 
 def test_a_finished_run_yields_its_last_report_again(tiny_config: Config, tiny_features: FeatureSet) -> None:
@@ -139,8 +167,6 @@ def test_a_diverged_run_ends_with_finite_floors(tiny_config: Config, tiny_featur
 
 
 def test_labels_reach_the_metrics_only(tiny_config: Config, tiny_features: FeatureSet) -> None:
-    from dataclasses import replace
-
     unlabelled = replace(tiny_features, clips=tiny_features.clips.drop(columns="label"))
     with_labels, without = TrainingRun(tiny_config, tiny_features), TrainingRun(tiny_config, unlabelled)
     report = list(with_labels)[-1]

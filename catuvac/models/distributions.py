@@ -1,4 +1,4 @@
-"""Gumbel-Softmax samples and closed-form KL divergences, always in float32."""
+"""Gumbel-Softmax samples, Gaussian densities and closed-form KL divergences, always in float32."""
 
 from __future__ import annotations
 
@@ -43,17 +43,47 @@ def kl_uniform(logits: Tensor) -> Tensor:
     return (log_q.exp() * log_q).sum(dim=-1) + math.log(logits.shape[-1])
 
 
-def kl_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats.
+def kl_categorical(log_q: Tensor, prior_logits: Tensor) -> Tensor:
+    """KL(Cat(exp(log_q)) || Cat(softmax(prior_logits))) in nats.
 
     Args:
-        mean, log_variance: `[B, d]`.
+        log_q: `[B, K]`, normalised log-probabilities.
+        prior_logits: `[K]`.
 
     Returns:
         `[B]` float32.
     """
+    log_q, log_p = log_q.float(), torch.log_softmax(prior_logits.float(), dim=-1)
+    return (log_q.exp() * (log_q - log_p)).sum(dim=-1)
+
+
+def kl_normal(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(prior_mean, exp(prior_log_variance))) in nats, summed over the last axis.
+
+    Args:
+        mean, log_variance, prior_mean, prior_log_variance: `[…, d]`, broadcast against each other.
+
+    Returns:
+        `[…]` float32.
+    """
     mean, log_variance = mean.float(), log_variance.float()
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(dim=-1)
+    prior_mean, prior_log_variance = prior_mean.float(), prior_log_variance.float()
+    ratio = (log_variance - prior_log_variance).exp()
+    squares = (mean - prior_mean).square() * (-prior_log_variance).exp()
+    return 0.5 * (ratio + squares - 1.0 + prior_log_variance - log_variance).sum(dim=-1)
+
+
+def kl_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, I)) in nats; `[B, d]` in, `[B]` float32 out."""
+    zero = torch.zeros_like(mean)
+    return kl_normal(mean, log_variance, zero, zero)
+
+
+def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log N(z; mean, exp(log_variance)) in nats, summed over the last axis; `[…, d]` in, `[…]` float32 out."""
+    z, mean, log_variance = z.float(), mean.float(), log_variance.float()
+    squares = (z - mean).square() * (-log_variance).exp()
+    return -0.5 * (math.log(2 * math.pi) + log_variance + squares).sum(dim=-1)
 
 
 def sample_normal(mean: Tensor, log_variance: Tensor, *, generator: torch.Generator) -> Tensor:

@@ -40,20 +40,13 @@ class ConvRecurrentEncoder(nn.Module):
         self.recurrent = nn.GRU(CHANNELS[-1] * n_bands // GRID, GRU_SIZE, num_layers=GRU_LAYERS, batch_first=True)
         self.head = nn.Linear(GRU_SIZE, out_features)
 
-    def summary(self, x: Tensor) -> Tensor:
-        """`[B, C, T, F]` → what the GRU knows after the last step, `[B, 128]` float32."""
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, T, F]` → `[B, out_features]` float32."""
         h = self.convolutions(x)  # [B, 128, T/16, F/16]
         h = h.permute(0, 2, 1, 3).flatten(start_dim=2)  # [B, T/16, 128 * F/16]
         with torch.autocast(h.device.type, enabled=False):  # a few steps of 128: float32 costs nothing here
             steps, _ = self.recurrent(h.float())
-        last: Tensor = steps[:, -1]
-        return last
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, T, F]` → `[B, out_features]` float32."""
-        summary = self.summary(x)
-        with torch.autocast(summary.device.type, enabled=False):
-            out: Tensor = self.head(summary)
+            out: Tensor = self.head(steps[:, -1])
         return out
 
 

@@ -1,52 +1,87 @@
-"""Clustering without a network: k-means on the features, as a baseline and as a start for q(y | x)."""
+"""Clustering without a network: k-means on the features and a Gaussian mixture on their principal components."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 
-from catuvac.models.networks import ConvRecurrentEncoder
+N_INIT = 10  # restarts; the one with the least inertia, or the highest likelihood, is kept
+N_COMPONENTS = 30  # principal components
 
-N_INIT = 10  # restarts; the one with the least inertia is kept
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a fitted method says of n clips.
+
+    Attributes:
+        clusters: `[n]` in [0, K).
+        probabilities: `[n, K]`, each row summing to one; None where the method gives hard clusters only.
+        z: `[n, d]` the representation the method clusters in; None where that is x itself.
+    """
+
+    clusters: NDArray[np.int64]
+    probabilities: NDArray[np.float64] | None
+    z: NDArray[np.float64] | None
 
 
-def kmeans_clusters(
-    train: NDArray[np.float32], test: NDArray[np.float32], *, n_clusters: int, seed: int
-) -> NDArray[np.int64]:
-    """Fits k-means on one split and assigns another.
+Assign = Callable[[NDArray[np.float32]], Assignment]
+"""Features `[n, T, F]` to what the fitted method says of them."""
+
+
+def kmeans(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign:
+    """k-means on the features.
 
     Args:
-        train: `[N, …]` features of the training split, flattened here.
-        test: `[n, …]` features to assign.
+        train: `[N, T, F]` features of the training split.
         n_clusters: K, at most N.
         seed: of the restarts.
 
     Returns:
-        `[n]` cluster numbers in [0, K).
+        the fitted model; its clusters are hard and lie in x.
     """
-    model = KMeans(n_clusters, n_init=N_INIT, random_state=seed).fit(train.reshape(len(train), -1))
-    return np.asarray(model.predict(test.reshape(len(test), -1)), dtype=np.int64)
+    model = KMeans(n_clusters, n_init=N_INIT, random_state=seed).fit(_rows(train))
+
+    def assign(x: NDArray[np.float32]) -> Assignment:
+        clusters = np.asarray(model.predict(_rows(x)), dtype=np.int64)
+        return Assignment(clusters, probabilities=None, z=None)
+
+    return assign
 
 
-def start_from_clusters(encoder: ConvRecurrentEncoder, summary: Tensor, clusters: NDArray[np.int64]) -> None:
-    """Sets the head of q(y | x) so that its logits tell given clusters apart, by logistic regression.
-
-    A head drawn at random assigns every clip alike, and training then merges clusters that lie apart; the other
-    layers keep their random weights.
+def pca_gmm(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign:
+    """A Gaussian mixture with full covariances on the first principal components.
 
     Args:
-        encoder: whose head is replaced.
-        summary: `[N, 128]` of `encoder.summary`.
-        clusters: `[N]` in [0, K), such as k-means gives; two of them at least.
+        train: `[N, T, F]` features of the training split.
+        n_clusters: K, at most N.
+        seed: of the decomposition and the restarts.
+
+    Returns:
+        the fitted model; z holds the scores of 30 components (fewer where the data are smaller), in units of the
+        features, and probabilities the responsibilities.
     """
-    fit = LogisticRegression(max_iter=1000).fit(summary.cpu().numpy(), clusters)
-    weight, bias = torch.from_numpy(fit.coef_), torch.from_numpy(fit.intercept_)
-    if len(fit.classes_) == 2:  # scikit-learn then holds one row, of the second class against the first
-        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-    with torch.no_grad():
-        encoder.head.weight[fit.classes_] = weight.to(encoder.head.weight)
-        encoder.head.bias[fit.classes_] = bias.to(encoder.head.bias)
+    x = _rows(train)
+    pca = PCA(min(N_COMPONENTS, *x.shape), random_state=seed).fit(x)
+
+    def scores(x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(pca.transform(_rows(x)), dtype=np.float64)
+
+    mixture = GaussianMixture(n_clusters, n_init=N_INIT, random_state=seed).fit(scores(train))
+
+    def assign(x: NDArray[np.float32]) -> Assignment:
+        z = scores(x)
+        probabilities = np.asarray(mixture.predict_proba(z), dtype=np.float64)
+        return Assignment(probabilities.argmax(-1), probabilities, z)
+
+    return assign
+
+
+def _rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`[n, T, F]` as `[n, T·F]`."""
+    return x.reshape(len(x), -1)

@@ -28,7 +28,14 @@ def extract(samples: Tensor, **settings: Any) -> features.Features:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("synthetic", (32, 32)), ("fsdd", (32, 64)), ("urbansound8k", (144, 128)), ("folder", (80, 64))],
+    [
+        ("synthetic", (32, 32)),
+        ("fsdd", (32, 64)),
+        ("audiomnist", (64, 128)),
+        ("tau2019_k10", (336, 128)),
+        ("urbansound8k_k10", (144, 128)),
+        ("folder", (80, 64)),
+    ],
 )
 def test_shapes_are_padded_to_multiples_of_16(name: str, shape: tuple[int, int]) -> None:
     assert features.frames(PRESETS[name].features) == shape

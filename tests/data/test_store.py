@@ -266,10 +266,10 @@ def test_urbansound8k_files(shared_data: Path, tmp_path: Path) -> None:
     rows.to_csv(tmp_path / "metadata" / "UrbanSound8K.csv", index=False)
     for name in rows["slice_file_name"]:
         shutil.copy(source / "audio" / "fold1" / name, tmp_path / "audio" / "fold1")
-    config = PRESETS["urbansound8k"].with_settings({"n_clusters": 3})
+    config = PRESETS["urbansound8k_k10"].with_settings({"n_clusters": 3})
     prepared = prepare(tmp_path, tmp_path / "cache", config)
     assert prepared.x.shape == (12, 144, 128)
-    assert prepared.note == "12 of 12 clips (fold 1 of 10)"
+    assert prepared.note == "12 of 8732 clips (fold 1 of 10)"
     seconds = prepared.clips["duration"].to_numpy()
     last = np.array([np.flatnonzero(mask)[-1] for mask in prepared.mask])
     assert (last * 480 < seconds * 16000).all()  # no frame beyond the slice's own length is active

@@ -97,6 +97,15 @@ def test_every_weight_gets_a_gradient(x: torch.Tensor) -> None:
         assert weight.grad.abs().sum() > 0, name
 
 
+def test_the_elbo_does_not_reach_the_clusters_during_the_warm_up(x: torch.Tensor) -> None:
+    net = model()
+    net.warm_up(True)
+    inference = net.infer(x, tau=1.0, generator=noise())
+    net.loss(x, torch.ones_like(x), inference, net.generate(inference.y, inference.z)).total.backward()
+    assert all(weight.grad is None for weight in net.encoder_y.parameters())
+    assert all(weight.grad is not None for weight in (*net.encoder_z.parameters(), *net.decoder.parameters()))
+
+
 def test_bfloat16_keeps_the_loss_in_float32(x: torch.Tensor) -> None:
     net = model()
     with torch.autocast("cpu", dtype=torch.bfloat16):

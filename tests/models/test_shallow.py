@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from catuvac.metrics import label_scores
-from catuvac.models.networks import ConvRecurrentEncoder
-from catuvac.models.shallow import kmeans_clusters, start_from_clusters
+from catuvac.models.shallow import kmeans, pca_gmm
 
 
 def blobs(k: int, *, size: int, n: int = 30) -> tuple[np.ndarray, np.ndarray]:
@@ -17,22 +15,34 @@ def blobs(k: int, *, size: int, n: int = 30) -> tuple[np.ndarray, np.ndarray]:
 
 def test_kmeans_finds_blobs_and_repeats_itself() -> None:
     x, labels = blobs(4, size=6)
-    first = kmeans_clusters(x[::2], x[1::2].reshape(-1, 2, 3), n_clusters=4, seed=0)
-    assert label_scores(first, labels[1::2])["acc"] == 1.0
-    assert (first == kmeans_clusters(x[::2], x[1::2], n_clusters=4, seed=0)).all()
+    x = x.reshape(-1, 2, 3)
+    found = kmeans(x[::2], n_clusters=4, seed=0)(x[1::2])
+    assert label_scores(found.clusters, labels[1::2])["acc"] == 1.0
+    assert (found.clusters == kmeans(x[::2], n_clusters=4, seed=0)(x[1::2]).clusters).all()
+    assert found.probabilities is None
+    assert found.z is None
 
 
-@pytest.mark.parametrize("k", [2, 3, 5])
-def test_the_head_tells_the_given_clusters_apart(k: int) -> None:
-    encoder = ConvRecurrentEncoder(in_channels=1, n_frames=16, n_bands=16, out_features=k)
-    summary, clusters = blobs(k, size=128)
-    start_from_clusters(encoder, torch.from_numpy(summary), clusters)
-    assert (encoder.head(torch.from_numpy(summary)).argmax(-1).numpy() == clusters).all()
+def test_pca_gmm_tells_crossed_sheets_apart_where_kmeans_cannot() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 200)
+    wide = np.array([[3.0, 0.1], [0.1, 3.0]])[labels]  # two clusters with one mean, which differ in shape
+    x = (rng.normal(size=(400, 2)) * wide @ rng.normal(size=(2, 6))).astype(np.float32).reshape(-1, 2, 3)
+    found = pca_gmm(x[::2], n_clusters=2, seed=0)(x[1::2])
+    assert label_scores(found.clusters, labels[1::2])["acc"] > 0.9
+    assert label_scores(kmeans(x[::2], n_clusters=2, seed=0)(x[1::2]).clusters, labels[1::2])["acc"] < 0.8
+    assert found.probabilities is not None
+    assert found.probabilities.sum(-1) == pytest.approx(1)
+    assert (found.probabilities.argmax(-1) == found.clusters).all()
+    again = pca_gmm(x[::2], n_clusters=2, seed=0)(x[1::2])
+    assert np.array_equal(found.probabilities, again.probabilities)
 
 
-def test_clusters_without_clips_leave_their_row_of_the_head_alone() -> None:
-    encoder = ConvRecurrentEncoder(in_channels=1, n_frames=16, n_bands=16, out_features=4)
-    before = encoder.head.weight.detach().clone()
-    summary, clusters = blobs(3, size=128)
-    start_from_clusters(encoder, torch.from_numpy(summary), np.array([0, 1, 3])[clusters])
-    assert torch.equal(encoder.head.weight[2], before[2])
+@pytest.mark.parametrize(("n", "size", "components"), [(400, 64, 30), (400, 6, 6), (12, 64, 12)])
+def test_pca_gmm_keeps_as_many_components_as_there_are(n: int, size: int, components: int) -> None:
+    x = np.random.default_rng(0).random((n, 2, size // 2), dtype=np.float32)
+    z = pca_gmm(x, n_clusters=3, seed=0)(x).z
+    assert z is not None
+    assert z.shape == (n, components)
+    spread = z.std(0)
+    assert (np.diff(spread) <= 1e-6).all()  # the scores of principal components, largest first

@@ -4,29 +4,63 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from catuvac.config import CorpusConfig
-from catuvac.data.corpora import folder, fsdd, synthetic, urbansound8k
+import numpy as np
+
+from catuvac.config import CorpusConfig, unknown
+from catuvac.data.corpora import audiomnist, folder, fsdd, synthetic, tau2019, urbansound8k
 from catuvac.data.corpora.table import COMMON, ClipTable, Corpus
 from catuvac.errors import CatuvacError
 
 __all__ = ["COMMON", "CORPORA", "ClipTable", "Corpus", "index"]
 
-CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in (synthetic, fsdd, urbansound8k, folder)}
+_MODULES = (synthetic, fsdd, audiomnist, tau2019, urbansound8k, folder)
+CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in _MODULES}
 
 
 def index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
-    """Lists a corpus's clips below `data_root`, which generated corpora do not need.
+    """Lists a corpus's clips below `data_root`, which generated corpora do not need, or draws `config.limit` of them.
 
     Raises:
-        CatuvacError: an unknown corpus, no root, a root that holds no such corpus, or a malformed table.
+        CatuvacError: an unknown corpus, no root, a root that holds no such corpus, a malformed table, or a limit that
+            the clips or their labels cannot meet.
     """
     if config.corpus not in CORPORA:
-        raise CatuvacError(f"unknown corpus {config.corpus!r}; known: {', '.join(CORPORA)}")
+        raise CatuvacError(unknown("corpus", config.corpus, CORPORA))
     corpus = CORPORA[config.corpus]
     if not corpus.needs_root:
-        return corpus.index(config, None)
-    if data_root is None:
+        table = corpus.index(config, None)
+    elif data_root is None:
         raise CatuvacError(f"corpus {corpus.name!r} needs its recordings: give --data-root DIR")
-    if not data_root.is_dir():
+    elif not data_root.is_dir():
         raise CatuvacError(f"--data-root {data_root} is not a folder: give the one that holds {corpus.name}")
-    return corpus.index(config, data_root.resolve())
+    else:
+        table = corpus.index(config, data_root.resolve())
+    return _draw(table, config) if config.limit else table
+
+
+def _draw(table: ClipTable, config: CorpusConfig) -> ClipTable:
+    """`config.limit` of the clips, in the table's order; what does not divide goes to the first labels."""
+    clips, limit = table.clips, config.limit
+    if limit > len(clips):
+        raise CatuvacError(f"limit {limit} exceeds the {len(clips)} clips of {config.corpus}: lower it, or add clips")
+    rng = np.random.default_rng(config.corpus_seed)
+    drawn = f"{limit} of {len(clips)} clips, drawn with seed {config.corpus_seed}"
+    if config.stratify:
+        if "label" not in clips:
+            raise CatuvacError(f"stratify needs labels, and these clips of {config.corpus} have none: switch it off")
+        classes = clips.groupby("label").indices  # sorted
+        each, rest = divmod(limit, len(classes))
+        wanted = {label: each + (place < rest) for place, label in enumerate(classes)}
+        short = [
+            f"{label} {len(rows)} of {wanted[label]}" for label, rows in classes.items() if len(rows) < wanted[label]
+        ]
+        if short:
+            raise CatuvacError(
+                f"limit {limit} needs more clips than some labels have: {', '.join(short)}; lower it, or switch "
+                "stratify off"
+            )
+        rows = np.concatenate([rng.choice(classes[label], count, replace=False) for label, count in wanted.items()])
+        drawn += ", as many of every label" + (" to within one" if rest else "")
+    else:
+        rows = rng.choice(len(clips), limit, replace=False)
+    return ClipTable(clips.iloc[np.sort(rows)].reset_index(drop=True), f"{drawn}; from {table.note}")

@@ -40,5 +40,7 @@ CORPUS = Corpus(
     description="any tree of wav, flac, ogg or mp3 files; the first sub-folder is the label when asked",
     licence="your own",
     nuisances=(),
+    group="",
+    full=0,
     index=_index,
 )

@@ -12,7 +12,6 @@ from catuvac.data import audio
 from catuvac.data.corpora.table import ClipTable, Corpus
 from catuvac.errors import CatuvacError
 
-FULL = 3000  # clips: 10 digits x 6 speakers x 50
 TEST_BELOW = 5  # indices 0-4 of every digit and speaker are the official test split
 
 _NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.wav")
@@ -39,7 +38,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
             "speaker": [match["speaker"] for match in found],
         }
     )
-    return ClipTable(clips, f"{len(clips)} of {FULL} clips ({clips['speaker'].nunique()} of 6 speakers)")
+    return ClipTable(clips, f"{len(clips)} of {CORPUS.full} clips ({clips['speaker'].nunique()} of 6 speakers)")
 
 
 CORPUS = Corpus(
@@ -47,5 +46,7 @@ CORPUS = Corpus(
     description="Free Spoken Digit Dataset: 3 000 English digits, 6 speakers, 8 kHz",
     licence="CC BY-SA 4.0",
     nuisances=("speaker",),
+    group="speaker",
+    full=3000,  # 10 digits x 6 speakers x 50
     index=_index,
 )

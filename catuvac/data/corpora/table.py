@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from torch import Tensor
 
-from catuvac.config import CorpusConfig
+from catuvac.config import CorpusConfig, unknown
 from catuvac.data import audio
+from catuvac.errors import CatuvacError
 
 COMMON = ("path", "label", "duration", "split")  # every other column of a clip table is a nuisance
 
@@ -42,6 +43,60 @@ class Corpus:
     description: str
     licence: str
     nuisances: tuple[str, ...]  # clip-table columns that clusters should not follow
+    group: str  # the one that a group-safe split keeps on one side; "" where there is none
+    full: int  # clips of the complete corpus as the paper uses it; 0 where there is no such number
     index: Callable[[CorpusConfig, Path | None], ClipTable]  # raises CatuvacError where the root is wrong
     needs_root: bool = True
     read: Callable[[CorpusConfig, str, int], Tensor] = read_file  # (config, path, Hz) -> float32 [samples]
+
+
+def read_table(path: Path, columns: Sequence[str], *, separator: str = ",") -> pd.DataFrame:
+    """The rows of a corpus's own table; raises `CatuvacError` for a malformed or empty one and a missing column."""
+    try:
+        rows = pd.read_csv(path, sep=separator)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise CatuvacError(
+            f"{path} is not the corpus's table: {' '.join(str(error).split())}; restore the official one"
+        ) from error
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise CatuvacError(
+            f"{path} lacks the column {', '.join(missing)}; it has {', '.join(rows.columns)}: restore the official one"
+        )
+    if rows.empty:
+        raise CatuvacError(f"{path} lists no clip: restore the official one")
+    return rows
+
+
+def check_values(rows: pd.DataFrame, column: str, known: Collection[str | int], table: Path) -> None:
+    """Raises `CatuvacError` for the first value of a column that is not among the `known` ones."""
+    odd = rows.loc[~rows[column].isin(known), column]
+    if len(odd):
+        where = f"{table} line {odd.index[0] + 2}"  # counted from 1, below the header
+        raise CatuvacError(
+            f"{where}: {unknown(column, str(odd.iloc[0]), map(str, known))}; correct it, or restore the official table"
+        )
+
+
+def keep_present(rows: pd.DataFrame, paths: Sequence[Path], *, partial: bool) -> tuple[pd.DataFrame, str]:
+    """The rows whose file is there, with a column `path`, and what a note should say about the others.
+
+    A folder that is absent as a whole is a partial tree, which is fine. A file that is absent from a folder that is
+    there is damage.
+
+    Raises:
+        CatuvacError: no file at all, or damage that `partial` does not accept.
+    """
+    found = [path.is_file() for path in paths]
+    if not any(found):
+        raise CatuvacError(f"none of the {len(paths)} listed files is there, the first: {paths[0]}: put them there")
+    folders = {folder for folder in {path.parent for path in paths} if folder.is_dir()}
+    expected = [path for path in paths if path.parent in folders]
+    absent = [path for path, here in zip(paths, found, strict=True) if not here and path.parent in folders]
+    if absent and not partial:
+        raise CatuvacError(
+            f"{len(absent)} of {len(expected)} listed files are absent, the first {absent[0]}: put them there, or "
+            "accept it with --partial"
+        )
+    kept = rows.assign(path=list(map(str, paths)))[found].reset_index(drop=True)
+    return kept, f"; {len(absent)} listed but absent" if absent else ""

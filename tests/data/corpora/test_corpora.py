@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from catuvac.config import CorpusConfig
+from catuvac.config import CorpusConfig, SplitConfig
 from catuvac.data.corpora import COMMON, CORPORA, index
+from catuvac.data.splits import split
 from catuvac.errors import CatuvacError
 
 FSDD = CorpusConfig(corpus="fsdd")
@@ -51,47 +52,74 @@ def test_urbansound8k_first_fold(shared_data: Path) -> None:
     pd.testing.assert_frame_equal(index(URBAN, shared_data / "UrbanSound8K").clips, clips)
 
 
-@pytest.fixture
-def urban(tmp_path: Path) -> Path:
-    """An UrbanSound8K of two rows, one clip present."""
-    (tmp_path / "metadata").mkdir()
-    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(
-        "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
-        "1-3-0-0.wav,1,0.5,1.0,1,2,3,dog_bark\n"
-        "2-5-0-0.wav,2,0.0,4.0,2,7,5,engine_idling\n"
-    )
-    (tmp_path / "audio" / "fold2").mkdir(parents=True)
-    soundfile.write(tmp_path / "audio" / "fold2" / "1-3-0-0.wav", np.zeros(8000), 8000)
-    return tmp_path
-
-
-def test_urbansound8k_row(urban: Path) -> None:
-    table = index(URBAN, urban)
-    assert table.note == "1 of 2 clips (fold 2 of 10)"
-    assert table.clips.iloc[0].to_dict() == {
-        "path": str(urban.resolve() / "audio" / "fold2" / "1-3-0-0.wav"),
+def test_urbansound8k_with_folds_missing(urbansound8k: Path) -> None:
+    table = index(URBAN, urbansound8k)
+    assert table.note == "24 of 8732 clips (folds 1, 2, 3, 5 of 10)"
+    assert table.clips.iloc[7].to_dict() == {
+        "path": str(urbansound8k.resolve() / "audio" / "fold2" / "200-3-0-1.wav"),
         "label": "dog_bark",
-        "duration": 0.5,
+        "duration": pytest.approx(0.05),
         "fold": 2,
-        "fs_id": 1,
-        "salience": 1,
+        "fs_id": 200,
+        "salience": 2,
     }
 
 
-def test_urbansound8k_without_a_column(urban: Path) -> None:
-    csv = urban / "metadata" / "UrbanSound8K.csv"
-    csv.write_text(csv.read_text().replace("salience", "loudness").replace("fsID", "id"))
-    with pytest.raises(CatuvacError, match=r"lacks the column fsID, salience; it has .*loudness.*: restore"):
-        index(URBAN, urban)
+def test_urbansound8k_with_clips_missing_from_a_fold(urbansound8k: Path) -> None:
+    (urbansound8k / "audio" / "fold2" / "200-3-0-1.wav").unlink()
+    with pytest.raises(CatuvacError, match=r"1 of 24 listed files are absent, the first .*200-3-0-1\.wav.*--partial"):
+        index(URBAN, urbansound8k)
+    table = index(CorpusConfig(corpus="urbansound8k", partial=True), urbansound8k)
+    assert table.note == "23 of 8732 clips (folds 1, 2, 3, 5 of 10); 1 listed but absent"
+    assert not table.clips["path"].str.contains("200-3-0-1").any()
 
 
-def test_urbansound8k_without_folds_or_with_an_empty_table(urban: Path) -> None:
-    (urban / "audio" / "fold2").rename(urban / "audio" / "second")
-    with pytest.raises(CatuvacError, match="put the folds there"):
-        index(URBAN, urban)
-    (urban / "metadata" / "UrbanSound8K.csv").write_text("")
-    with pytest.raises(CatuvacError, match="is not the corpus's CSV"):
-        index(URBAN, urban)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("salience", "loudness", r"lacks the column salience; it has .*loudness.*: restore"),
+        (",8,siren", ",8,sirene", r"csv line 4: unknown class 'sirene'; did you mean 'siren'\?"),
+        ("2,1,3,dog", "3,1,3,dog", r"csv line 3: unknown salience '3'; known: 1, 2"),
+    ],
+)
+def test_urbansound8k_with_a_table_that_is_not_its_own(old: str, new: str, message: str, urbansound8k: Path) -> None:
+    csv = urbansound8k / "metadata" / "UrbanSound8K.csv"
+    csv.write_text(csv.read_text().replace(old, new))
+    with pytest.raises(CatuvacError, match=message):
+        index(URBAN, urbansound8k)
+
+
+def test_urbansound8k_without_folds_or_with_an_empty_table(urbansound8k: Path) -> None:
+    (urbansound8k / "audio").rename(urbansound8k / "sound")
+    with pytest.raises(CatuvacError, match=r"none of the 30 listed files is there, the first: .*: put them there"):
+        index(URBAN, urbansound8k)
+    csv = urbansound8k / "metadata" / "UrbanSound8K.csv"
+    csv.write_text(csv.read_text().splitlines()[0])
+    with pytest.raises(CatuvacError, match="lists no clip"):
+        index(URBAN, urbansound8k)
+    csv.write_text("")
+    with pytest.raises(CatuvacError, match="is not the corpus's table"):
+        index(URBAN, urbansound8k)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "group"),
+    [
+        ("fsdd", "speaker"),
+        ("audiomnist", "speaker"),
+        ("tau2019", "location"),
+        ("tau2019", "city"),
+        ("urbansound8k", "fs_id"),
+        ("urbansound8k", "fold"),
+    ],
+)
+def test_no_group_lies_on_two_sides(corpus: str, group: str, request: pytest.FixtureRequest) -> None:
+    clips = index(CorpusConfig(corpus=corpus), request.getfixturevalue(corpus)).clips
+    parts = split(clips, SplitConfig(split="grouped", group=group))
+    sides = [set(clips[group][rows]) for rows in parts.values()]
+    assert all(sides)
+    assert sum(map(len, sides)) == clips[group].nunique() == len(set.union(*sides))
+    assert sum(map(len, parts.values())) == len(clips)
 
 
 def test_folder_finds_every_format_in_order(tmp_path: Path) -> None:
@@ -115,7 +143,13 @@ def test_folder_finds_every_format_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("corpus", "message"),
-    [("fsdd", "no FSDD recordings"), ("urbansound8k", r"no metadata.UrbanSound8K\.csv"), ("folder", "no .wav, .flac")],
+    [
+        ("fsdd", "no FSDD recordings"),
+        ("audiomnist", "no AudioMNIST recordings"),
+        ("tau2019", r"no meta\.csv, evaluation_setup.test\.csv or audio"),
+        ("urbansound8k", r"no metadata.UrbanSound8K\.csv"),
+        ("folder", "no .wav, .flac"),
+    ],
 )
 def test_wrong_roots(corpus: str, message: str, tmp_path: Path) -> None:
     config = CorpusConfig(corpus=corpus)
@@ -128,5 +162,7 @@ def test_wrong_roots(corpus: str, message: str, tmp_path: Path) -> None:
 
 
 def test_unknown_corpus() -> None:
-    with pytest.raises(CatuvacError, match="unknown corpus 'esc50'; known: synthetic, fsdd, urbansound8k, folder"):
+    with pytest.raises(CatuvacError, match="unknown corpus 'esc50'; known: synthetic, fsdd, audiomnist, tau2019, urb"):
         index(CorpusConfig(corpus="esc50"), None)
+    with pytest.raises(CatuvacError, match="unknown corpus 'audiomist'; did you mean 'audiomnist'"):
+        index(CorpusConfig(corpus="audiomist"), None)

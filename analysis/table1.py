@@ -1,0 +1,465 @@
+"""Table I: every method on every corpus, mean and interval over seeds, beside the paper's numbers.
+
+Run: python -m analysis.table1 results/NAME
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from scipy.stats import t as student_t
+
+from analysis.paper import NOT_STATED, TABLE_1
+from analysis.table import DASH
+from analysis.trials import load, values
+from catuvac.errors import CatuvacError
+from catuvac.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
+
+METHODS = {
+    "labels": "Labels",
+    "kmeans": "K-means",
+    "pca_gmm": "PCA + GMM",
+    "dcn": "DCN",
+    "idec": "IDEC",
+    "dec": "DEC",
+    "vade": "VaDE",
+    "uvac": "UVAC",
+    "cat_uvac": "Cat. UVAC",
+}
+CORPORA = {
+    "synthetic": "Synthetic",
+    "fsdd": "FSDD",
+    "audiomnist": "AudioMNIST",
+    "tau2019": "TAU2019",
+    "urbansound8k": "UrbanSound8K",
+}
+BLOCK = ["corpus", "n_clusters", "split"]
+CELL = [*BLOCK, "method"]
+CONFIDENCE = 0.95  # of the intervals; in words in READING
+MARK = "†"
+READING = (
+    "Scores are of the test split. x, z and p are the spaces in which Silhouette, DBI and CHI are computed: the "
+    "features, the representation that the method clusters in, and the assignment probabilities; a method has no "
+    "line for a space that it does not have. ± is the half-width of the 95 % Student-t interval over the seeds; "
+    "without it there is one seed, or nothing that a seed could change. CHI stands twice: as BCSS/WCSS, which has "
+    "the size of the paper's, and as scikit-learn computes it. The Silhouette trap: probabilities near 0 and 1 are "
+    "compact by construction, so scores in p can be near-perfect while most clusters are empty; read them with the "
+    "clusters used in the same line, and compare them with no other space. The paper names no space for its scores, "
+    f"and neither ARI nor clusters used. {DASH} is a value that does not exist."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a block, as text; `first` of its method, `paper` where the numbers are the paper's."""
+
+    cells: list[str]
+    first: bool
+    paper: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """All methods on one corpus with one K and one split.
+
+    Attributes:
+        columns: titles, the first of them the method's.
+        notes: what was run, what failed, what a mark means.
+    """
+
+    title: str
+    columns: list[str]
+    lines: list[Line]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every format shows: the facts of the run, then the blocks."""
+
+    title: str
+    command: str
+    facts: list[str]
+    blocks: list[Block]
+
+
+def summarise(trials: pd.DataFrame) -> pd.DataFrame:
+    """Means and intervals over the complete seeds of every method, and the paper's numbers beside them.
+
+    Args:
+        trials: a row per cell (corpus, K, split, method, seed), of arm `grid`, as `catuvac.results` holds them.
+
+    Returns:
+        A row per (corpus, n_clusters, split, method, space): `seeds` complete and `failed`; mean `NAME` and half-width
+        `NAME_half` of the 95 % Student-t interval for acc (share), nmi, ari, clusters_used, nmi_<nuisance>, silhouette,
+        dbi, dispersion and chi; `bounded`, the seeds with a score of that space at its stated bound; `seconds`, mean
+        wall time. A half-width is null with one seed and for labels; acc is null where K is not the number of classes,
+        for a one-to-one matching then leaves clusters or classes over. A method of which no seed is complete has one
+        row, space x, without scores. `source` is measured or paper.
+
+    Raises:
+        CatuvacError: no cells, or two of the same seed.
+    """
+    cells = _cells(trials)
+    nuisances = _nuisances(cells, "test/")
+    rows: list[dict[str, Any]] = []
+    for key, group in cells.groupby(CELL):
+        done = group[group["status"] == "complete"]
+        method = dict(zip(CELL, key, strict=True))
+        spread = method["method"] != "labels"
+        method |= {"source": "measured", "seeds": len(done), "failed": len(group) - len(done)}
+        method |= {"seconds": values(done, "wall_seconds").mean()}
+        for name in (*LABEL_SCORES, "clusters_used", *nuisances):
+            method |= _interval(name, values(done, f"test/{name}"), spread)
+        for space in _spaces(done):
+            row = method | {"space": space, "bounded": _bounded(done, space)}
+            for name in INTERNAL_SCORES:
+                row |= _interval(name, values(done, f"test/{name}_{space}"), spread)
+            rows.append(row)
+    grid = {(row["corpus"], row["n_clusters"]) for row in rows}
+    for paper in TABLE_1:
+        if (paper.corpus, paper.n_clusters) in grid:
+            rows.append({**asdict(paper), "source": "paper", "space": NOT_STATED})
+    rows.sort(key=lambda row: (_place(row), row["source"], row["split"], _rank(row["method"]), _rank(row["space"])))
+
+    names = [*CELL, "space", "source", "seeds", "failed", "bounded", "seconds"]
+    for name in (*LABEL_SCORES, "clusters_used", *nuisances, *INTERNAL_SCORES):
+        names += [name, f"{name}_half"]
+    summary = pd.DataFrame(rows, columns=names)
+    text = {"corpus", "split", "method", "space", "source"}
+    whole = {"n_clusters", "seeds", "failed", "bounded"}
+    return summary.astype({name: "Int64" if name in whole else "Float64" for name in names if name not in text})
+
+
+def blocks(trials: pd.DataFrame) -> list[Block]:
+    """The table as people read it, a block per corpus, K and split; raises `CatuvacError` as `summarise` does."""
+    summary = summarise(trials)
+    cells = _cells(trials).groupby(BLOCK)
+    measured = summary[summary["source"] == "measured"]
+    found = []
+    for key, own in measured.groupby(BLOCK, sort=False):
+        corpus, n_clusters, split = key
+        paper = summary[
+            (summary["source"] == "paper") & (summary["corpus"] == corpus) & (summary["n_clusters"] == n_clusters)
+        ]
+        nuisances = [name for name in _nuisances(own) if own[name].notna().any()]
+        rows: list[dict[Any, Any]] = pd.concat([own, paper]).to_dict("records")
+        rows.sort(key=lambda row: _rank(row["method"]))  # stable: the paper's line comes last of its method
+        lines = []
+        for i, row in enumerate(rows):
+            first = i == 0 or row["method"] != rows[i - 1]["method"]
+            lines.append(_line(row, nuisances, first=first))
+        columns = ["method", "space", "ACC %", "NMI", "ARI", "clusters used", "Silhouette", "DBI"]
+        columns += ["CHI (BCSS/WCSS)", "CHI (scikit-learn)"]
+        columns += [f"NMI {name.removeprefix('nmi_').replace('_', ' ')}" for name in nuisances]
+        title = f"{CORPORA.get(str(corpus), corpus)}, K = {n_clusters}, split {split}"
+        found.append(Block(title, columns, lines, _notes(cells.get_group(key), own)))
+    return found
+
+
+def markdown(page: Page) -> str:
+    """The table for a README or a code host."""
+    text = [f"# {page.title}", "", READING]
+    text += ["", "```", page.command, "```"] if page.command else []
+    text += ["", *(f"- {fact}" for fact in page.facts)]
+    for block in page.blocks:
+        text += ["", f"## {block.title}", ""]
+        text += [_row(block.columns), _row(["---", "---", *["---:"] * (len(block.columns) - 2)])]
+        text += [_row(line.cells) for line in block.lines]
+        text += ["", *(f"- {note}" for note in block.notes)]
+    return "\n".join(text) + "\n"
+
+
+def latex(page: Page) -> str:
+    """The table for a paper, to be read with `\\input`."""
+    text = [
+        f"% {page.title}. A minimal document around it:",
+        r"% \documentclass[a4paper,landscape]{article}",
+        r"% \usepackage[T1]{fontenc}",
+        r"% \usepackage[margin=15mm]{geometry}",
+        r"% \usepackage{booktabs,graphicx}",
+        r"% \begin{document}\input{table1}\end{document}",
+        _tex(READING),
+        *([f"\\par\\noindent\\texttt{{{_tex(page.command)}}}"] if page.command else []),
+        *(f"\\par\\noindent {_tex(fact)}" for fact in page.facts),
+    ]
+    for block in page.blocks:
+        text += [
+            "",
+            r"\begin{table}[htbp]",
+            r"\centering",
+            f"\\caption{{{_tex(block.title)}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            f"\\begin{{tabular}}{{ll{'r' * (len(block.columns) - 2)}}}",
+            r"\toprule",
+            _tex_row(block.columns),
+            r"\midrule",
+            *(_tex_row(line.cells) for line in block.lines),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            *(f"\\par\\smallskip\\raggedright\\footnotesize {_tex(note)}" for note in block.notes),
+            r"\end{table}",
+        ]
+    return "\n".join(text) + "\n"
+
+
+def html(page: Page) -> str:
+    """The table as one page that loads nothing."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("table1.html").render(page=page, reading=READING)
+
+
+def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence[str] = ()) -> list[Path]:
+    """Writes `table1.parquet`, `.md`, `.tex` and `.html` into a results folder and returns their paths.
+
+    Each file is replaced at once, so that none is ever seen half written.
+
+    Args:
+        folder: holds the `trials.parquet` of the run.
+        command: the command line that ran it, to be shown.
+        machine: what it ran on, to be shown.
+        notes: further lines to be shown above the table.
+
+    Raises:
+        CatuvacError: no such folder, no table of trials, a damaged one, or one without cells of Table I.
+    """
+    study = load(folder)
+    named = {"Machine": machine, "Revision": ", ".join(study.trials["revision"].dropna().unique())}
+    facts = [*(f"{name}: {text}" for name, text in named.items() if text), *notes]
+    page = Page(f"Table I: {study.name}", command, facts, blocks(study.trials))
+    writers: dict[str, Callable[[Path], object]] = {
+        "table1.parquet": summarise(study.trials).to_parquet,
+        "table1.md": lambda path: path.write_text(markdown(page), encoding="utf-8"),
+        "table1.tex": lambda path: path.write_text(latex(page), encoding="utf-8"),
+        "table1.html": lambda path: path.write_text(html(page), encoding="utf-8"),
+    }
+    for name, writer in writers.items():
+        temporary = folder / f"{name}.tmp"
+        writer(temporary)
+        os.replace(temporary, folder / name)
+    return [folder / name for name in writers]
+
+
+def _cells(trials: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the grid with their split in words, ACC only where a one-to-one matching can be complete."""
+    cells = trials[trials["arm"] == "grid"].reset_index(drop=True)
+    if cells.empty:
+        raise CatuvacError("no cells of Table I (arm 'grid') among the trials; give the results folder of a table1 run")
+    kinds, groups = (cells.get(f"config/{name}", pd.Series(pd.NA, index=cells.index)) for name in ("split", "group"))
+    cells["split"] = [_split(kind, group) for kind, group in zip(kinds, groups, strict=True)]
+    twice = cells[cells.duplicated([*CELL, "seed"], keep=False)].sort_values([*CELL, "seed"], kind="stable")
+    if len(twice):
+        raise CatuvacError(
+            f"{' and '.join(twice['trial_id'][:2])} are the same cell (corpus, K, split, method, seed); "
+            "keep runs of different settings in folders of their own"
+        )
+    classes = values(cells, "test/n_classes")
+    cells["test/acc"] = values(cells, "test/acc").where(classes.isna() | (classes == cells["n_clusters"]))
+    return cells
+
+
+def _split(kind: Any, group: Any) -> str:
+    if pd.isna(kind):
+        return "not recorded"
+    return f"{kind} by {group}" if kind == "grouped" else str(kind)
+
+
+def _interval(name: str, scores: pd.Series[float], spread: bool) -> dict[str, float | None]:
+    """Mean and half-width of the Student-t interval; None where they do not exist."""
+    known = scores.dropna()
+    n = len(known)
+    half = None
+    if spread and n > 1:
+        half = float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1) * known.std(ddof=1) / math.sqrt(n))
+    return {name: float(known.mean()) if n else None, f"{name}_half": half}
+
+
+def _spaces(done: pd.DataFrame) -> list[str]:
+    """Spaces that were scored; never p without the clusters used, for then nothing tells that it has collapsed."""
+    scored = [space for space in SPACES if values(done, f"test/silhouette_{space}").notna().any()]
+    if values(done, "test/clusters_used").isna().any():
+        scored = [space for space in scored if space != "p"]
+    return scored or ["x"]
+
+
+def _bounded(done: pd.DataFrame, space: str) -> int:
+    """Seeds with an undefined score: each of the reasons that `metrics` names leaves one of these two at its bound."""
+    dbi, dispersion = values(done, f"test/dbi_{space}"), values(done, f"test/dispersion_{space}")
+    return int(((dbi >= FLOORS["dbi"]) | (dispersion >= DISPERSION_CEILING)).sum())
+
+
+def _place(row: dict[str, Any]) -> tuple[int, str, int]:
+    """Known corpora first, the larger K first, as in the paper."""
+    corpus = row["corpus"]
+    known = list(CORPORA)
+    return known.index(corpus) if corpus in known else len(known), corpus, -row["n_clusters"]
+
+
+def _name(method: object) -> str:
+    return METHODS.get(str(method), str(method))
+
+
+def _nuisances(frame: pd.DataFrame, prefix: str = "") -> list[str]:
+    names: list[str] = frame.columns.tolist()
+    found = (name.removeprefix(prefix) for name in names if name.startswith(f"{prefix}nmi_"))
+    return [name for name in found if not name.endswith("_half")]
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """The order of methods and of spaces; what is in neither comes last, by name."""
+    order = [*METHODS, *SPACES]
+    return order.index(name) if name in order else len(order), name
+
+
+def _line(row: Mapping[Any, Any], nuisances: Sequence[str], *, first: bool) -> Line:
+    paper = row["source"] == "paper"
+    method = _name(row["method"])
+    space = row["space"] if paper or not row["bounded"] else f"{row['space']} {MARK}"
+
+    def shown(name: str) -> str:
+        return _number(row[name], row[f"{name}_half"], decimals=2 if paper else None)
+
+    cells = [f"{method} (paper)" if paper else method, space]
+    if first or paper:
+        percent = [None if pd.isna(value) else 100 * value for value in (row["acc"], row["acc_half"])]
+        cells += [_number(*percent, decimals=2 if paper else 1), shown("nmi"), shown("ari")]
+    else:
+        cells += ["", "", ""]
+    used, half = row["clusters_used"], row["clusters_used_half"]
+    whole = pd.notna(used) and float(used).is_integer() and (pd.isna(half) or half == 0)
+    cells.append(_number(used, half, decimals=0 if whole else 1))
+    cells += [shown(name) for name in ("silhouette", "dbi", "dispersion", "chi")]
+    cells += [shown(name) if first or paper else "" for name in nuisances]
+    return Line(cells, first, paper)
+
+
+def _number(mean: Any, half: Any, *, decimals: int | None = None) -> str:
+    """Mean ± half-width to the same decimals; without `decimals`, four digits of the mean in all."""
+    if pd.isna(mean):
+        return DASH
+    if decimals is None:
+        decimals = max(0, 3 - int(math.log10(max(1.0, abs(mean)))))
+    pattern = "{:.3g}" if abs(mean) >= 1e5 else f"{{:.{decimals}f}}"
+    return " ± ".join(pattern.format(value) for value in (mean, half) if pd.notna(value))
+
+
+def _notes(cells: pd.DataFrame, own: pd.DataFrame) -> list[str]:
+    """What was run in a block, what is missing from it and why, and what its marks mean."""
+    methods = sorted(cells["method"].unique(), key=_rank)
+    done = cells[cells["status"] == "complete"]
+    failed = cells[cells["status"] != "complete"]
+    seeds = sorted(cells["seed"].unique())
+    absent = [
+        f"{_name(method)} seed {seed}"
+        for method in methods
+        for seed in seeds
+        if method != "labels" and not ((cells["method"] == method) & (cells["seed"] == seed)).any()
+    ]
+    trained = done[values(done, "epochs") > 0]
+    epochs = {
+        n: [_name(method) for method in methods if method in set(trained["method"][trained["epochs"] == n])]
+        for n in sorted(trained["epochs"].unique())
+    }
+    seconds = own.drop_duplicates("method").set_index("method")["seconds"].dropna()
+    run = {
+        "Split": cells["split"].iloc[0],
+        "Test clips": _listed(values(done, "test/clips").dropna().astype(int)),
+        "Seeds": _listed(seeds),
+        "Epochs": _listed(f"{n} ({', '.join(names)})" for n, names in epochs.items()),
+    }
+    notes = [" ".join(f"{name}: {text or 'not recorded'}." for name, text in run.items())]
+    if len(failed):
+        names = (f"{row['trial_id']} ({row['status']})" for row in failed.to_dict("records"))
+        notes.append(f"Failed cells, left out of the means: {_listed(names)}.")
+    if absent:
+        notes.append(f"Cells not run: {_listed(absent)}.")
+    if len(seconds):
+        times = (f"{_name(method)} {value:.1f} s" for method, value in seconds.items())
+        notes.append(f"Mean wall time of a cell: {_listed(times)}.")
+    classes = values(done, "test/n_classes").dropna()
+    n_clusters = int(cells["n_clusters"].iloc[0])
+    if values(done, "test/nmi").isna().all() and len(done):
+        notes.append("No labels: ACC, NMI and ARI do not exist.")
+    elif (classes != n_clusters).any():
+        notes.append(
+            f"No ACC: its one-to-one matching of {n_clusters} clusters with {_listed(classes.astype(int).unique())} "
+            "classes cannot be complete."
+        )
+    if (own["bounded"] > 0).any():
+        notes.append(
+            f"{MARK} On at least one seed a score of this line is undefined and carries its stated bound (one cluster, "
+            "coinciding centres or no spread within the clusters)."
+        )
+    return notes
+
+
+def _listed(items: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, items)))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+_TEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        DASH: r"\textendash{}",
+        MARK: r"$^\dagger$",
+    }
+)
+
+
+def _tex(text: str) -> str:
+    return text.translate(_TEX).replace("--", "-{}-")  # two hyphens of an option would be set as a dash
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    return " & ".join(_tex_number(cell) if cell[:1] in set("-0123456789") else _tex(cell) for cell in cells) + r" \\"
+
+
+def _tex_number(cell: str) -> str:
+    """As mathematics, for the minus sign and powers of ten."""
+    powers = re.sub(r"e([+-]\d+)", lambda power: rf" \cdot 10^{{{int(power[1])}}}", cell)
+    return f"${powers}$".replace("±", r"\pm")
+
+
+def main() -> int:
+    """Writes the table from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.table1", description="Write Table I of a run.")
+    parser.add_argument("folder", type=Path, help="results folder of the run, such as results/NAME")
+    parser.add_argument("--command", default="", help="the command line that ran it, to be shown")
+    parser.add_argument("--machine", default="", help="what it ran on, to be shown")
+    arguments = parser.parse_args()
+    try:
+        for path in write(arguments.folder, command=arguments.command, machine=arguments.machine):
+            print(path)
+    except CatuvacError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

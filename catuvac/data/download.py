@@ -1,0 +1,332 @@
+"""`catuvac download`: fetches a corpus, pinned and checked, to where its loader looks.
+
+Two kinds of source. Archives come over HTTP, with the addresses and MD5 sums that soundata keeps. A git repository is
+pinned to a commit, whose name is a hash of all that it holds: git itself refuses a file that differs. Either is
+gathered in the hidden folder `.download-NAME` of the data root, which outlives an interruption, and renamed into place
+when it is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import importlib
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+    track,
+)
+
+from catuvac.config import unknown
+from catuvac.data.corpora import CORPORA
+from catuvac.errors import CatuvacError
+
+# Zenodo asks clients for a name of their own and limits the default ones at times; a compressed answer would not have
+# the length that its header states.
+HEADERS = {"User-Agent": "catuvac", "Accept-Encoding": "identity"}
+TIMEOUT = 30  # s without a byte (git: with hardly any)
+CHUNK = 1 << 16  # bytes; a connection that is cut loses the last chunk
+
+
+@dataclass(frozen=True)
+class Git:
+    """Folders of a git repository at one commit."""
+
+    folder: str  # what it is called below the data root
+    url: str
+    commit: str
+    paths: tuple[str, ...]  # those that exist are fetched, one at a time; `data/` stands for each entry of data
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to unpack."""
+
+    name: str  # of the file: .zip or .tar.gz
+    url: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Archives that unpack to one tree."""
+
+    folder: str  # the tree, in the archives and below the data root
+    files: tuple[Archive, ...]
+    licence: str = ""  # as the source words it
+
+
+@dataclass(frozen=True)
+class Soundata:
+    """Archives whose addresses, sums and licence soundata keeps."""
+
+    folder: str
+    dataset: str  # soundata's name for it
+    keys: str  # how the keys of the wanted remotes begin
+
+    def archives(self) -> Archives:
+        try:
+            dataset = importlib.import_module(f"soundata.datasets.{self.dataset}")
+        except ImportError as error:
+            raise _lacking(error) from error
+        remotes = [remote for key, remote in dataset.REMOTES.items() if key.startswith(self.keys)]
+        files = tuple(Archive(remote.filename, remote.url, remote.checksum) for remote in remotes)
+        return Archives(self.folder, files, dataset.LICENSE_INFO.strip())
+
+
+SOURCES: dict[str, Git | Soundata] = {
+    "audiomnist": Git(
+        folder="AudioMNIST",
+        url="https://github.com/soerenab/AudioMNIST",
+        commit="8d77a2d8754105541742115cefec1e537040a6cf",
+        paths=("LICENSE", "README.md", "data/"),
+    ),
+    "fsdd": Git(
+        folder="fsdd",
+        url="https://github.com/Jakobovski/free-spoken-digit-dataset",
+        commit="d6938f9bf1545aa66d8489fc9f1385a7abd64282",  # v1.0.10
+        paths=("README.md", "recordings"),  # the README states the licence
+    ),
+    "urbansound8k": Soundata(folder="UrbanSound8K", dataset="urbansound8k", keys="all"),
+    "tau2019": Soundata(folder="TAU-urban-acoustic-scenes-2019-development", dataset="tau2019uas", keys="development."),
+}
+
+
+def fetch(name: str, data_root: Path, *, source: Git | Archives | None = None) -> Path:
+    """Fetches the corpus `name` and returns its folder below `data_root`; one that is there already is left as it is.
+
+    After an interruption a second call fetches only what is missing. `source` replaces the corpus's own.
+
+    Raises:
+        CatuvacError: an unknown name, a source that cannot be reached, a wrong checksum, a broken archive, a disk that
+            is full or not writable, no git, or no `datasets` extra.
+    """
+    if name not in SOURCES:
+        raise CatuvacError(unknown("download", name, SOURCES))
+    if source is None:
+        pinned = SOURCES[name]
+        source = pinned.archives() if isinstance(pinned, Soundata) else pinned
+    target = data_root / source.folder
+    if target.exists():
+        return target
+    print(f"licence of {name}: {CORPORA[name].licence}", flush=True)
+    if isinstance(source, Archives):
+        print(source.licence, flush=True)
+    try:
+        with _work_folder(data_root / f".download-{name}") as work:
+            tree = _checkout(source, work, target) if isinstance(source, Git) else _unpacked(source, work)
+            tree.rename(target)
+            shutil.rmtree(work)
+    except OSError as error:
+        raise CatuvacError(
+            f"cannot write to {data_root}: {error.strerror or error}; mend that and run this again, what was fetched "
+            "is kept"
+        ) from error
+    return target
+
+
+@contextmanager
+def _work_folder(work: Path) -> Iterator[Path]:
+    """Makes `work`; removes it at the end, with the parents it needed, unless they hold something."""
+    made = [work, *(parent for parent in work.parents if not parent.exists())]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _lacking(error: ImportError) -> CatuvacError:
+    return CatuvacError(f"no module {error.name}, which this download needs: install catuvac[datasets]")
+
+
+# ---- archives
+
+
+def _unpacked(source: Archives, work: Path) -> Path:
+    """Fetches, checks and unpacks what is missing, one archive at a time, and returns the tree they make together."""
+    try:
+        import pooch  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise _lacking(error) from error
+    parts = {archive: work / f"{archive.name}.unpacked" for archive in source.files}
+    for archive, part in parts.items():
+        if part.exists():
+            continue
+        path = work / archive.name
+        if not path.exists():
+            wanted = [other.name for other in parts if not (parts[other].exists() or (work / other.name).exists())]
+            _download(archive.url, path, by_hand=f"put {', '.join(wanted)} into {work}")
+        found = pooch.file_hash(str(path), alg="md5")
+        if found != archive.md5:
+            path.unlink()
+            raise CatuvacError(
+                f"{path} had the MD5 sum {found}, not {archive.md5}, and was removed: run this again to fetch it anew"
+            )
+        _unpack(path, part)
+        path.unlink()
+    tree = work / "tree"
+    for part in parts.values():
+        shutil.copytree(part, tree, copy_function=os.replace, dirs_exist_ok=True)
+    if not (tree / source.folder).is_dir():
+        names = ", ".join(archive.name for archive in source.files)
+        raise CatuvacError(f"{names} hold no folder {source.folder}: look at what they do hold, in {tree}")
+    return tree / source.folder
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Unpacks to `folder`, whole or not at all; no member gets outside it."""
+    draft = folder.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    try:
+        with Console(stderr=True).status(f"unpacking {path.name}"):
+            if path.suffix == ".zip":
+                with zipfile.ZipFile(path) as archive:
+                    archive.extractall(draft)  # leaves leading slashes and `..` out of the names by itself
+            else:
+                with tarfile.open(path) as archive:
+                    archive.extractall(draft, filter="data")
+        draft.rename(folder)
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        path.unlink()
+        raise CatuvacError(
+            f"{path} is a broken archive ({error}) and was removed: run this again to fetch it anew"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _download(url: str, path: Path, *, by_hand: str) -> None:
+    """Fetches `url` to `path` by way of `path.part`, where it goes on after an interruption."""
+    import requests
+
+    part = path.with_name(f"{path.name}.part")
+    had = _size(part)
+    while True:
+        try:
+            _transfer(url, part)
+            break
+        except requests.RequestException as error:
+            if _size(part) <= had:  # a connection that was cut is taken up again while each attempt brings bytes
+                answer = f"{error.response.status_code} {error.response.reason}" if error.response is not None else ""
+                raise CatuvacError(
+                    f"cannot fetch {url} from {urlsplit(url).hostname} ({answer or type(error).__name__}): run this "
+                    f"again with a connection, which goes on where it stopped, or {by_hand} by hand and run this again"
+                ) from error
+            had = _size(part)
+    part.rename(path)
+
+
+def _transfer(url: str, part: Path) -> None:
+    """One request for the bytes that `part` lacks."""
+    import requests
+
+    had = _size(part)
+    headers = HEADERS | ({"Range": f"bytes={had}-"} if had else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # no byte is missing; should there be too many, the checksum tells
+        answer.raise_for_status()
+        if answer.status_code != requests.codes.partial_content:
+            had = 0  # a server that cannot resume sends the whole
+        length = answer.headers.get("Content-Length")
+        total = had + int(length) if length else None
+        free = shutil.disk_usage(part.parent).free
+        if total and total - had > free:
+            raise CatuvacError(
+                f"{part.stem} needs {decimal(total - had)} and the disk of {part.parent} has {decimal(free)} free: "
+                "free the rest, or give another --data-root"
+            )
+        columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        progress = Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
+        try:
+            with progress, part.open("ab" if had else "wb") as file:
+                task = progress.add_task(part.stem, total=total, completed=had)
+                for chunk in answer.iter_content(CHUNK):
+                    file.write(chunk)
+                    progress.advance(task, len(chunk))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            missing = f"{decimal(total - _size(part))} of {part.stem} are missing: free that" if total else "free some"
+            raise CatuvacError(
+                f"the disk of {part.parent} is full; {missing} and run this again, what was fetched is kept"
+            ) from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+# ---- git
+
+
+def _checkout(source: Git, work: Path, target: Path) -> Path:
+    """Checks out what is missing, one path at a time, and returns the tree."""
+    repository, tree = work / "git", work / source.folder
+    new = not repository.exists()
+    tree.mkdir(exist_ok=True)
+    for lock in repository.rglob("*.lock"):
+        lock.unlink()  # of a git that was killed: the folder is this command's alone
+
+    def git(*arguments: str, stdin: str = "") -> list[str]:
+        # A connection below 1 kB/s counts as lost, and no gc may run on behind the command's back.
+        settings = ["-c", "http.lowSpeedLimit=1000", "-c", f"http.lowSpeedTime={TIMEOUT}", "-c", "gc.auto=0"]
+        done = subprocess.run(
+            ["git", f"--git-dir={repository}", f"--work-tree={tree}", *settings, *arguments],
+            input=stdin,
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            reason = next(iter(done.stderr.splitlines()), f"git ended with {done.returncode}")
+            raise CatuvacError(
+                f"cannot fetch {source.url}: {reason}; run this again with a "
+                f"connection, which goes on where it stopped, or clone it by hand, check out {source.commit} and put "
+                f"its {', '.join(source.paths)} into {target}"
+            )
+        return done.stdout.splitlines()
+
+    try:
+        git("init", "--quiet")
+        git("config", "remote.origin.url", source.url)
+        git("fetch", "--quiet", "--depth=1", "--filter=blob:none", "origin", source.commit)
+    except BaseException as error:
+        if new:  # nothing to go on from
+            shutil.rmtree(repository, ignore_errors=True)
+            tree.rmdir()
+        if isinstance(error, FileNotFoundError):
+            raise CatuvacError("git is not installed, and this download needs it: install git") from error
+        raise
+    paths = git("ls-tree", "--name-only", source.commit, *source.paths)
+    for path in track(paths, source.folder, console=Console(stderr=True)):
+        # Left to itself, `checkout` asks the server for one file at a time.
+        objects = git("rev-list", "--objects", "--missing=print", source.commit, "--", path)
+        missing = [line[1:] for line in objects if line.startswith("?")]
+        if missing:
+            how = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin")
+            git("-c", "fetch.negotiationAlgorithm=noop", "fetch", *how, "origin", stdin="\n".join(missing))
+        git("checkout", "--quiet", source.commit, "--", path)
+    return tree

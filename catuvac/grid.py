@@ -1,0 +1,209 @@
+"""A comparison as a grid of cells: one method on one corpus with one K and one seed. What Table I is made of; no Ray.
+
+Every method of a corpus sees the same features and split, and the same number of epochs where it has any.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from catuvac import results, runs
+from catuvac.config import Config, ConfigError, unknown
+from catuvac.data.store import FeatureSet, open_entry
+from catuvac.models.peers import Peer, peer
+from catuvac.models.shallow import Assign, Assignment, kmeans, pca_gmm
+from catuvac.training import Report, TrainingRun
+
+VARIATIONAL = ("uvac", "cat_uvac")
+PEERS: tuple[str, ...] = get_args(Peer)
+METHODS = ("labels", "kmeans", "pca_gmm", *PEERS, *VARIATIONAL)
+
+# UVAC's clusters lie in z, so z must be worth its cost: ten dimensions, as in VaDE, and a sigma that they leave over.
+# Its paper weighs nothing: beta 1. The first quarter of the epochs learns the z that its mixture starts from.
+UVAC: dict[str, Any] = {
+    "method": "uvac",
+    "latent_dim": 10,
+    "likelihood": "gaussian",
+    "sigma": 0.0,
+    "beta": 1.0,
+    "beta_on": "kl",
+    "cluster_init": "kmeans",
+    "warmup_share": 0.25,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on prepared features; `config` holds K, the seed, the epochs, and all that the method reads."""
+
+    method: str  # one of METHODS
+    config: Config
+    features: str  # a prepared entry of the feature cache
+
+    @property
+    def trial_id(self) -> str:
+        """Such as "fsdd-k10-uvac-s0": unique in a grid."""
+        corpus, model, seed = self.config.corpus.corpus, self.config.model, self.config.training.seed
+        return f"{corpus}-k{model.n_clusters}-{self.method}-s{seed}"
+
+    @property
+    def epochs(self) -> int:
+        """How many the method trains for; 0 for one that does not."""
+        return self.config.training.epochs if self.method in (*PEERS, *VARIATIONAL) else 0
+
+    def training(self, device: str) -> TrainingRun:
+        """The training run of a variational method."""
+        return TrainingRun(self.config, open_entry(Path(self.features)), device=device)
+
+    def fit(self, device: str) -> Report:
+        """Fits one of the other methods and scores it on the validation and the test split."""
+        features, began = open_entry(Path(self.features)), time.perf_counter()
+        assign = None if self.method == "labels" else self._assign(features, device)
+        scores: Report = {}
+        for split in ("val", "test"):
+            rows = features.splits[split]
+            if assign is None:
+                labels = features.labels(rows)
+                assert labels is not None  # a corpus without labels has no such cell
+                assignment = Assignment(labels, probabilities=None, z=None)
+            else:
+                assignment = assign(features.x[rows])
+            found = runs.assignment_scores(assignment, features, split=split)
+            scores |= {f"{split}/{name}": value for name, value in found.items()}
+        seconds = time.perf_counter() - began
+        return {
+            "epoch": self.epochs,
+            "status": "complete",
+            "wall_seconds": seconds,
+            **scores,
+            **test_facts(features),
+        }
+
+    def _assign(self, features: FeatureSet, device: str) -> Assign:
+        train = features.x[features.splits["train"]]
+        k, training = self.config.model.n_clusters, self.config.training
+        match self.method:
+            case "kmeans":
+                return kmeans(train, n_clusters=k, seed=training.seed)
+            case "pca_gmm":
+                return pca_gmm(train, n_clusters=k, seed=training.seed)
+        return peer(
+            cast(Peer, self.method),
+            train,
+            n_clusters=k,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            device=device,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Cells to run, and with which resources."""
+
+    name: str
+    storage: Path  # absolute; the grid lives in storage/name
+    cells: tuple[Cell, ...]
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    max_concurrent: int = 0  # 0: as many as the resources carry
+
+    def __post_init__(self) -> None:
+        ids = [cell.trial_id for cell in self.cells]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        checks = {
+            "the grid has no cells": len(ids) > 0,
+            f"cells named twice: {', '.join(twice)}": not twice,
+            f"cpus_per_trial must be positive, got {self.cpus_per_trial}": self.cpus_per_trial > 0,
+            f"gpus_per_trial must not be negative, got {self.gpus_per_trial}": self.gpus_per_trial >= 0,
+            f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
+            f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
+        }
+        for message, good in checks.items():
+            if not good:
+                raise ConfigError(message)
+
+    @property
+    def folder(self) -> Path:
+        """results/NAME"""
+        return self.storage / self.name
+
+    @property
+    def trials(self) -> int:
+        """How many cells."""
+        return len(self.cells)
+
+    @property
+    def epochs(self) -> int:
+        """Of all cells together."""
+        return sum(cell.epochs for cell in self.cells)
+
+    def design(self) -> dict[str, Any]:
+        """What must not change when the grid is resumed: each cell's settings; resources may."""
+        return {cell.trial_id: cell.config.hash() for cell in self.cells}
+
+    def finished(self) -> set[str]:
+        """The trial_ids that are in the table of trials and need not be run again."""
+        if not (self.folder / results.TRIALS).exists():
+            return set()
+        trials = results.read_trials(self.folder)
+        return set(trials.loc[trials["status"] != "error", "trial_id"])
+
+    def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
+        """The columns of a cell's row that do not depend on how it went; Ray's `trial_id` is not used."""
+        del trial_id
+        cell = self.cells[point["number"]]
+        config = cell.config
+        return {
+            "trial_id": cell.trial_id,
+            "number": point["number"],
+            "corpus": config.corpus.corpus,
+            "method": cell.method,
+            "n_clusters": config.model.n_clusters,
+            "seed": config.training.seed,
+            "arm": "grid",
+            **{f"config/{name}": value for name, value in config.flat().items()},
+            "config_hash": config.hash(),
+        }
+
+    def describe(self, point: Mapping[str, Any]) -> str:
+        """A cell in a few words."""
+        trial_id: str = self.cells[point["number"]].trial_id
+        return trial_id
+
+    def objective(self, report: Report) -> float | None:
+        """None: a comparison selects nothing."""
+        del report
+        return None
+
+
+def test_scores(run: TrainingRun) -> Report:
+    """What a finished training adds to its last report: the test split, read once; a diverged one has none."""
+    if run.last_report["status"] != "complete":
+        return {}
+    return {f"test/{name}": value for name, value in run.evaluate("test").items()} | test_facts(run.features)
+
+
+def test_facts(features: FeatureSet) -> dict[str, float]:
+    """How many clips a score is of, and where there are labels how many: with another K accuracy means nothing."""
+    facts = {"test/clips": float(len(features.splits["test"]))}
+    if "label" in features.clips:
+        facts["test/n_classes"] = float(features.clips["label"].nunique())
+    return facts
+
+
+def cell_config(config: Config, *, method: str, epochs: int, n_clusters: int, seed: int) -> Config:
+    """The settings of a cell from those of its corpus's preset.
+
+    Raises:
+        ConfigError: an unknown method or a bad value.
+    """
+    if method not in METHODS:
+        raise ConfigError(unknown("method", method, METHODS))
+    own = UVAC if method == "uvac" else {}
+    return config.with_settings({**own, "epochs": epochs, "n_clusters": n_clusters, "seed": seed})

@@ -1,0 +1,100 @@
+"""What Cat. UVAC and its baseline UVAC share: the terms of the negative ELBO, the likelihood, and what beta weighs.
+
+Shape legend: B clips, T frames, F bands, K clusters, d latent dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from catuvac.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a model says of a batch."""
+
+    logits: Tensor  # [B, K]; their softmax is the probability of each cluster
+    y: Tensor  # [B, K] relaxed sample in training, one-hot argmax in evaluation; [B, 0] where the decoder takes no y
+    mean: Tensor  # [B, d] of q(z | x, …)
+    log_variance: Tensor  # [B, d]
+    z: Tensor  # [B, d] sample in training, mean in evaluation
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Batch means, in nats a clip. `total` is what is minimised; the other three are not weighted."""
+
+    total: Tensor
+    recon: Tensor
+    kl_y: Tensor
+    kl_z: Tensor
+
+
+class VariationalModel(nn.Module, ABC):
+    """A variational autoencoder whose latent variables hold a cluster."""
+
+    config: ModelConfig
+
+    @abstractmethod
+    def infer(self, x: Tensor, *, tau: float = 1.0, generator: torch.Generator | None = None) -> Inference:
+        """Runs the encoders.
+
+        Args:
+            x: `[B, 1, T, F]` in [0, 1].
+            tau: Gumbel-Softmax temperature, where the model has a relaxed y; read only with `generator`.
+            generator: source of all noise, on x's device. None evaluates without noise.
+        """
+
+    @abstractmethod
+    def generate(self, y: Tensor, z: Tensor) -> Tensor:
+        """p(x | y, z): `[B, K]`, `[B, d]` → logits `[B, 1, T, F]`; a sigmoid gives the picture."""
+
+    @abstractmethod
+    def divergences(self, inference: Inference) -> tuple[Tensor, Tensor]:
+        """The KL terms of the cluster and of z per clip, in nats, each `[B]`."""
+
+    @abstractmethod
+    def warm_up(self, on: bool) -> None:
+        """Switches a mode of the first epochs, in which the clusters do not learn yet."""
+
+    def terms(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> dict[str, Tensor]:
+        """The unweighted terms of the negative ELBO per clip, in nats: `recon`, `kl_y`, `kl_z`, each `[B]`.
+
+        Args:
+            x: `[B, 1, T, F]` targets in [0, 1].
+            cells: `[B, 1, T, F]`, 1 where the reconstruction counts (activity mask, true bands), else 0.
+            inference: of the same batch.
+            recon_logits: `[B, 1, T, F]` of `generate`.
+        """
+        kl_y, kl_z = self.divergences(inference)
+        recon = (cells * self._negative_log_likelihood(x.float(), recon_logits.float())).sum(dim=(1, 2, 3))
+        return {"recon": recon, "kl_y": kl_y, "kl_z": kl_z}
+
+    def loss(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> LossTerms:
+        """The negative ELBO with beta on the term that `beta_on` names; arguments as for `terms`."""
+        means = {name: term.mean() for name, term in self.terms(x, cells, inference, recon_logits).items()}
+        recon, kl_y, kl_z = means["recon"], means["kl_y"], means["kl_z"]
+        beta = self.config.beta
+        match self.config.beta_on:
+            case "kl_y":
+                total = recon + beta * kl_y + kl_z
+            case "kl":
+                total = recon + beta * (kl_y + kl_z)
+            case "reconstruction":
+                total = beta * recon + kl_y + kl_z
+        return LossTerms(total=total, recon=recon, kl_y=kl_y, kl_z=kl_z)
+
+    def _negative_log_likelihood(self, x: Tensor, recon_logits: Tensor) -> Tensor:
+        """Per cell, in nats: `[B, 1, T, F]`."""
+        if self.config.likelihood == "bernoulli":
+            return F.binary_cross_entropy_with_logits(recon_logits, x, reduction="none")
+        sigma = self.config.sigma
+        squares = (x - torch.sigmoid(recon_logits)).square()
+        return squares / (2 * sigma**2) + math.log(sigma * math.sqrt(2 * math.pi))

@@ -1,0 +1,217 @@
+"""The paper's Table I: every method on every corpus, over seeds, as one Ray job.
+
+    ray job submit --working-dir . -- python studies/table1.py --corpora fsdd urbansound8k --data-root /abs/data
+
+Each cell is one method on one corpus with one K and one seed; all methods of a corpus see the same features, split and
+number of epochs, and the test split is read once, at a cell's end. It leaves STORAGE/NAME/ with trials.parquet,
+history.parquet and the table as table1.parquet, .md, .tex and .html, the paper's numbers beside ours.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from catuvac import jobs
+from catuvac.cli import guarded
+from catuvac.config import Config, ConfigError, preset, unknown
+
+if TYPE_CHECKING:
+    from catuvac.data.store import FeatureSet
+    from catuvac.grid import Grid
+
+PRESETS = {  # the paper scores TAU2019 and UrbanSound8K with two K
+    "synthetic": ("synthetic",),
+    "fsdd": ("fsdd",),
+    "audiomnist": ("audiomnist",),
+    "tau2019": ("tau2019_k10", "tau2019_k5"),
+    "urbansound8k": ("urbansound8k_k10", "urbansound8k_k5"),
+}
+
+
+@dataclass(kw_only=True)
+class Table1:
+    """Fit every method on every corpus and write the table."""
+
+    corpora: tuple[str, ...] = ("audiomnist", "tau2019", "urbansound8k")
+    """synthetic, fsdd, audiomnist, tau2019, urbansound8k; the default is the paper's"""
+    methods: tuple[str, ...] = ("labels", "kmeans", "pca_gmm", "uvac", "cat_uvac")
+    """also dcn, idec, dec and vade, which need catuvac[peers]"""
+    n_clusters: tuple[int, ...] = ()
+    """K; default: the paper's for each corpus"""
+    seeds: int = 3
+    """of the weights, starts and batches: 0, 1, …; one split serves them all"""
+    epochs: int | None = None
+    """of every method that trains; default: the corpus's preset (500 for the paper's)"""
+    split: Literal["preset", "random", "grouped"] = "preset"
+    """grouped keeps a speaker, recording or location on one side"""
+    data_root: Path | None = None
+    """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
+    cache_dir: Path | None = None
+    """feature cache, the same on every node; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
+    storage: Path | None = None
+    """folder of all studies; default: ./results, or ~/catuvac/results in a Ray job, which runs in a copy"""
+    name: str = ""
+    """of this table, its folder below storage; default: table1 and time"""
+    resume: bool = False
+    """continue the table --name; needs the flags that it was started with"""
+    cpus_per_trial: float = 1.0
+    """CPU cores, and torch threads"""
+    gpus_per_trial: float = 0.0
+    """share of a GPU: 0.25 packs four cells on each"""
+    max_concurrent: int = 0
+    """cells at a time; 0: as many as the cluster carries"""
+    dry_run: bool = False
+    """print the cells and what they cost, and run nothing"""
+    tflops: float = 10.0
+    """dry run: 10^12 floating-point operations a second that one GPU is taken to sustain"""
+
+    def run(self) -> None:
+        if self.dry_run:
+            self._print_cost()
+            return
+        began = time.time()
+        from analysis import table1
+        from catuvac import tune
+
+        grid = self._grid()
+        print(f"table      {grid.folder}")
+        print(f"cells      {grid.trials}, {grid.epochs} epochs in all")
+        sys.stdout.flush()
+        tune.run_grid(grid, resume=self.resume)
+        paths = table1.write(
+            grid.folder,
+            command=shlex.join(["python", *sys.argv]),
+            machine=_machine(),
+            notes=(f"Wall time {tune.duration(time.time() - began)}{' since the resumption' if self.resume else ''}.",),
+        )
+        print(f"wall time  {tune.duration(time.time() - began)}")
+        for path in paths:
+            print(f"written    {path}")
+
+    def _configs(self) -> list[Config]:
+        """A configuration for each corpus and K."""
+        if self.seeds < 1:
+            raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
+        configs: dict[str, Config] = {}
+        for corpus in self.corpora:
+            if corpus not in PRESETS:
+                raise ConfigError(unknown("corpus", corpus, PRESETS))
+            for name in PRESETS[corpus]:
+                for k in self.n_clusters or (preset(name).model.n_clusters,):
+                    config = self._split(preset(name).with_settings({"n_clusters": k}))
+                    configs[config.hash()] = config
+        return list(configs.values())
+
+    def _split(self, config: Config) -> Config:
+        if self.split == "preset":
+            return config
+        from catuvac.data.corpora import CORPORA
+
+        corpus = CORPORA[config.corpus.corpus]
+        if self.split == "grouped" and not corpus.group:
+            raise ConfigError(f"corpus {corpus.name} has no groups to keep on one side; leave out --split grouped")
+        group = corpus.group if self.split == "grouped" else ""
+        return config.updated({"split": {"split": self.split, "group": group}})
+
+    def _methods(self, n_clusters: int, n_classes: int | None) -> list[str]:
+        """Labels are a row where there are as many as clusters, as in the paper."""
+        return [method for method in self.methods if method != "labels" or n_classes == n_clusters]
+
+    def _grid(self) -> Grid:
+        from catuvac import grid, tune
+
+        name = self.name or f"table1-{datetime.now():%Y%m%d-%H%M%S}"
+        cells = []
+        for config in self._configs():
+            features = self._prepare(config)
+            n_classes = features.clips["label"].nunique() if "label" in features.clips else None
+            k = config.model.n_clusters
+            epochs = config.training.epochs if self.epochs is None else self.epochs
+            for method in self._methods(k, n_classes):
+                for seed in range(1 if method == "labels" else self.seeds):
+                    settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=seed)
+                    cells.append(grid.Cell(method, settings, str(features.path)))
+        made = grid.Grid(
+            name=name,
+            storage=jobs.storage(self.storage),
+            # The long cells first: the last to start are then short, and no core waits for one.
+            cells=tuple(sorted(cells, key=lambda cell: -cell.epochs)),
+            cpus_per_trial=self.cpus_per_trial,
+            gpus_per_trial=self.gpus_per_trial,
+            max_concurrent=self.max_concurrent,
+        )
+        tune.check_folder(made, resume=self.resume)
+        return made
+
+    def _prepare(self, config: Config) -> FeatureSet:
+        from catuvac.data import store
+
+        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
+        cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
+        features = store.prepare(config, data_root=data_root, cache_dir=cache_dir)
+        n, frames, bands = features.x.shape
+        print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped")
+        return features
+
+    def _print_cost(self) -> None:
+        """The plan of a complete run: nothing is read but, where there is a --data-root, the lists of clips."""
+        from rich.console import Console
+        from rich.table import Table
+
+        from catuvac import cost, grid
+        from catuvac.data import features
+        from catuvac.data.corpora import CORPORA, index
+
+        table = Table("corpus", "K", "method", "cells", "clips", "[T, F]", "epochs", "MFLOP/clip", "GPU-hours")
+        for column in table.columns:
+            column.no_wrap = True
+        total = cells = 0.0
+        for config in self._configs():
+            corpus = CORPORA[config.corpus.corpus]
+            clips = config.corpus.limit or corpus.full
+            if self.data_root is not None or not corpus.needs_root:
+                clips = len(index(config.corpus, self.data_root).clips)
+            train = round(clips * (1 - config.split.val_fraction - config.split.test_fraction))
+            k, shape = config.model.n_clusters, list(features.frames(config.features))
+            epochs = config.training.epochs if self.epochs is None else self.epochs
+            classes = config.corpus.n_classes if corpus.name == "synthetic" else 10
+            for method in self._methods(k, classes):
+                settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=0)
+                trained = method in (*grid.PEERS, *grid.VARIATIONAL)
+                flops = 0
+                if trained:
+                    flops = cost.peer_flops(settings) if method in grid.PEERS else cost.training_flops(settings)
+                seeds = 1 if method == "labels" else self.seeds
+                hours = flops * train * epochs * seeds / (self.tflops * 1e12) / 3600
+                total, cells = total + hours, cells + seeds
+                table.add_row(
+                    *(corpus.name, str(k), method, str(seeds), f"{train:,}", str(shape), str(epochs * trained)),
+                    *(f"{flops / 1e6:,.0f}" if trained else "–", f"{hours:.2f}" if trained else "–"),
+                )
+        Console(width=100).print(table)
+        print(f"{cells:.0f} cells, {total:.1f} GPU-hours at {self.tflops:g} TFLOP/s; clips: the training split's.")
+        print("Counted are a step's matrix products, forward and backward; not k-means, the mixture, and the scores.")
+
+
+def _machine() -> str:
+    import torch
+
+    gpus = (
+        f", {torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    )
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"driver: {platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpus}; {versions}"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(Table1, description=__doc__).run()))

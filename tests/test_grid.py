@@ -1,0 +1,168 @@
+"""The cells of a comparison, without Ray; and the whole of `studies/table1.py`, killed in the middle and resumed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from catuvac import cost, grid, results
+from catuvac.config import Config, ConfigError, preset
+from catuvac.data.store import FeatureSet
+from catuvac.grid import Cell, Grid, cell_config
+
+TABLE1 = Path(__file__).parents[1] / "studies" / "table1.py"
+
+
+@pytest.fixture
+def cell(tiny_config: Config, tiny_features: FeatureSet) -> Callable[[str], Cell]:
+    def made(method: str) -> Cell:
+        settings = cell_config(tiny_config, method=method, epochs=2, n_clusters=3, seed=0)
+        return Cell(method, settings, str(tiny_features.path))
+
+    return made
+
+
+class TestSettings:
+    def test_uvac_has_its_own_and_keeps_the_corpus(self) -> None:
+        config = cell_config(preset("fsdd"), method="uvac", epochs=40, n_clusters=7, seed=3)
+        assert config.features == preset("fsdd").features
+        assert (config.model.method, config.model.n_clusters, config.training.seed) == ("uvac", 7, 3)
+        assert (config.training.epochs, config.training.warmup_epochs) == (40, 10)
+
+    def test_unknown_method(self) -> None:
+        with pytest.raises(ConfigError, match="unknown method 'kmean'; did you mean 'kmeans'"):
+            cell_config(preset("fsdd"), method="kmean", epochs=1, n_clusters=2, seed=0)
+
+
+class TestCells:
+    def test_labels_agree_with_themselves(self, cell: Callable[[str], Cell]) -> None:
+        report = cell("labels").fit("cpu")
+        assert report["test/acc"] == report["val/nmi"] == 1.0
+        assert report["test/n_classes"] == report["test/clusters_used"] == 3
+        assert report["test/clips"] == 12
+        assert "test/silhouette_x" in report
+        assert not any(name.endswith(("_p", "_z")) for name in report)
+
+    def test_what_a_method_has_not_has_no_score(self, cell: Callable[[str], Cell]) -> None:
+        kmeans, mixture = cell("kmeans").fit("cpu"), cell("pca_gmm").fit("cpu")
+        assert not any(name.endswith(("_p", "_z")) for name in kmeans)
+        assert {"test/silhouette_p", "test/silhouette_z", "test/mutual_information"} <= set(mixture)
+
+    @pytest.mark.parametrize("method", grid.VARIATIONAL)
+    def test_variational_ones_read_the_test_split_once_at_the_end(
+        self, method: str, cell: Callable[[str], Cell]
+    ) -> None:
+        run = cell(method).training("cpu")
+        for report in run:
+            assert not any(name.startswith("test/") for name in report)
+        scores = grid.test_scores(run)
+        assert {"test/acc", "test/silhouette_x", "test/silhouette_z", "test/silhouette_p", "test/n_classes"} <= set(
+            scores
+        )
+
+    def test_names(self, cell: Callable[[str], Cell]) -> None:
+        assert cell("uvac").trial_id == "synthetic-k3-uvac-s0"
+        assert [cell(method).epochs for method in ("kmeans", "dcn", "uvac")] == [0, 2, 2]
+
+
+class TestGrid:
+    def test_bad_grids(self, tmp_path: Path, cell: Callable[[str], Cell]) -> None:
+        with pytest.raises(ConfigError, match="no cells"):
+            Grid(name="a", storage=tmp_path, cells=())
+        with pytest.raises(ConfigError, match="cells named twice: synthetic-k3-uvac-s0"):
+            Grid(name="a", storage=tmp_path, cells=(cell("uvac"), cell("uvac")))
+
+    def test_finished_cells_are_those_in_the_table_without_an_error(
+        self, tmp_path: Path, cell: Callable[[str], Cell]
+    ) -> None:
+        made = Grid(name="a", storage=tmp_path, cells=(cell("kmeans"), cell("uvac")))
+        assert made.finished() == set()
+        for number, status in enumerate(("complete", "error")):
+            row = {"study": "a", **made.identify({"number": number}, "x"), "status": status, "started_at": "now"}
+            results.append_trial(made.folder, row)
+        assert made.finished() == {"synthetic-k3-kmeans-s0"}
+
+
+def test_flops_follow_the_architecture() -> None:
+    """The first convolution alone: 2 · 8² · 16 · (T/2 · F/2) operations forward; two encoders against one."""
+    config = preset("synthetic")
+    cat = cost.training_flops(config)
+    uvac = cost.training_flops(config.with_settings({"method": "uvac"}))
+    first = 2 * 64 * 16 * 16 * 16
+    assert first < uvac < cat < 2 * uvac
+    wider = cost.training_flops(config.with_settings({"n_bands": 64}))
+    assert 1.8 < wider / cat < 2.1
+    assert cost.peer_flops(config) == 6 * 2 * (32 * 32 * 500 + 500 * 500 + 500 * 2000 + 2000 * 10)
+
+
+def table1(tmp_path: Path, cache_dir: Path, *flags: str) -> list[str]:
+    return [
+        *(sys.executable, str(TABLE1), "--corpora", "synthetic", "--name", "a", "--storage", str(tmp_path)),
+        *("--cache-dir", str(cache_dir), *flags),
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_table_is_resumed_and_repeats_no_finished_cell(tmp_path: Path, cache_dir: Path) -> None:
+    command = table1(tmp_path, cache_dir, "--epochs", "4", "--seeds", "2", "--max-concurrent", "1", "--methods")
+    command += ["labels", "kmeans", "uvac", "cat_uvac"]
+    trials = tmp_path / "a" / results.TRIALS
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 180
+        while not (trials.exists() and len(results.read_trials(tmp_path / "a")) >= 2):
+            assert driver.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)  # with its own Ray, as when the machine goes
+        driver.wait()
+    before = results.read_trials(tmp_path / "a").set_index("trial_id")
+    assert 2 <= len(before) < 7
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = results.read_trials(tmp_path / "a").set_index("trial_id")
+    assert len(after) == 7
+    assert set(after["status"]) == {"complete"}
+    repeated = ["started_at", "wall_seconds", "test/silhouette_x"]
+    pd.testing.assert_frame_equal(after.loc[before.index, repeated], before[repeated])  # not run again
+    for suffix in ("parquet", "md", "tex", "html"):
+        assert (tmp_path / "a" / f"table1.{suffix}").stat().st_size > 0
+    assert len(re.findall(r"^trial synthetic-k5-\S+: clusters used", done.stdout, re.MULTILINE)) <= 7 - len(before) + 1
+
+
+def test_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, cache_dir: Path) -> None:
+    command = table1(tmp_path, cache_dir, "--dry-run", "--epochs", "10", "--seeds", "2", "--tflops", "1")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    hours = cost.training_flops(preset("synthetic")) * 480 * 10 * 2 / 1e12 / 3600
+    assert f"{hours:.2f}" in done.stdout
+    assert "9 cells" in done.stdout
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--corpora", "fsd"], "did you mean 'fsdd'"),
+        (["--corpora", "fsdd"], "give --data-root"),
+        (["--methods", "kmean"], "did you mean 'kmeans'"),
+        (["--seeds", "0"], "seeds must be at least 1"),
+        (["--split", "grouped"], "has no groups"),
+        (["--resume"], "nothing to resume"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(flags: list[str], words: str, tmp_path: Path, cache_dir: Path) -> None:
+    command = table1(tmp_path, cache_dir, *flags)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert words in done.stderr
+    assert not (tmp_path / "a").exists()
