@@ -20,7 +20,7 @@ from analysis.dynamics import curves
 from analysis.selection import Selection, agreement_with_labels, select
 from analysis.table import constant_settings, number, title, trial_table, varied_settings
 from analysis.temperature import TemperatureEffect, effect
-from analysis.trials import RankCorrelation, Study, load
+from analysis.trials import RankCorrelation, Study, load, splits
 from catuvac.errors import CatuvacError
 
 REPORT = "report.html"
@@ -84,6 +84,7 @@ def rho(correlation: RankCorrelation) -> str:
 
 def _content(study: Study) -> dict[str, Any]:
     trials = study.trials
+    described = trials.assign(split=splits(trials))
     effects = [effect(study, setting) for setting in ("tau_end", "tau_start")]
     selection = select(study)
     return {
@@ -91,8 +92,8 @@ def _content(study: Study) -> dict[str, Any]:
         "counts": study.counts(),
         "arms": trials["arm"].value_counts().to_dict(),
         "distinct": {
-            name: ", ".join(map(str, trials[name].dropna().unique()))
-            for name in ("corpus", "method", "n_clusters", "revision")
+            name: ", ".join(map(str, described[name].dropna().unique()))
+            for name in ("corpus", "split", "method", "n_clusters", "revision")
         },
         "trial_seconds": float(trials["wall_seconds"].fillna(0).sum()),
         "started": f"{trials['started_at'].min()[:16].replace('T', ' ')} UTC" if len(trials) else "",

@@ -21,7 +21,7 @@ from scipy.stats import t as student_t
 
 from analysis.paper import NOT_STATED, TABLE_1
 from analysis.table import DASH
-from analysis.trials import load, values
+from analysis.trials import load, splits, values
 from catuvac.errors import CatuvacError
 from catuvac.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
 
@@ -261,8 +261,7 @@ def _cells(trials: pd.DataFrame) -> pd.DataFrame:
     cells = trials[trials["arm"] == "grid"].reset_index(drop=True)
     if cells.empty:
         raise CatuvacError("no cells of Table I (arm 'grid') among the trials; give the results folder of a table1 run")
-    kinds, groups = (cells.get(f"config/{name}", pd.Series(pd.NA, index=cells.index)) for name in ("split", "group"))
-    cells["split"] = [_split(kind, group) for kind, group in zip(kinds, groups, strict=True)]
+    cells["split"] = splits(cells)
     twice = cells[cells.duplicated([*CELL, "seed"], keep=False)].sort_values([*CELL, "seed"], kind="stable")
     if len(twice):
         raise CatuvacError(
@@ -272,12 +271,6 @@ def _cells(trials: pd.DataFrame) -> pd.DataFrame:
     classes = values(cells, "test/n_classes")
     cells["test/acc"] = values(cells, "test/acc").where(classes.isna() | (classes == cells["n_clusters"]))
     return cells
-
-
-def _split(kind: Any, group: Any) -> str:
-    if pd.isna(kind):
-        return "not recorded"
-    return f"{kind} by {group}" if kind == "grouped" else str(kind)
 
 
 def _interval(name: str, scores: pd.Series[float], spread: bool) -> dict[str, float | None]:
@@ -451,9 +444,10 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="results folder of the run, such as results/NAME")
     parser.add_argument("--command", default="", help="the command line that ran it, to be shown")
     parser.add_argument("--machine", default="", help="what it ran on, to be shown")
+    parser.add_argument("--note", action="append", default=[], help="a line to show above the table; may be repeated")
     arguments = parser.parse_args()
     try:
-        for path in write(arguments.folder, command=arguments.command, machine=arguments.machine):
+        for path in write(arguments.folder, command=arguments.command, machine=arguments.machine, notes=arguments.note):
             print(path)
     except CatuvacError as error:
         print(f"error: {error}", file=sys.stderr)

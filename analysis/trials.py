@@ -70,6 +70,16 @@ def values(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.Series(frame[column].to_numpy(dtype=float, na_value=np.nan), index=frame.index)
 
 
+def splits(trials: pd.DataFrame) -> list[str]:
+    """Which split each trial used, in words: "random", "grouped by speaker", "not recorded"."""
+    absent = pd.Series(pd.NA, index=trials.index)
+    kinds, groups = (trials.get(f"config/{name}", absent) for name in ("split", "group"))
+    return [
+        "not recorded" if pd.isna(kind) else f"{kind} by {group}" if kind == "grouped" else str(kind)
+        for kind, group in zip(kinds, groups, strict=True)
+    ]
+
+
 def rank_correlation(a: pd.Series[float], b: pd.Series[float]) -> RankCorrelation:
     """Spearman's rho over the rows where both values exist, ties at their mean rank."""
     both = a.notna() & b.notna()

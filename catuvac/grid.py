@@ -62,8 +62,15 @@ class Cell:
     def fit(self, device: str) -> Report:
         """Fits one of the other methods and scores it on the validation and the test split."""
         features, began = open_entry(Path(self.features)), time.perf_counter()
-        assign = None if self.method == "labels" else self._assign(features, device)
-        scores: Report = {}
+        report: Report = {"epoch": self.epochs, "status": "complete"}
+        try:
+            assign = None if self.method == "labels" else self._assign(features, device)
+        except (ValueError, AssertionError) as error:
+            if self.method not in PEERS:
+                raise
+            # How ClustPy ends a training that diverged or lost a cluster; with the same seed it would do so again.
+            print(f"{self.trial_id} diverged: {error}")
+            return report | {"status": "diverged", "wall_seconds": time.perf_counter() - began}
         for split in ("val", "test"):
             rows = features.splits[split]
             if assign is None:
@@ -73,15 +80,8 @@ class Cell:
             else:
                 assignment = assign(features.x[rows])
             found = runs.assignment_scores(assignment, features, split=split)
-            scores |= {f"{split}/{name}": value for name, value in found.items()}
-        seconds = time.perf_counter() - began
-        return {
-            "epoch": self.epochs,
-            "status": "complete",
-            "wall_seconds": seconds,
-            **scores,
-            **test_facts(features),
-        }
+            report |= {f"{split}/{name}": value for name, value in found.items()}
+        return report | test_facts(features) | {"wall_seconds": time.perf_counter() - began}
 
     def _assign(self, features: FeatureSet, device: str) -> Assign:
         train = features.x[features.splits["train"]]

@@ -160,6 +160,8 @@ def train(folder: Path, config: Config, features: FeatureSet, *, device: str, th
 
 def summary(report: Report) -> str:
     """A report in a few words; the p-space Silhouette with the clusters used beside it."""
+    if "val/clusters_used" not in report:
+        return str(report["status"])
     in_p = f" p {report['val/silhouette_p']:.2f}" if "val/silhouette_p" in report else ""
     words = [f"clusters used {report['val/clusters_used']:.0f}", f"silhouette x {report['val/silhouette_x']:.2f}{in_p}"]
     if "val/acc" in report:

@@ -196,10 +196,10 @@ class Table1:
                 total, cells = total + hours, cells + seeds
                 table.add_row(
                     *(corpus.name, str(k), method, str(seeds), f"{train:,}", str(shape), str(epochs * trained)),
-                    *(f"{flops / 1e6:,.0f}" if trained else "–", f"{hours:.2f}" if trained else "–"),
+                    *(f"{flops / 1e6:,.0f}" if trained else "–", f"{hours:.3g}" if trained else "–"),
                 )
         Console(width=100).print(table)
-        print(f"{cells:.0f} cells, {total:.1f} GPU-hours at {self.tflops:g} TFLOP/s; clips: the training split's.")
+        print(f"{cells:.0f} cells, {total:.3g} GPU-hours at {self.tflops:g} TFLOP/s; clips: the training split's.")
         print("Counted are a step's matrix products, forward and backward; not k-means, the mixture, and the scores.")
 
 

@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
-from catuvac import cost, grid, results
+from catuvac import cost, grid, results, runs
 from catuvac.config import Config, ConfigError, preset
+from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.grid import Cell, Grid, cell_config
 
@@ -68,6 +71,17 @@ class TestCells:
         assert {"test/acc", "test/silhouette_x", "test/silhouette_z", "test/silhouette_p", "test/n_classes"} <= set(
             scores
         )
+
+    def test_a_peer_that_cannot_cluster_is_a_diverged_cell(self, tmp_path: Path) -> None:
+        for number in range(12):  # all alike: a mixture of three leaves components empty
+            soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(4000) * 0.1), 16000)
+        config = preset("folder").with_settings({"n_bands": 16, "clip_seconds": 0.25, "batch_size": 4})
+        features = store.prepare(config, data_root=tmp_path, cache_dir=tmp_path / "cache", workers=1, progress=False)
+        settings = cell_config(config, method="vade", epochs=2, n_clusters=3, seed=0)
+        report = Cell("vade", settings, str(features.path)).fit("cpu")
+        assert report["status"] == "diverged"
+        assert not any("/" in name for name in report)
+        assert runs.summary(report) == "diverged"
 
     def test_names(self, cell: Callable[[str], Cell]) -> None:
         assert cell("uvac").trial_id == "synthetic-k3-uvac-s0"
@@ -143,7 +157,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, cache_dir: Pat
     command = table1(tmp_path, cache_dir, "--dry-run", "--epochs", "10", "--seeds", "2", "--tflops", "1")
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     hours = cost.training_flops(preset("synthetic")) * 480 * 10 * 2 / 1e12 / 3600
-    assert f"{hours:.2f}" in done.stdout
+    assert f"{hours:.3g}" in done.stdout
     assert "9 cells" in done.stdout
     assert not (tmp_path / "a").exists()
 

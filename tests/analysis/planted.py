@@ -31,6 +31,8 @@ def trial(number: int, **changes: Any) -> dict[str, Any]:
         "config/tau_start": 1.0,
         "config/tau_end": 0.5,
         "config/beta": 1.0,
+        "config/split": "grouped",
+        "config/group": "speaker",
         "val/silhouette_p": 0.8,
         "val/clusters_used": 5.0,
         "val/degenerate": False,

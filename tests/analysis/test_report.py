@@ -72,7 +72,7 @@ def checked(folder: Path, command: str = "") -> str:
 def test_the_answer_comes_first(tmp_path: Path) -> None:
     text = checked(falling_with_tau_end(tmp_path), command="python studies/tau_sweep.py <&>")
     answer = text[: text.index("Figures")]
-    assert "9 trials of cat_uvac on synthetic, K = 5" in answer
+    assert "9 trials of cat_uvac on synthetic (split: grouped by speaker), K = 5" in answer
     assert "6 complete, 1 stopped early, 1 diverged, 1 ended in an error" in answer
     assert "t00 : objective 0.900, 5 of 5 clusters used" in answer
     assert "Selection regret. 0.050" in answer

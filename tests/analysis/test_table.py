@@ -35,7 +35,7 @@ def test_the_table_says_why_a_value_is_missing(tmp_path: Path) -> None:
 def test_settings_are_varied_or_shared(tmp_path: Path) -> None:
     study = load(falling_with_tau_end(tmp_path))
     assert varied_settings(study) == ["config/tau_end"]
-    assert constant_settings(study) == {"tau_start": 1.0, "beta": 1.0}
+    assert constant_settings(study) == {"tau_start": 1.0, "beta": 1.0, "split": "grouped", "group": "speaker"}
 
 
 @pytest.mark.parametrize(
