@@ -279,9 +279,13 @@ def test_an_interrupted_transfer_leaves_no_tree_and_goes_on(
         over.wait(10)
 
     server.cuts, server.on_cut = [2**17 + 5], ctrl_c
-    with pytest.raises(KeyboardInterrupt):
-        fetch("urbansound8k", root, source=source(server.archive(packed)))
-    over.set()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started with & would ignore Ctrl-C
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch("urbansound8k", root, source=source(server.archive(packed)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+        over.set()
     assert os.listdir(root) == [WORK]
     had = part.stat().st_size
     assert 0 < had <= 2**17 + 5
