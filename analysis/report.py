@@ -9,19 +9,19 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from analysis import figures
 from analysis.dynamics import curves
+from analysis.page import render
 from analysis.selection import Selection, agreement_with_labels, select
 from analysis.table import constant_settings, number, title, trial_table, varied_settings
 from analysis.temperature import TemperatureEffect, effect
 from analysis.trials import RankCorrelation, Study, load, splits
-from catuvac.errors import CatuvacError
+from catuvac.errors import guarded
 
 REPORT = "report.html"
 CURVES = {
@@ -50,15 +50,8 @@ def build(folder: Path, *, command: str = "") -> Path:
         CatuvacError: no such folder, no table of trials, or a damaged table.
     """
     study = load(folder)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, title=title, duration=duration, rho=rho)
-    page = environment.get_template(REPORT).render(_content(study), command=command)
+    filters: dict[str, Callable[..., str]] = {"number": number, "title": title, "duration": duration, "rho": rho}
+    page = render(REPORT, {**_content(study), "command": command}, filters)
     path = folder / REPORT
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")
@@ -157,12 +150,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="results folder of a study, such as results/NAME")
     parser.add_argument("--command", default="", help="the command line that ran the study, to be shown")
     arguments = parser.parse_args()
-    try:
-        print(build(arguments.folder, command=arguments.command))
-    except CatuvacError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: print(build(arguments.folder, command=arguments.command)))
 
 
 if __name__ == "__main__":

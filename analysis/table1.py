@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from scipy.stats import t as student_t
 
+from analysis.page import render
 from analysis.paper import NOT_STATED, TABLE_1
 from analysis.table import DASH
 from analysis.trials import load, splits, values
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, guarded
 from catuvac.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
 
 METHODS = {
@@ -215,14 +215,7 @@ def latex(page: Page) -> str:
 
 def html(page: Page) -> str:
     """The table as one page that loads nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("table1.html").render(page=page, reading=READING)
+    return render("table1.html", {"page": page, "reading": READING})
 
 
 def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence[str] = ()) -> list[Path]:
@@ -445,14 +438,12 @@ def main() -> int:
     parser.add_argument("--command", default="", help="the command line that ran it, to be shown")
     parser.add_argument("--machine", default="", help="what it ran on, to be shown")
     parser.add_argument("--note", action="append", default=[], help="a line to show above the table; may be repeated")
-    arguments = parser.parse_args()
-    try:
-        for path in write(arguments.folder, command=arguments.command, machine=arguments.machine, notes=arguments.note):
-            print(path)
-    except CatuvacError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    given = parser.parse_args()
+
+    def run() -> None:
+        print(*write(given.folder, command=given.command, machine=given.machine, notes=given.note), sep="\n")
+
+    return guarded(run)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from catuvac.config import PRESETS, Config, CorpusConfig, load_yaml, preset
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, guarded
 
 if TYPE_CHECKING:
     from catuvac.data.store import FeatureSet
@@ -189,19 +189,6 @@ def starting_settings(argv: Sequence[str]) -> Config:
     except argparse.ArgumentError as error:
         raise CatuvacError(f"{error}; presets: {', '.join(PRESETS)}") from None
     return load_yaml(known.config) if known.config else preset(known.preset)
-
-
-def guarded(command: Any) -> int:
-    """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C is one line and 130."""
-    try:
-        command()
-    except CatuvacError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what is on disk is whole", file=sys.stderr)
-        return 130
-    return 0
 
 
 def _dispatch(argv: Sequence[str]) -> None:

@@ -1,5 +1,23 @@
-"""The one exception a user is meant to read."""
+"""The one exception a user is meant to read, and what a command makes of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
 
 
 class CatuvacError(Exception):
     """Bad input: one line that says what is wrong and what to do. Commands print it and exit with code 2."""
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C is one line and 130."""
+    try:
+        command()
+    except CatuvacError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is on disk is whole", file=sys.stderr)
+        return 130
+    return 0

@@ -16,6 +16,7 @@ from catuvac.config import Config, ConfigError, unknown
 from catuvac.data.store import FeatureSet, open_entry
 from catuvac.models.peers import Peer, peer
 from catuvac.models.shallow import Assign, Assignment, kmeans, pca_gmm
+from catuvac.plan import Plan, columns
 from catuvac.training import Report, TrainingRun
 
 VARIATIONAL = ("uvac", "cat_uvac")
@@ -103,35 +104,16 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class Grid(Plan):
     """Cells to run, and with which resources."""
 
-    name: str
-    storage: Path  # absolute; the grid lives in storage/name
     cells: tuple[Cell, ...]
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    max_concurrent: int = 0  # 0: as many as the resources carry
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         ids = [cell.trial_id for cell in self.cells]
         twice = sorted({name for name in ids if ids.count(name) > 1})
-        checks = {
-            "the grid has no cells": len(ids) > 0,
-            f"cells named twice: {', '.join(twice)}": not twice,
-            f"cpus_per_trial must be positive, got {self.cpus_per_trial}": self.cpus_per_trial > 0,
-            f"gpus_per_trial must not be negative, got {self.gpus_per_trial}": self.gpus_per_trial >= 0,
-            f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
-            f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
-        }
-        for message, good in checks.items():
-            if not good:
-                raise ConfigError(message)
-
-    @property
-    def folder(self) -> Path:
-        """results/NAME"""
-        return self.storage / self.name
+        self._check({"the grid has no cells": len(ids) > 0, f"cells named twice: {', '.join(twice)}": not twice})
 
     @property
     def trials(self) -> int:
@@ -158,23 +140,18 @@ class Grid:
         """The columns of a cell's row that do not depend on how it went; Ray's `trial_id` is not used."""
         del trial_id
         cell = self.cells[point["number"]]
-        config = cell.config
         return {
             "trial_id": cell.trial_id,
             "number": point["number"],
-            "corpus": config.corpus.corpus,
             "method": cell.method,
-            "n_clusters": config.model.n_clusters,
-            "seed": config.training.seed,
             "arm": "grid",
-            **{f"config/{name}": value for name, value in config.flat().items()},
-            "config_hash": config.hash(),
+            **columns(cell.config),
         }
 
     def describe(self, point: Mapping[str, Any]) -> str:
         """A cell in a few words."""
-        trial_id: str = self.cells[point["number"]].trial_id
-        return trial_id
+        cell: Cell = self.cells[point["number"]]
+        return cell.trial_id
 
     def objective(self, report: Report) -> float | None:
         """None: a comparison selects nothing."""

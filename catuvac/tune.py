@@ -28,6 +28,7 @@ from catuvac.data.store import FeatureSet, open_entry
 from catuvac.errors import CatuvacError
 from catuvac.grid import VARIATIONAL, Grid, test_scores
 from catuvac.objective import OBJECTIVES, objective
+from catuvac.plan import Plan, columns
 from catuvac.training import Report, TrainingRun
 
 Sampler = Literal["tpe", "random", "qmc"]
@@ -82,44 +83,29 @@ class SearchSpace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(Plan):
     """What to search, on what, and with which resources."""
 
-    name: str
-    storage: Path  # absolute; the study lives in storage/name
     config: Config  # the settings that the search does not touch
     space: SearchSpace
     trials: int
     sampler: Sampler = "tpe"
     objectives: tuple[str, ...] = ("silhouette_x",)  # keys of catuvac.objective.OBJECTIVES; the first one ranks
     seed: int = 0
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    max_concurrent: int = 0  # 0: as many as the resources carry
 
     def __post_init__(self) -> None:
-        checks = {
-            f"trials must be at least 1, got {self.trials}": self.trials >= 1,
-            f"cpus_per_trial must be positive, got {self.cpus_per_trial}": self.cpus_per_trial > 0,
-            f"gpus_per_trial must not be negative, got {self.gpus_per_trial}": self.gpus_per_trial >= 0,
-            f"max_concurrent must not be negative, got {self.max_concurrent}": self.max_concurrent >= 0,
-            f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
-            f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
-            "give at least one objective": len(self.objectives) > 0,
-            f"sampler must be one of {', '.join(get_args(Sampler))}; got {self.sampler!r}": self.sampler
-            in get_args(Sampler),
-        }
-        for message, good in checks.items():
-            if not good:
-                raise ConfigError(message)
+        super().__post_init__()
+        known = get_args(Sampler)
+        self._check(
+            {
+                f"trials must be at least 1, got {self.trials}": self.trials >= 1,
+                "give at least one objective": len(self.objectives) > 0,
+                f"sampler must be one of {', '.join(known)}; got {self.sampler!r}": self.sampler in known,
+            }
+        )
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise ConfigError(unknown("objective", name, OBJECTIVES))
-
-    @property
-    def folder(self) -> Path:
-        """results/NAME"""
-        return self.storage / self.name
 
     @property
     def optuna_name(self) -> str:
@@ -137,23 +123,15 @@ class Study:
         """Of all trials together."""
         return self.trials * self.config.training.epochs
 
-    def finished(self) -> set[str]:
-        """Ray keeps count of a search's trials."""
-        return set()
-
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
         """The columns of a trial's row that do not depend on how it went."""
         config = self.trial_config(point)
         return {
             "trial_id": trial_id,
             "number": point["number"],
-            "corpus": config.corpus.corpus,
             "method": config.model.method,
-            "n_clusters": config.model.n_clusters,
-            "seed": config.training.seed,
             "arm": self.sampler,
-            **{f"config/{name}": value for name, value in config.flat().items()},
-            "config_hash": config.hash(),
+            **columns(config),
         }
 
     def describe(self, point: Mapping[str, Any]) -> str:
@@ -176,7 +154,7 @@ class Study:
         return self.config.with_settings(settings)
 
 
-Plan = Study | Grid
+Trials = Study | Grid
 
 
 def train_trial(point: dict[str, Any], *, study: Study, features: str) -> None:
@@ -245,7 +223,7 @@ class Search(OptunaSearch):  # type: ignore[misc]
 class Tables(tune.Callback):  # type: ignore[misc]
     """Writes the two tables as trials go, and prints one line a trial and a line of progress."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Trials) -> None:
         self.plan = plan
         self.revision = runs.revision()
         self.started: dict[str, float] = {}  # time of the first start, by trial
@@ -405,12 +383,12 @@ def run_grid(grid: Grid, *, resume: bool = False) -> tune.ResultGrid:
     return _fit(grid, trainable, param_space={"number": tune.grid_search(list(range(grid.trials)))})
 
 
-def _start_folder(plan: Plan) -> None:
+def _start_folder(plan: Trials) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     runs.write_text(plan.folder / DESIGN, json.dumps(plan.design(), indent=2))
 
 
-def _fit(plan: Plan, trainable: Any, *, param_space: dict[str, Any] | None = None, **search: Any) -> tune.ResultGrid:
+def _fit(plan: Trials, trainable: Any, *, param_space: dict[str, Any] | None = None, **search: Any) -> tune.ResultGrid:
     tuner = tune.Tuner(
         _with_resources(plan, trainable),
         param_space=param_space,
@@ -432,12 +410,12 @@ def _fit(plan: Plan, trainable: Any, *, param_space: dict[str, Any] | None = Non
     return tuner.fit()
 
 
-def _restore(plan: Plan, trainable: Any) -> tune.ResultGrid:
+def _restore(plan: Trials, trainable: Any) -> tune.ResultGrid:
     trainable = _with_resources(plan, trainable)
     return tune.Tuner.restore(str(plan.folder), trainable, resume_unfinished=True, restart_errored=True).fit()
 
 
-def _with_resources(plan: Plan, trainable: Any) -> Any:
+def _with_resources(plan: Trials, trainable: Any) -> Any:
     return tune.with_resources(trainable, {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial})
 
 
@@ -466,7 +444,7 @@ def finish(study: Study) -> str:
     )
 
 
-def check_folder(plan: Plan, *, resume: bool) -> None:
+def check_folder(plan: Trials, *, resume: bool) -> None:
     """Raises CatuvacError where a new study would overwrite an old one, or where there is nothing to resume."""
     if not resume:
         if plan.folder.exists() and any(plan.folder.iterdir()):
@@ -481,12 +459,12 @@ def check_folder(plan: Plan, *, resume: bool) -> None:
         raise CatuvacError(f"study {plan.folder} was started otherwise ({', '.join(changed)}); resume it unchanged")
 
 
-def _has_snapshot(plan: Plan) -> bool:
+def _has_snapshot(plan: Trials) -> bool:
     """Whether Ray can restore it. With tuner.pkl alone it would "restore" a study of one trial."""
     return any(plan.folder.glob("experiment_state-*.json"))
 
 
-def _check_resources(plan: Plan) -> None:
+def _check_resources(plan: Trials) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     needs = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial}
     if not any(all(node.get(kind, 0) >= need for kind, need in needs.items()) for node in nodes):

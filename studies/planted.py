@@ -14,9 +14,8 @@ from pathlib import Path
 import pandas as pd
 import tyro
 
-from catuvac.cli import guarded
 from catuvac.config import preset
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, guarded
 
 SETTINGS = ["classes", "cluster_init", "epochs", "overlap"]
 KEY = [*SETTINGS, "seed"]

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from catuvac import jobs
-from catuvac.cli import guarded
 from catuvac.config import Config, ConfigError, preset, unknown
+from catuvac.errors import guarded
 
 if TYPE_CHECKING:
     from catuvac.data.store import FeatureSet
@@ -123,9 +123,10 @@ class Table1:
         group = corpus.group if self.split == "grouped" else ""
         return config.updated({"split": {"split": self.split, "group": group}})
 
-    def _methods(self, n_clusters: int, n_classes: int | None) -> list[str]:
-        """Labels are a row where there are as many as clusters, as in the paper."""
-        return [method for method in self.methods if method != "labels" or n_classes == n_clusters]
+    def _methods(self, n_clusters: int, n_classes: int | None) -> list[tuple[str, int]]:
+        """Each method and its number of seeds; labels are a row where K is the number of classes, as in the paper."""
+        chosen = [method for method in self.methods if method != "labels" or n_classes == n_clusters]
+        return [(method, 1 if method == "labels" else self.seeds) for method in chosen]
 
     def _grid(self) -> Grid:
         from catuvac import grid, tune
@@ -137,8 +138,8 @@ class Table1:
             n_classes = features.clips["label"].nunique() if "label" in features.clips else None
             k = config.model.n_clusters
             epochs = config.training.epochs if self.epochs is None else self.epochs
-            for method in self._methods(k, n_classes):
-                for seed in range(1 if method == "labels" else self.seeds):
+            for method, seeds in self._methods(k, n_classes):
+                for seed in range(seeds):
                     settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=seed)
                     cells.append(grid.Cell(method, settings, str(features.path)))
         made = grid.Grid(
@@ -185,13 +186,12 @@ class Table1:
             k, shape = config.model.n_clusters, list(features.frames(config.features))
             epochs = config.training.epochs if self.epochs is None else self.epochs
             classes = config.corpus.n_classes if corpus.name == "synthetic" else 10
-            for method in self._methods(k, classes):
+            for method, seeds in self._methods(k, classes):
                 settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=0)
                 trained = method in (*grid.PEERS, *grid.VARIATIONAL)
                 flops = 0
                 if trained:
                     flops = cost.peer_flops(settings) if method in grid.PEERS else cost.training_flops(settings)
-                seeds = 1 if method == "labels" else self.seeds
                 hours = flops * train * epochs * seeds / (self.tflops * 1e12) / 3600
                 total, cells = total + hours, cells + seeds
                 table.add_row(

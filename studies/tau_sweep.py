@@ -20,8 +20,8 @@ from typing import Any
 import tyro
 
 from catuvac import jobs
-from catuvac.cli import guarded
 from catuvac.config import ConfigError, preset, read_yaml, unknown
+from catuvac.errors import guarded
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET_KEYS = ("preset", "settings", "search", "trials", "objectives")

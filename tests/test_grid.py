@@ -94,6 +94,8 @@ class TestGrid:
             Grid(name="a", storage=tmp_path, cells=())
         with pytest.raises(ConfigError, match="cells named twice: synthetic-k3-uvac-s0"):
             Grid(name="a", storage=tmp_path, cells=(cell("uvac"), cell("uvac")))
+        with pytest.raises(ConfigError, match="max_concurrent must not be negative, got -1"):
+            Grid(name="a", storage=tmp_path, cells=(cell("uvac"),), max_concurrent=-1)
 
     def test_finished_cells_are_those_in_the_table_without_an_error(
         self, tmp_path: Path, cell: Callable[[str], Cell]

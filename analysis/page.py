@@ -1,0 +1,22 @@
+"""Self-contained HTML pages from the templates beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+
+def render(template: str, content: Mapping[str, Any], filters: Mapping[str, Callable[..., str]] | None = None) -> str:
+    """Fills a template; what it names and `content` lacks is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters or {})
+    return environment.get_template(template).render(content)
