@@ -22,7 +22,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 	touch $@
 
 study: .venv/.installed
-	ray status >/dev/null 2>&1 || ray start --head --dashboard-host=127.0.0.1 --disable-usage-stats
+	ray status >/dev/null 2>&1 || ray start --head --dashboard-host=127.0.0.1 --dashboard-agent-listen-port=0 --disable-usage-stats
 	ray job submit --address $(JOBS) --working-dir . -- \
 		env CATUVAC_REVISION=$(REVISION) $(BIN)/python studies/tau_sweep.py --preset synthetic --storage $(CURDIR)/results --name $(NAME)
 	@echo "report: $(CURDIR)/results/$(NAME)/report.html"

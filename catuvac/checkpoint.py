@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Mapping
@@ -17,9 +18,11 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Writes tensors, numbers and strings in nested dicts and lists; atomic: a kill leaves the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    buffer = io.BytesIO()  # torch, writing to a disk that is full, hides that it is
+    torch.save(dict(state), buffer)
     try:
         with temporary.open("wb") as file:
-            torch.save(dict(state), file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""The `catuvac` command: datasets, download, prepare, train, evaluate, report.
+"""The `catuvac` command: datasets, download, prepare, train, evaluate, report, watch, replay.
 
 Heavy imports stay inside the commands: `catuvac --help` must answer in under a second, and nothing here imports Ray.
 """
@@ -164,6 +164,61 @@ class Report:
         print(report.build(self.results))
 
 
+@dataclass(kw_only=True)
+class Watch:
+    """Look at a study, running or done, in TensorBoard and the Optuna dashboard; on loopback, until Ctrl-C."""
+
+    results: tyro.conf.Positional[Path]
+    """folder of a study, results/NAME"""
+    tensorboard_port: int = 6006
+    """where TensorBoard listens; the next free one where it is taken"""
+    optuna_port: int = 8080
+    """where the Optuna dashboard listens; the next free one where it is taken"""
+    optuna_storage: str = ""
+    """URL of the study's database; default: optuna.journal in its folder, else $CATUVAC_OPTUNA_STORAGE, which, unlike a
+    flag, nobody else can read a password from"""
+
+    def run(self) -> None:
+        from catuvac.watch import watch
+
+        watch(
+            self.results,
+            tensorboard_port=self.tensorboard_port,
+            optuna_port=self.optuna_port,
+            optuna_storage=self.optuna_storage,
+        )
+
+
+@dataclass(kw_only=True)
+class Replay:
+    """Train one trial of a study again, without Ray, and compare every metric; exit code 1 where one differs."""
+
+    results: tyro.conf.Positional[Path]
+    """folder of a study, results/NAME"""
+    trial: tyro.conf.Positional[str]
+    """its number or its trial_id"""
+    data_root: Path | None = None
+    """folder with the recordings, where the feature cache no longer holds them"""
+    cache_dir: Path | None = None
+    """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
+    device: str = "auto"
+    """torch device; auto takes CUDA where the study did and it is present, else the CPU"""
+    tolerance: float = 0.0
+    """largest relative difference; 0 asks for equality bit for bit, which the same kind of processor gives"""
+
+    def run(self) -> None:
+        from catuvac.replay import replay
+
+        replay(
+            self.results,
+            self.trial,
+            data_root=self.data_root,
+            cache_dir=self.cache_dir,
+            device=self.device,
+            tolerance=self.tolerance,
+        )
+
+
 def _print_scores(scores: dict[str, dict[str, Any]], *, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -200,6 +255,8 @@ def _dispatch(argv: Sequence[str]) -> None:
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, **source))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Watch, tyro.conf.subcommand("watch")]
+        | Annotated[Replay, tyro.conf.subcommand("replay")]
     )
     tyro.cli(
         commands,

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast, get_args
 
 from catuvac import results, runs
 from catuvac.config import Config, ConfigError, unknown
-from catuvac.data.store import FeatureSet, open_entry
+from catuvac.data.store import FeatureSet, Prepared
 from catuvac.models.peers import Peer, peer
 from catuvac.models.shallow import Assign, Assignment, kmeans, pca_gmm
+from catuvac.objective import OBJECTIVES
 from catuvac.plan import Plan, columns
 from catuvac.training import Report, TrainingRun
 
@@ -43,13 +43,14 @@ class Cell:
 
     method: str  # one of METHODS
     config: Config
-    features: str  # a prepared entry of the feature cache
+    features: Prepared
+    setting: str = ""  # names the settings where cells differ in more than the method: "top1", "paper"
 
     @property
     def trial_id(self) -> str:
-        """Such as "fsdd-k10-uvac-s0": unique in a grid."""
+        """Such as "fsdd-k10-uvac-s0", or "fsdd-k10-top1-s40" of a named setting: unique in a grid."""
         corpus, model, seed = self.config.corpus.corpus, self.config.model, self.config.training.seed
-        return f"{corpus}-k{model.n_clusters}-{self.method}-s{seed}"
+        return f"{corpus}-k{model.n_clusters}-{self.setting or self.method}-s{seed}"
 
     @property
     def epochs(self) -> int:
@@ -58,11 +59,11 @@ class Cell:
 
     def training(self, device: str) -> TrainingRun:
         """The training run of a variational method."""
-        return TrainingRun(self.config, open_entry(Path(self.features)), device=device)
+        return TrainingRun(self.config, self.features.open(), device=device)
 
     def fit(self, device: str) -> Report:
         """Fits one of the other methods and scores it on the validation and the test split."""
-        features, began = open_entry(Path(self.features)), time.perf_counter()
+        features, began = self.features.open(), time.perf_counter()
         report: Report = {"epoch": self.epochs, "status": "complete"}
         try:
             assign = None if self.method == "labels" else self._assign(features, device)
@@ -108,12 +109,17 @@ class Grid(Plan):
     """Cells to run, and with which resources."""
 
     cells: tuple[Cell, ...]
+    arm: str = "grid"  # of the table of trials
+    objectives: tuple[str, ...] = ()  # keys of catuvac.objective.OBJECTIVES; a grid only records the first
 
     def __post_init__(self) -> None:
         super().__post_init__()
         ids = [cell.trial_id for cell in self.cells]
         twice = sorted({name for name in ids if ids.count(name) > 1})
         self._check({"the grid has no cells": len(ids) > 0, f"cells named twice: {', '.join(twice)}": not twice})
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(unknown("objective", name, OBJECTIVES))
 
     @property
     def trials(self) -> int:
@@ -144,7 +150,7 @@ class Grid(Plan):
             "trial_id": cell.trial_id,
             "number": point["number"],
             "method": cell.method,
-            "arm": "grid",
+            "arm": self.arm,
             **columns(cell.config),
         }
 
@@ -154,9 +160,9 @@ class Grid(Plan):
         return cell.trial_id
 
     def objective(self, report: Report) -> float | None:
-        """None: a comparison selects nothing."""
-        del report
-        return None
+        """The first objective's value; None where the grid has none, or the method no such score."""
+        name = f"val/objective_{self.objectives[0]}" if self.objectives else ""
+        return float(report[name]) if name in report else None
 
 
 def test_scores(run: TrainingRun) -> Report:

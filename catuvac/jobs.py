@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from catuvac.config import ConfigError
+
+OBJECT_STORES = ("s3", "gs")
 
 
 def in_job() -> bool:
@@ -20,8 +23,30 @@ def absolute(path: Path, flag: str) -> Path:
     return path.absolute()
 
 
-def storage(path: Path | None) -> Path:
-    """The folder of all studies: `path`, else ./results, or ~/catuvac/results in a Ray job."""
-    if path is not None:
-        return absolute(path, "--storage")
-    return Path.home() / "catuvac" / "results" if in_job() else Path("results").absolute()
+def storage(place: str) -> tuple[Path, str]:
+    """The folder of all studies, and the object store of their trials or "".
+
+    Args:
+        place: a path, s3://… or gs://…; "": ./results, or ~/catuvac/results in a Ray job. Beside an object store the
+            folder is the default one: tables and Optuna's journal need a file system.
+
+    Raises:
+        ConfigError: a relative path in a Ray job, or an address of another kind.
+    """
+    default = Path.home() / "catuvac" / "results" if in_job() else Path("results").absolute()
+    scheme, found, _ = place.partition("://")
+    if found:
+        if scheme not in OBJECT_STORES:
+            raise ConfigError(f"--storage {place} must be a path or start with s3:// or gs://")
+        return default, place.rstrip("/")
+    return (absolute(Path(place), "--storage"), "") if place else (default, "")
+
+
+def database(url: str) -> str:
+    """Passes a URL without a password; raises `ConfigError` for one with: other users can read command lines."""
+    if re.match(r"[^/]*//[^/@]*:[^/@]*@", url):
+        raise ConfigError(
+            "--optuna-storage holds a password, which every user of this machine can read; "
+            "put the URL into $CATUVAC_OPTUNA_STORAGE"
+        )
+    return url

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from catuvac.errors import CatuvacError
 from catuvac.metrics import LABEL_SCORES
@@ -70,3 +71,13 @@ def objective(scores: Mapping[str, float], *, name: str, n_clusters: int) -> flo
     except KeyError as error:
         raise CatuvacError(f"objective {name!r} needs the score {error}; evaluate the model first") from None
     return min(1.0, max(OBJECTIVE_FLOOR, value)) if math.isfinite(value) else OBJECTIVE_FLOOR
+
+
+def scored(report: Mapping[str, Any], *, n_clusters: int) -> dict[str, float]:
+    """Every objective of a variational method's report, as `val/objective_NAME`, from its scores under `val/`.
+
+    Raises:
+        CatuvacError: a score is absent, as from a method that gives no probabilities.
+    """
+    scores = {name.removeprefix("val/"): value for name, value in report.items() if name.startswith("val/")}
+    return {f"val/objective_{name}": objective(scores, name=name, n_clusters=n_clusters) for name in OBJECTIVES}

@@ -15,9 +15,13 @@ class Plan:
 
     name: str
     storage: Path  # absolute; the results lie in storage/name
+    remote: str = ""  # s3://… or gs://…: trial folders, checkpoints and a copy of the tables lie in remote/name
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     max_concurrent: int = 0  # 0: as many as the resources carry
+    autoscaling: bool = False  # the cluster adds nodes on demand: that none can carry a trial yet is no error
+    max_failures: int = 3  # retries of a trial, each from its last checkpoint
+    keep_top: int = 0  # finished trials that keep their checkpoints, the best ones; 0: all
 
     def __post_init__(self) -> None:
         self._check(
@@ -25,6 +29,8 @@ class Plan:
                 f"cpus_per_trial must be positive, got {self.cpus_per_trial}": self.cpus_per_trial > 0,
                 f"gpus_per_trial must not be negative, got {self.gpus_per_trial}": self.gpus_per_trial >= 0,
                 f"max_concurrent must not be negative, got {self.max_concurrent}": self.max_concurrent >= 0,
+                f"max_failures must not be negative, got {self.max_failures}": self.max_failures >= 0,
+                f"keep_top must not be negative, got {self.keep_top}": self.keep_top >= 0,
                 f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
                 f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
             }
@@ -51,3 +57,10 @@ def columns(config: Config) -> dict[str, Any]:
         **{f"config/{name}": value for name, value in config.flat().items()},
         "config_hash": config.hash(),
     }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "2 h 05 min", "3 min 20 s" or "40 s"."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

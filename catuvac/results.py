@@ -43,6 +43,7 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("config_hash", pa.string(), nullable=False),
         pa.field("revision", pa.string()),  # of the source; null outside a checkout
         pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC
+        pa.field("failure", pa.string()),  # of an error: out of memory, node lost, or crash: and its last line
     ]
 )
 HISTORY_SCHEMA = pa.schema(
@@ -83,7 +84,7 @@ def read_trials(folder: Path) -> pd.DataFrame:
     """Reads a row per trial, with pandas' nullable types, in order of recording.
 
     Raises:
-        CatuvacError: the table is absent, damaged or lacks required columns.
+        CatuvacError: the table is absent, damaged or lacks a required column that may not be null.
     """
     return _read(folder / TRIALS, TRIALS_SCHEMA)
 
@@ -159,9 +160,12 @@ def _load(path: Path, schema: pa.Schema) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise CatuvacError(f"{path} is damaged ({reason}); restore it or run the study again") from error
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        raise CatuvacError(f"{path} lacks the columns {', '.join(missing)}; it is not a table of catuvac")
+    for field in schema:
+        if field.name in table.column_names:
+            continue
+        if not field.nullable:
+            raise CatuvacError(f"{path} lacks the column {field.name}; it is not a table of catuvac")
+        table = table.append_column(field, pa.nulls(len(table), field.type))  # a table of an earlier version
     return table
 
 

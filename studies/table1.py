@@ -26,7 +26,7 @@ from catuvac.config import Config, ConfigError, preset, unknown
 from catuvac.errors import guarded
 
 if TYPE_CHECKING:
-    from catuvac.data.store import FeatureSet
+    from catuvac.data.store import FeatureSet, Prepared
     from catuvac.grid import Grid
 
 PRESETS = {  # the paper scores TAU2019 and UrbanSound8K with two K
@@ -58,8 +58,9 @@ class Table1:
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
     """feature cache, the same on every node; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
-    storage: Path | None = None
-    """folder of all studies; default: ./results, or ~/catuvac/results in a Ray job, which runs in a copy"""
+    storage: str = ""
+    """folder of all studies, shared by every node, or s3://… or gs://…; default: ./results, or ~/catuvac/results in a
+    Ray job, which runs in a copy; beside an object store the tables lie there too"""
     name: str = ""
     """of this table, its folder below storage; default: table1 and time"""
     resume: bool = False
@@ -82,19 +83,23 @@ class Table1:
         began = time.time()
         from analysis import table1
         from catuvac import tune
+        from catuvac.plan import duration
 
         grid = self._grid()
         print(f"table      {grid.folder}")
         print(f"cells      {grid.trials}, {grid.epochs} epochs in all")
         sys.stdout.flush()
+        tune.connect()
+        for line in tune.preflight(grid, config=None, features=None):
+            print(line, flush=True)
         tune.run_grid(grid, resume=self.resume)
         paths = table1.write(
             grid.folder,
             command=shlex.join(["python", *sys.argv]),
             machine=_machine(),
-            notes=(f"Wall time {tune.duration(time.time() - began)}{' since the resumption' if self.resume else ''}.",),
+            notes=(f"Wall time {duration(time.time() - began)}{' since the resumption' if self.resume else ''}.",),
         )
-        print(f"wall time  {tune.duration(time.time() - began)}")
+        print(f"wall time  {duration(time.time() - began)}")
         for path in paths:
             print(f"written    {path}")
 
@@ -134,17 +139,19 @@ class Table1:
         name = self.name or f"table1-{datetime.now():%Y%m%d-%H%M%S}"
         cells = []
         for config in self._configs():
-            features = self._prepare(config)
+            features, prepared = self._prepare(config)
             n_classes = features.clips["label"].nunique() if "label" in features.clips else None
             k = config.model.n_clusters
             epochs = config.training.epochs if self.epochs is None else self.epochs
             for method, seeds in self._methods(k, n_classes):
                 for seed in range(seeds):
                     settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=seed)
-                    cells.append(grid.Cell(method, settings, str(features.path)))
+                    cells.append(grid.Cell(method, settings, prepared))
+        folder, remote = jobs.storage(self.storage)
         made = grid.Grid(
             name=name,
-            storage=jobs.storage(self.storage),
+            storage=folder,
+            remote=remote,
             # The long cells first: the last to start are then short, and no core waits for one.
             cells=tuple(sorted(cells, key=lambda cell: -cell.epochs)),
             cpus_per_trial=self.cpus_per_trial,
@@ -154,7 +161,7 @@ class Table1:
         tune.check_folder(made, resume=self.resume)
         return made
 
-    def _prepare(self, config: Config) -> FeatureSet:
+    def _prepare(self, config: Config) -> tuple[FeatureSet, Prepared]:
         from catuvac.data import store
 
         data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
@@ -162,7 +169,7 @@ class Table1:
         features = store.prepare(config, data_root=data_root, cache_dir=cache_dir)
         n, frames, bands = features.x.shape
         print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped")
-        return features
+        return features, store.Prepared(path=features.path, config=config, data_root=data_root, cache_dir=cache_dir)
 
     def _print_cost(self) -> None:
         """The plan of a complete run: nothing is read but, where there is a --data-root, the lists of clips."""

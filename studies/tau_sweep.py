@@ -15,13 +15,16 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from catuvac import jobs
 from catuvac.config import ConfigError, preset, read_yaml, unknown
 from catuvac.errors import guarded
+
+if TYPE_CHECKING:
+    from catuvac.study import Study
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET_KEYS = ("preset", "settings", "search", "trials", "objectives")
@@ -32,27 +35,48 @@ class TauSweep:
     """Search the temperature's annealing, β and the latent dimension on one corpus."""
 
     preset: str = "synthetic"
-    """file of studies/presets: synthetic, fsdd or urbansound8k"""
+    """file of studies/presets: synthetic, fsdd or urbansound8k; or the path of a YAML file like them"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
-    """feature cache, the same on every node; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
-    storage: Path | None = None
-    """folder of all studies; default: ./results, or ~/catuvac/results in a Ray job, which runs in a copy"""
+    """feature cache; a node that lacks the features extracts them there once; default: $CATUVAC_CACHE, else
+    ~/.cache/catuvac"""
+    storage: str = ""
+    """folder of all studies, shared by every node, or s3://… or gs://…; default: ./results, or ~/catuvac/results in a
+    Ray job, which runs in a copy; beside an object store the tables lie there too"""
+    optuna_storage: str = ""
+    """URL of a database for Optuna, such as postgresql+psycopg://host/optuna; default: $CATUVAC_OPTUNA_STORAGE, where
+    a URL with a password belongs, else a journal file in the study's folder"""
     name: str = ""
     """of this study, its folder below storage; default: preset and time"""
     resume: bool = False
     """continue the study --name; needs the flags that it was started with"""
+    dry_run: bool = False
+    """check the cluster, print what would run and how long it takes, and stop"""
+    autoscaling: bool = False
+    """the cluster adds nodes on demand: that none can carry a trial yet is no error"""
     trials: int | None = None
     """settings to try; default: the preset's"""
     epochs: int | None = None
     """of each trial; default: the preset's"""
     n_clusters: int | None = None
     """K; default: the preset's"""
+    tau_start: tuple[float, float] | None = None
+    """lowest and highest temperature at the first step; default: the preset's"""
+    tau_ratio: tuple[float, float] | None = None
+    """lowest and highest tau_end / tau_start, at most 1; default: the preset's"""
+    beta: tuple[float, float] | None = None
+    """lowest and highest weight of the KL term; default: the preset's"""
+    latent_dim: tuple[int, int] | None = None
+    """lowest and highest dimension of z; default: the preset's"""
     seed: int = 0
     """of the sampler; trial i trains with seed + i"""
     sampler: str = "tpe"
-    """tpe, random or qmc; temperature curves are unbiased on random and qmc only"""
+    """tpe, random, qmc or grid; temperature curves are unbiased on the last three only"""
+    arms: str = ""
+    """several samplers one after the other, such as qmc:16,tpe:48, in place of --sampler and --trials"""
+    scheduler: str = "fifo"
+    """fifo, or asha or median, which stop poor trials early: those are left out of temperature curves"""
     objectives: tuple[str, ...] = ()
     """label-free scores to maximise: one, or several for a multi-objective search whose first one ranks;
     default: the preset's"""
@@ -62,6 +86,10 @@ class TauSweep:
     """share of a GPU: 0.25 packs four trials on each"""
     max_concurrent: int = 0
     """trials at a time; 0: as many as the cluster carries"""
+    max_failures: int = 3
+    """retries of a trial that crashed or lost its node, each from its last checkpoint"""
+    keep_top: int = 10
+    """finished trials that keep their checkpoints (last and best), those with the best objective; 0: all"""
 
     def run(self) -> None:
         began = time.time()
@@ -69,52 +97,80 @@ class TauSweep:
         from analysis import report
         from catuvac import tune
         from catuvac.data import store
+        from catuvac.plan import duration
 
         study = self._study()
         tune.check_folder(study, resume=self.resume)
         data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
-        cache_dir = self.cache_dir or store.default_cache_dir()
-        features = store.prepare(study.config, data_root=data_root, cache_dir=cache_dir.absolute())
+        cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
+        features = store.prepare(study.config, data_root=data_root, cache_dir=cache_dir)
+        prepared = store.Prepared(path=features.path, config=study.config, data_root=data_root, cache_dir=cache_dir)
         n, frames, bands = features.x.shape
-        print(f"study      {study.folder}")
+        print(f"study      {study.folder}{f', trials in {study.remote}' if study.remote else ''}")
         print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped")
-        ranks = " and ".join(study.objectives)
-        print(f"search     {study.trials} trials × {study.config.training.epochs} epochs, {study.sampler}, by {ranks}")
+        arms, ranks = " then ".join(map(str, study.arms)), " and ".join(study.objectives)
+        print(f"search     {arms}, {study.config.training.epochs} epochs each, {study.scheduler}, by {ranks}")
         sys.stdout.flush()
-        tune.run_study(study, features, resume=self.resume)
+        tune.connect()
+        for line in tune.preflight(
+            study, config=study.config, features=prepared, estimate=self.dry_run
+        ):
+            print(line, flush=True)
+        if self.dry_run:
+            return
+        tune.run_study(study, prepared, resume=self.resume)
         summary = tune.finish(study)
         print(summary)
         page = report.build(study.folder, command=shlex.join(["python", *sys.argv]))
-        print(f"wall time  {tune.duration(time.time() - began)}")
-        print(f"tensorboard --logdir {study.folder}")
+        tune.push(study)
+        print(f"wall time  {duration(time.time() - began)}")
+        print(f"watch      catuvac watch {study.folder}")
         print(f"report     {page}")
 
-    def _study(self) -> Any:
-        from catuvac import tune
+    def _study(self) -> Study:
+        from catuvac.study import Arm, SearchSpace, Study
 
-        path = PRESETS / f"{self.preset}.yaml"
-        if not path.is_file():
+        chosen = self._preset()
+        config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
+        flags = {"epochs": self.epochs, "n_clusters": self.n_clusters}
+        config = config.with_settings({name: value for name, value in flags.items() if value is not None})
+        ranges = {name: getattr(self, name) for name in ("tau_start", "tau_ratio", "beta", "latent_dim")}
+        ranges = chosen.get("search", {}) | {name: ends for name, ends in ranges.items() if ends is not None}
+        trials = chosen["trials"] if self.trials is None else self.trials
+        if self.arms and self.trials is not None:
+            raise ConfigError(f"--arms {self.arms} says how many trials; leave out --trials")
+        folder, remote = jobs.storage(self.storage)
+        return Study(
+            name=self.name or f"{Path(self.preset).stem}-{datetime.now():%Y%m%d-%H%M%S}",
+            storage=folder,
+            remote=remote,
+            config=config,
+            space=SearchSpace.from_dict(ranges),
+            arms=tuple(Arm.parse(arm) for arm in (self.arms or f"{self.sampler}:{trials}").split(",")),
+            objectives=self.objectives or tuple(chosen["objectives"]),
+            scheduler=self.scheduler,  # type: ignore[arg-type]
+            seed=self.seed,
+            optuna_url=jobs.database(self.optuna_storage),
+            cpus_per_trial=self.cpus_per_trial,
+            gpus_per_trial=self.gpus_per_trial,
+            max_concurrent=self.max_concurrent,
+            autoscaling=self.autoscaling,
+            max_failures=self.max_failures,
+            keep_top=self.keep_top,
+        )
+
+    def _preset(self) -> dict[str, Any]:
+        path = Path(self.preset) if self.preset.endswith((".yaml", ".yml")) else PRESETS / f"{self.preset}.yaml"
+        if not path.is_file() and path.parent == PRESETS:
             raise ConfigError(unknown("preset", self.preset, sorted(p.stem for p in PRESETS.glob("*.yaml"))))
         chosen = read_yaml(path)
         for key in chosen:
             if key not in PRESET_KEYS:
                 raise ConfigError(f"{path.name}: {unknown('key', key, PRESET_KEYS)}")
-        config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
-        flags = {"epochs": self.epochs, "n_clusters": self.n_clusters}
-        config = config.with_settings({name: value for name, value in flags.items() if value is not None})
-        return tune.Study(
-            name=self.name or f"{self.preset}-{datetime.now():%Y%m%d-%H%M%S}",
-            storage=jobs.storage(self.storage),
-            config=config,
-            space=tune.SearchSpace.from_dict(chosen.get("search", {})),
-            trials=chosen["trials"] if self.trials is None else self.trials,
-            sampler=self.sampler,  # type: ignore[arg-type]
-            objectives=self.objectives or tuple(chosen["objectives"]),
-            seed=self.seed,
-            cpus_per_trial=self.cpus_per_trial,
-            gpus_per_trial=self.gpus_per_trial,
-            max_concurrent=self.max_concurrent,
-        )
+        for key in ("preset", "trials", "objectives"):
+            if key not in chosen:
+                raise ConfigError(f"{path.name} lacks the key {key!r}")
+        return chosen
 
 
 if __name__ == "__main__":

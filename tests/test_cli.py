@@ -110,6 +110,8 @@ def test_a_killed_training_resumes_to_the_same_weights(train: list[str], tmp_pat
         (["train", "--device", "tpu", *TINY], "'tpu' cannot be used"),
         (["evaluate", "absent"], "holds no run"),
         (["report", "absent"], "absent"),
+        (["watch", "absent"], "absent holds no study"),
+        (["replay", "absent", "0"], "absent"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

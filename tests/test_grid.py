@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,23 @@ import soundfile
 from catuvac import cost, grid, results, runs
 from catuvac.config import Config, ConfigError, preset
 from catuvac.data import store
-from catuvac.data.store import FeatureSet
+from catuvac.data.store import FeatureSet, Prepared
 from catuvac.grid import Cell, Grid, cell_config
+from catuvac.objective import scored
 
 TABLE1 = Path(__file__).parents[1] / "studies" / "table1.py"
 
 
 @pytest.fixture
-def cell(tiny_config: Config, tiny_features: FeatureSet) -> Callable[[str], Cell]:
-    def made(method: str) -> Cell:
+def prepared(tiny_config: Config, tiny_features: FeatureSet, cache_dir: Path) -> Prepared:
+    return Prepared(path=tiny_features.path, config=tiny_config, data_root=None, cache_dir=cache_dir)
+
+
+@pytest.fixture
+def cell(tiny_config: Config, prepared: Prepared) -> Callable[..., Cell]:
+    def made(method: str, **more: str) -> Cell:
         settings = cell_config(tiny_config, method=method, epochs=2, n_clusters=3, seed=0)
-        return Cell(method, settings, str(tiny_features.path))
+        return Cell(method, settings, prepared, **more)
 
     return made
 
@@ -47,7 +54,7 @@ class TestSettings:
 
 
 class TestCells:
-    def test_labels_agree_with_themselves(self, cell: Callable[[str], Cell]) -> None:
+    def test_labels_agree_with_themselves(self, cell: Callable[..., Cell]) -> None:
         report = cell("labels").fit("cpu")
         assert report["test/acc"] == report["val/nmi"] == 1.0
         assert report["test/n_classes"] == report["test/clusters_used"] == 3
@@ -55,15 +62,13 @@ class TestCells:
         assert "test/silhouette_x" in report
         assert not any(name.endswith(("_p", "_z")) for name in report)
 
-    def test_what_a_method_has_not_has_no_score(self, cell: Callable[[str], Cell]) -> None:
+    def test_what_a_method_has_not_has_no_score(self, cell: Callable[..., Cell]) -> None:
         kmeans, mixture = cell("kmeans").fit("cpu"), cell("pca_gmm").fit("cpu")
         assert not any(name.endswith(("_p", "_z")) for name in kmeans)
         assert {"test/silhouette_p", "test/silhouette_z", "test/mutual_information"} <= set(mixture)
 
     @pytest.mark.parametrize("method", grid.VARIATIONAL)
-    def test_variational_ones_read_the_test_split_once_at_the_end(
-        self, method: str, cell: Callable[[str], Cell]
-    ) -> None:
+    def test_variational_ones_read_the_test_split_once_at_the_end(self, method: str, cell: Callable[..., Cell]) -> None:
         run = cell(method).training("cpu")
         for report in run:
             assert not any(name.startswith("test/") for name in report)
@@ -78,27 +83,57 @@ class TestCells:
         config = preset("folder").with_settings({"n_bands": 16, "clip_seconds": 0.25, "batch_size": 4})
         features = store.prepare(config, data_root=tmp_path, cache_dir=tmp_path / "cache", workers=1, progress=False)
         settings = cell_config(config, method="vade", epochs=2, n_clusters=3, seed=0)
-        report = Cell("vade", settings, str(features.path)).fit("cpu")
+        entry = Prepared(path=features.path, config=config, data_root=tmp_path, cache_dir=tmp_path / "cache")
+        report = Cell("vade", settings, entry).fit("cpu")
         assert report["status"] == "diverged"
         assert not any("/" in name for name in report)
         assert runs.summary(report) == "diverged"
 
-    def test_names(self, cell: Callable[[str], Cell]) -> None:
+    def test_names(self, cell: Callable[..., Cell]) -> None:
         assert cell("uvac").trial_id == "synthetic-k3-uvac-s0"
+        assert cell("cat_uvac", setting="top1").trial_id == "synthetic-k3-top1-s0"
         assert [cell(method).epochs for method in ("kmeans", "dcn", "uvac")] == [0, 2, 2]
+
+    def test_a_node_whose_cache_lacks_the_features_extracts_them(
+        self, tmp_path: Path, tiny_config: Config, cell: Callable[..., Cell]
+    ) -> None:
+        elsewhere = Prepared(path=tmp_path / "absent", config=tiny_config, data_root=None, cache_dir=tmp_path)
+        scores = [replace(cell("kmeans"), features=entry).fit("cpu") for entry in (elsewhere, cell("kmeans").features)]
+        assert scores[0]["test/silhouette_x"] == scores[1]["test/silhouette_x"]
+        assert list(tmp_path.glob("*/x.npy"))
 
 
 class TestGrid:
-    def test_bad_grids(self, tmp_path: Path, cell: Callable[[str], Cell]) -> None:
+    def test_bad_grids(self, tmp_path: Path, cell: Callable[..., Cell]) -> None:
         with pytest.raises(ConfigError, match="no cells"):
             Grid(name="a", storage=tmp_path, cells=())
         with pytest.raises(ConfigError, match="cells named twice: synthetic-k3-uvac-s0"):
             Grid(name="a", storage=tmp_path, cells=(cell("uvac"), cell("uvac")))
         with pytest.raises(ConfigError, match="max_concurrent must not be negative, got -1"):
             Grid(name="a", storage=tmp_path, cells=(cell("uvac"),), max_concurrent=-1)
+        with pytest.raises(ConfigError, match="unknown objective 'acc'"):
+            Grid(name="a", storage=tmp_path, cells=(cell("uvac"),), objectives=("acc",))
+
+    def test_one_method_under_several_settings(self, tmp_path: Path, cell: Callable[..., Cell]) -> None:
+        cells = (cell("cat_uvac", setting="top1"), cell("cat_uvac", setting="paper"), cell("kmeans"))
+        made = Grid(name="a", storage=tmp_path, cells=cells, arm="confirm", objectives=("silhouette_x",))
+        row = made.identify({"number": 1}, "ray's own")
+        assert (row["trial_id"], row["method"], row["arm"]) == ("synthetic-k3-paper-s0", "cat_uvac", "confirm")
+        assert made.describe({"number": 0}) == "synthetic-k3-top1-s0"
+        assert set(made.design()) == {"synthetic-k3-top1-s0", "synthetic-k3-paper-s0", "synthetic-k3-kmeans-s0"}
+
+    def test_an_objective_is_recorded_where_there_is_one(self, tmp_path: Path, cell: Callable[..., Cell]) -> None:
+        plain = Grid(name="a", storage=tmp_path, cells=(cell("kmeans"), cell("cat_uvac")))
+        made = replace(plain, objectives=("mutual_information", "silhouette_x"))
+        run = cell("cat_uvac").training("cpu")
+        report = list(run)[-1]
+        report |= scored(report, n_clusters=3)
+        assert made.objective(report) == report["val/objective_mutual_information"]
+        assert made.objective(cell("kmeans").fit("cpu")) is None
+        assert plain.objective(report) is None
 
     def test_finished_cells_are_those_in_the_table_without_an_error(
-        self, tmp_path: Path, cell: Callable[[str], Cell]
+        self, tmp_path: Path, cell: Callable[..., Cell]
     ) -> None:
         made = Grid(name="a", storage=tmp_path, cells=(cell("kmeans"), cell("uvac")))
         assert made.finished() == set()

@@ -9,7 +9,7 @@ import pytest
 
 from catuvac import metrics
 from catuvac.errors import CatuvacError
-from catuvac.objective import OBJECTIVES, objective
+from catuvac.objective import OBJECTIVES, objective, scored
 
 K = 10
 
@@ -91,3 +91,14 @@ def test_bad_requests_give_one_line() -> None:
         objective({}, name="silhouette_p", n_clusters=K)
     with pytest.raises(CatuvacError, match="at least 2"):
         objective({}, name="silhouette_p", n_clusters=1)
+
+
+def test_every_objective_of_a_report() -> None:
+    report = {f"val/{name}": value for name, value in real_scores(soft(np.arange(300) % K, 4.0, 0.9)).items()}
+    found = scored({"epoch": 3, "tau": 0.5, "loss/total": 1.0, "test/acc": 1.0, **report}, n_clusters=K)
+    assert list(found) == [f"val/objective_{name}" for name in OBJECTIVES]
+    scores = {name.removeprefix("val/"): value for name, value in report.items()}
+    assert found["val/objective_silhouette_x"] == objective(scores, name="silhouette_x", n_clusters=K) > 0
+    assert scored({**report, "val/objective_silhouette_x": 0.9}, n_clusters=K) == found
+    with pytest.raises(CatuvacError, match="needs the score"):
+        scored({"val/silhouette_x": 0.5, "test/mutual_information": 1.0}, n_clusters=K)

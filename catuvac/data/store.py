@@ -67,6 +67,26 @@ class FeatureSet:
         return {name: _codes(self.clips[name])[rows] for name in columns}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A prepared corpus as the trials of a study find it, on whatever node they run."""
+
+    path: Path  # of the entry that the study was started with
+    config: Config
+    data_root: Path | None
+    cache_dir: Path
+
+    def open(self) -> FeatureSet:
+        """Opens the entry; a node whose cache lacks it extracts it there, once for all of its trials.
+
+        Raises:
+            CatuvacError: neither the entry nor the recordings are on this node.
+        """
+        if self.path.is_dir():
+            return open_entry(self.path)
+        return prepare(self.config, data_root=self.data_root, cache_dir=self.cache_dir, progress=False)
+
+
 def default_cache_dir() -> Path:
     """$CATUVAC_CACHE, or ~/.cache/catuvac."""
     return Path(os.environ.get("CATUVAC_CACHE") or Path.home() / ".cache" / "catuvac")

@@ -1,0 +1,192 @@
+"""A study's trials as rows of Optuna's storage, made before the first one starts: what is asked, told and retried.
+
+The storage is all that a search remembers. Every trial is a slot with a number and an arm; designed ones hold their
+point, those of the `tpe` arm leave it to Optuna, whose draws depend on the seed, the number and the finished trials
+alone. So a driver that dies leaves nothing behind that is not on disk, and whoever resumes the study asks for what is
+left. No Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from catuvac.errors import CatuvacError
+from catuvac.study import Point, Study
+
+JOURNAL = "optuna.journal"
+STORAGE_VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # a database's URL, which may hold a password
+RAY_TRIAL = "ray_trial"  # attribute of a slot: the id of the trial of Ray's that runs it
+STATES = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "error": TrialState.FAIL,
+}
+
+Row = Mapping[str, Any]  # of trials.parquet
+
+
+def storage(study: Study) -> optuna.storages.BaseStorage:
+    """Opens the study's storage: its URL, else $CATUVAC_OPTUNA_STORAGE, else a journal file in its folder.
+
+    Raises:
+        CatuvacError: the database does not answer, or the journal cannot be written.
+    """
+    url = study.optuna_url or os.environ.get(STORAGE_VARIABLE, "")
+    try:
+        if url:
+            # A connection that idled through an hour of training may be gone: it is tried before it is used.
+            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        backend = optuna.storages.journal.JournalFileBackend(str(study.folder / JOURNAL))
+        return optuna.storages.JournalStorage(backend)
+    except Exception as error:  # whatever the database's driver raises
+        where = _without_password(url) if url else str(study.folder / JOURNAL)
+        raise CatuvacError(f"cannot use the Optuna storage {where}: {_first_line(error, url)}") from error
+
+
+class Slots:
+    """The slots of one study."""
+
+    def __init__(self, study: Study) -> None:
+        """Opens the slots that `create` made; raises `CatuvacError` where there are none."""
+        self.study = study
+        try:
+            self.optuna = optuna.load_study(study_name=study.optuna_name, storage=storage(study))
+        except KeyError:
+            raise CatuvacError(
+                f"the Optuna storage holds no study {study.optuna_name}; "
+                f"resume with the --optuna-storage or ${STORAGE_VARIABLE} that it was started with"
+            ) from None
+
+    @classmethod
+    def create(cls, study: Study, *, exist_ok: bool = False) -> Slots:
+        """Makes the slots of a new study, all of them waiting.
+
+        Raises:
+            CatuvacError: its name is taken, unless `exist_ok`: a driver may have died right after it took the name.
+        """
+        try:
+            made = optuna.create_study(
+                study_name=study.optuna_name,
+                storage=storage(study),
+                directions=["maximize"] * len(study.objectives),
+                load_if_exists=exist_ok,
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            raise CatuvacError(
+                f"the Optuna storage holds a study {study.optuna_name} already; give another --name"
+            ) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made.set_metric_names(list(study.objectives))  # for optuna-dashboard
+        slots = cls(study)
+        slots._fill()
+        return slots
+
+    def _fill(self) -> None:
+        """Makes the slots that a driver killed while it made them left out."""
+        wanted = self.study.slots()
+        for number in range(len({trial.user_attrs["number"] for trial in self._trials()}), len(wanted)):
+            arm, point = wanted[number]
+            self.optuna.enqueue_trial(point, user_attrs={"number": number, "arm": arm})
+
+    def ask(self, ray_trial: str) -> Point | None:
+        """Gives the next waiting slot to a trial of Ray's; None where no slot waits."""
+        waiting = self._trials((TrialState.WAITING,))
+        if not waiting:
+            return None
+        slot = waiting[0].user_attrs  # the one that `ask` takes
+        self.optuna.sampler = self._sampler(slot["number"])
+        trial = self.optuna.ask()
+        trial.set_user_attr(RAY_TRIAL, ray_trial)
+        return {**self.study.space.suggest(trial), "number": slot["number"], "arm": slot["arm"]}
+
+    @property
+    def running(self) -> int:
+        """How many slots are with Ray."""
+        return len(self._trials((TrialState.RUNNING,)))
+
+    def tell(self, ray_trial: str, row: Row) -> None:
+        """Ends the slot of a trial as its row of `trials.parquet` says; one that has ended keeps its end.
+
+        What a scheduler stopped is pruned: its score is that of a temperature it never cooled to. A diverged trial and
+        one that ended in an error have failed. Neither teaches the sampler a value.
+        """
+        for trial in self._trials((TrialState.RUNNING,)):
+            if trial.user_attrs.get(RAY_TRIAL) == ray_trial:
+                values = [float(row[name]) for name in self.study.metrics] if row["status"] == "complete" else None
+                self.optuna.tell(trial.number, values, state=STATES[row["status"]])
+
+    def resume(self, running: set[str], done: Mapping[str, Row]) -> None:
+        """Brings the slots in line with what a dead driver left: nothing is lost, and nothing is left running.
+
+        A slot whose trial is neither done nor known to Ray, which asked for it after its last snapshot, is failed, and
+        its point waits again under the same number. A failed trial that Ray runs again gets a new running slot, for
+        Optuna's ends are final.
+
+        Args:
+            running: ids of the trials that Ray goes on with.
+            done: rows of the trials that need not be run again, by id.
+        """
+        self._fill()
+        latest: dict[int, FrozenTrial] = {trial.user_attrs["number"]: trial for trial in self._trials()}
+        for trial in latest.values():
+            ray_trial = trial.user_attrs.get(RAY_TRIAL)
+            if ray_trial in done:
+                self.tell(ray_trial, done[ray_trial])
+            elif ray_trial in running:
+                if trial.state != TrialState.RUNNING:
+                    self.optuna.add_trial(_running_copy(trial))
+            elif trial.state != TrialState.WAITING:
+                if trial.state == TrialState.RUNNING:
+                    self.optuna.tell(trial.number, state=TrialState.FAIL)
+                attributes = {name: trial.user_attrs[name] for name in ("number", "arm")}
+                self.optuna.enqueue_trial(trial.params, user_attrs=attributes)
+
+    def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = self.optuna.get_trials(deepcopy=False, states=states)
+        return trials
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """A sampler for one slot, seeded by its number: there is no sampler's state to lose with the driver."""
+        designed = self.study.trials - sum(arm.trials for arm in self.study.arms if arm.sampler == "tpe")
+        # A third of the trials at random, ten at most: the model needs something to start from.
+        startup = 0 if designed >= 10 else min(10, max(1, self.study.trials // 3))
+        return optuna.samplers.TPESampler(
+            seed=(self.study.seed + number) % 2**32, n_startup_trials=startup, constant_liar=True
+        )
+
+
+def _running_copy(trial: FrozenTrial) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+    )
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except Exception:  # not a URL: nothing of it can be shown safely
+        return "(not a URL)"
+
+
+def _first_line(error: Exception, url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    line = next((line for line in reversed(str(error.__cause__ or error).splitlines()) if line.strip()), str(error))
+    try:
+        password = make_url(url).password
+    except Exception:
+        password = None
+    return line.replace(str(password), "***") if password else line

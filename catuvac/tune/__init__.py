@@ -1,0 +1,17 @@
+"""Studies and grids on Ray: the only folder that knows it. Ray schedules, Optuna samples.
+
+driver.py       starts, resumes and ends them
+preflight.py    what is checked before the first trial
+search.py       what Ray asks for the next trial
+trial.py        the trainables
+tables.py       rows, lines, checkpoints kept
+tensorboard.py, gauges.py    for watching
+places.py       folders, object stores
+anew.py         what a resumed study does not take from Ray's snapshot
+"""
+
+from catuvac.tune.driver import check_folder, connect, finish, run_grid, run_study
+from catuvac.tune.places import push
+from catuvac.tune.preflight import preflight
+
+__all__ = ["check_folder", "connect", "finish", "preflight", "push", "run_grid", "run_study"]

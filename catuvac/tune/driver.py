@@ -1,0 +1,263 @@
+"""Starts, resumes and ends a study or a grid on a Ray cluster."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+from ray.tune.error import TuneError
+from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+
+from catuvac import results, runs
+from catuvac.data.store import Prepared
+from catuvac.errors import CatuvacError
+from catuvac.slots import Slots
+from catuvac.study import Study
+from catuvac.tune import places
+from catuvac.tune.gauges import Gauges
+from catuvac.tune.preflight import check_resources
+from catuvac.tune.search import SlotSearch
+from catuvac.tune.tables import STORAGE, Tables, Trials, failure, finished
+from catuvac.tune.tensorboard import TensorBoard
+from catuvac.tune.trial import run_cell, train_trial
+
+
+def connect() -> None:
+    """Joins the cluster of the environment (a job's, or RAY_ADDRESS), else starts Ray on this machine, on loopback.
+
+    Raises:
+        CatuvacError: the cluster does not answer, or refuses the token.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # unset, a local start would write a token to the home folder
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; `Tables` prints one line a trial instead
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV of what the tables hold
+    # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # It looks for the files of the loggers that are switched off.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        try:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise CatuvacError(f"no Ray cluster answers at RAY_ADDRESS {address}: {error.strerror or error}") from error
+    try:
+        ray.init(dashboard_host="127.0.0.1", log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise CatuvacError(
+            f"cannot join Ray at {address or 'this machine'}: {str(error).splitlines()[0]}; where it was started with "
+            "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+        ) from error
+
+
+def run_study(study: Study, features: Prepared, *, resume: bool = False) -> None:
+    """Runs a study to its end, or continues one, and leaves its tables, Optuna storage and TensorBoard events.
+
+    Trials that failed for good are in the table with status "error".
+
+    Raises:
+        CatuvacError: the folder is taken, there is nothing to resume, no node can ever carry a trial, or the storage
+            failed.
+        KeyboardInterrupt: Ctrl-C; the study can be resumed.
+    """
+    trainable = functools.partial(tune.with_parameters, train_trial, study=study, features=features)
+    _run(study, trainable, str(features.path), resume=resume)
+
+
+def run_grid(grid: Trials, *, resume: bool = False) -> None:
+    """Runs the cells of a grid, or those that an interrupted one left; as `run_study` otherwise."""
+    _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), "", resume=resume)
+
+
+def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:
+    check_folder(plan, resume=resume)
+    connect()
+    check_resources(plan)
+    if not resume:
+        _start_folder(plan, features)
+    if isinstance(plan, Study) and not finished(plan):
+        Slots.create(plan, exist_ok=resume)
+    _fit(plan, trainable, resume=resume and places.has_snapshot(plan))
+    if _rows(plan) < plan.trials:
+        # Ray could not read its snapshot after all, and ended as if there were no more trials.
+        print("snapshot   was damaged; the trials that are left go on from their checkpoints", flush=True)
+        _fit(plan, trainable, resume=False)
+    if (rows := _rows(plan)) < plan.trials:
+        raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
+
+
+def _rows(plan: Trials) -> int:
+    return len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0
+
+
+def _fit(plan: Trials, trainable: Any, *, resume: bool) -> None:
+    """Runs what is left, restored from Ray's snapshot or begun without it."""
+    done = finished(plan)
+    resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
+    board, tables = TensorBoard(plan), Tables(plan, done)
+    callbacks = [tables, board, Gauges(plan)]
+    tuner = _tuner(plan, tune.with_resources(trainable(done=done), resources), callbacks, resume=resume)
+    try:
+        tuner.fit()
+    except (TuneError, OSError) as error:
+        why = failure(_chain(error))
+        if not why.startswith(STORAGE):
+            raise
+        raise CatuvacError(
+            f"the study stopped: {plan.remote or plan.folder} cannot be written ({why}); "
+            f"mend it, then go on with --name {plan.name} --resume"
+        ) from error
+    finally:
+        board.close()
+    if tables.unfinished:
+        raise KeyboardInterrupt
+
+
+def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resume: bool) -> tune.Tuner:
+    """A restored tuner where Ray can go on, else one that begins with what is left."""
+    search = SlotSearch(plan) if isinstance(plan, Study) else None  # a restored tuner finds it by its name
+    if resume:
+        system, path = places.where(plan)
+        try:
+            return tune.Tuner.restore(
+                path, trainable, storage_filesystem=system, resume_unfinished=True, resume_errored=True
+            )
+        except Exception as error:  # whatever a damaged pickle raises
+            print(f"snapshot   cannot be read ({str(error).splitlines()[0]}); trials go on from their checkpoints")
+    return tune.Tuner(
+        trainable,
+        param_space={"number": tune.grid_search(list(range(plan.trials)))} if search is None else None,
+        tune_config=tune.TuneConfig(
+            num_samples=1 if search is None else -1,  # the slots end it
+            search_alg=search,
+            scheduler=_scheduler(plan),
+            max_concurrent_trials=(plan.max_concurrent or None) if search is None else None,
+            trial_dirname_creator=_trial_folder,
+            reuse_actors=True,  # importing torch takes seconds; a trial reseeds everything it draws from
+        ),
+        run_config=tune.RunConfig(
+            name=plan.name,
+            storage_path=plan.remote or str(plan.storage),
+            callbacks=callbacks,
+            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+            verbose=0,
+        ),
+    )
+
+
+def _scheduler(plan: Trials) -> TrialScheduler | None:
+    """FIFO unless asked for another: a trial that is stopped early never reaches tau_end.
+
+    Ray does not store a scheduler with its snapshots: after a resumption the rungs fill again from nothing.
+    """
+    if not isinstance(plan, Study) or plan.scheduler == "fifo":
+        return None
+    epochs, every = plan.config.training.epochs, plan.config.training.eval_every
+    common = {"metric": plan.metrics[0], "mode": "max", "time_attr": "epoch"}
+    # Neither may judge a trial before a quarter of its epochs: scores jump while tau is high.
+    grace = max(every, epochs // 4)
+    if plan.scheduler == "median":
+        return MedianStoppingRule(**common, grace_period=grace, min_samples_required=3)
+    return ASHAScheduler(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
+
+
+def _start_folder(plan: Trials, features: str) -> None:
+    record = {
+        "design": plan.design(),
+        "features": features,
+        "cpus_per_trial": plan.cpus_per_trial,
+        "gpus_per_trial": plan.gpus_per_trial,
+        "command": shlex.join(["python", *sys.argv]),
+        "revision": runs.revision(),
+    }
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        runs.write_text(plan.folder / places.DESIGN, json.dumps(record, indent=2))
+    except OSError as error:
+        raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; give another --storage") from error
+    places.push(plan)
+
+
+def finish(study: Study) -> str:
+    """Writes `best.yaml`, the settings of the best complete trial, for `catuvac train --config`.
+
+    Returns:
+        A line for each status and one for the best trial.
+
+    Raises:
+        CatuvacError: no trial is complete.
+    """
+    trials = results.read_trials(study.folder)
+    counts = [f"{count} {status}" for status, count in trials["status"].value_counts().items()]
+    complete = trials[trials["status"] == "complete"]
+    if complete.empty:
+        raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
+    best = complete.loc[[complete["objective"].astype(float).idxmax()]].to_dict("records")[0]
+    settings = {str(n).removeprefix("config/"): value for n, value in best.items() if str(n).startswith("config/")}
+    config = study.config.with_settings(settings)
+    runs.write_text(study.folder / places.BEST, config.to_yaml())
+    return (
+        f"trials     {', '.join(counts)}\n"
+        f"best       trial {best['number']}: objective {best['objective']:.3f}, "
+        f"clusters used {best['val/clusters_used']:.0f}/{best['n_clusters']}; settings in {study.folder / 'best.yaml'}"
+    )
+
+
+def check_folder(plan: Trials, *, resume: bool) -> None:
+    """Raises CatuvacError where a new study would overwrite an old one, or where there is nothing to resume."""
+    if not resume:
+        if (plan.folder.exists() and any(plan.folder.iterdir())) or places.listed(plan):
+            raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
+        return
+    places.pull(plan)
+    path = plan.folder / places.DESIGN
+    try:
+        old = _flat(json.loads(path.read_text(encoding="utf-8"))["design"])
+    except FileNotFoundError:
+        raise CatuvacError(f"nothing to resume in {plan.folder}; start the study without --resume") from None
+    except OSError as error:
+        raise CatuvacError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatuvacError(f"{path} is not of this version of catuvac; start the study anew") from error
+    new = _flat(plan.design())
+    names = list(dict.fromkeys([*old, *new]))
+    changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+    if changed:
+        raise CatuvacError(f"study {plan.folder} was started otherwise ({', '.join(changed)}); resume it unchanged")
+
+
+def _flat(design: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of a design as section/name."""
+    return {
+        f"{section}/{name}" if name else section: value
+        for section, held in design.items()
+        for name, value in (held.items() if isinstance(held, dict) else [("", held)])
+    }
+
+
+def _chain(error: BaseException | None) -> str:
+    """The words of an exception and of all that led to it: Ray wraps what a callback raises."""
+    words = []
+    while error is not None:
+        words.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(words)
+
+
+def _trial_folder(trial: Any) -> str:
+    return places.trial_folder(trial.config["number"], trial.trial_id)

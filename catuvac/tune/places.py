@@ -1,0 +1,136 @@
+"""Where the trials of a study lie: on a path that every node shares, or in an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.fs
+import torch
+
+from catuvac import checkpoint, results
+from catuvac.errors import CatuvacError
+from catuvac.plan import Plan
+from catuvac.slots import JOURNAL
+
+Kind = Literal["last", "best"]
+
+CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
+DESIGN = "study.json"
+BEST = "best.yaml"
+REPORT = "report.html"
+TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store
+
+
+def trial_folder(number: int, ray_trial: str) -> str:
+    """Such as trial-0007-3f1c2d_00000."""
+    return f"trial-{number:04}-{ray_trial}"
+
+
+def where(plan: Plan) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system and the path on it of the folder with the trials.
+
+    Raises:
+        CatuvacError: the address of the object store cannot be used.
+    """
+    if not plan.remote:
+        return pyarrow.fs.LocalFileSystem(), str(plan.folder)
+    try:
+        system, path = pyarrow.fs.FileSystem.from_uri(plan.remote)
+    except (ValueError, OSError) as error:
+        raise CatuvacError(f"cannot use --storage {plan.remote}: {str(error).splitlines()[0]}") from error
+    return system, f"{path.rstrip('/')}/{plan.name}"
+
+
+def listed(plan: Plan, path: str = "") -> list[pyarrow.fs.FileInfo]:
+    """What lies in the study's folder, or in a folder in it; nothing where there is none."""
+    system, root = where(plan)
+    selector = pyarrow.fs.FileSelector(f"{root}/{path}".rstrip("/"), allow_not_found=True)
+    infos: list[pyarrow.fs.FileInfo] = system.get_file_info(selector)
+    return infos
+
+
+def save_checkpoint(plan: Plan, number: int, kind: Kind, state: Mapping[str, Any]) -> None:
+    """Writes a trial's last or best state; whole or not at all.
+
+    Ray is not given it: Ray restores the checkpoint that its last snapshot knew, which may be gone, and snapshots the
+    whole study at each.
+    """
+    system, root = where(plan)
+    folder = f"{root}/{CHECKPOINTS}/{number:04}"
+    if not plan.remote:
+        checkpoint.save(Path(folder) / f"{kind}.pt", state)
+        return
+    with tempfile.TemporaryDirectory() as local:
+        checkpoint.save(Path(local) / "state.pt", state)
+        system.create_dir(folder)
+        _copy(pyarrow.fs.LocalFileSystem(), f"{local}/state.pt", system, f"{folder}/{kind}.pt")
+
+
+def load_checkpoint(plan: Plan, number: int, kind: Kind, *, device: torch.device) -> dict[str, Any] | None:
+    """Reads it; None where there is none, or where it is damaged."""
+    system, root = where(plan)
+    path = f"{root}/{CHECKPOINTS}/{number:04}/{kind}.pt"
+    try:
+        if not plan.remote:
+            return checkpoint.load(Path(path), device=device)
+        with tempfile.TemporaryDirectory() as local:
+            _copy(system, path, pyarrow.fs.LocalFileSystem(), f"{local}/state.pt")
+            return checkpoint.load(Path(local) / "state.pt", device=device)
+    except (CatuvacError, OSError):
+        return None
+
+
+def delete_checkpoints(plan: Plan, number: int) -> None:
+    """Frees the space of a trial that is done."""
+    system, root = where(plan)
+    with contextlib.suppress(FileNotFoundError):
+        system.delete_dir(f"{root}/{CHECKPOINTS}/{number:04}")
+
+
+def push(plan: Plan) -> None:
+    """Copies the tables to the object store, where there is one: the driver's machine may go with its disk."""
+    if not plan.remote:
+        return
+    system, root = where(plan)
+    system.create_dir(root)
+    for name in TABLES:
+        if (plan.folder / name).exists():
+            _copy(pyarrow.fs.LocalFileSystem(), str(plan.folder / name), system, f"{root}/{name}")
+
+
+def pull(plan: Plan) -> None:
+    """Fetches the tables of a study that was started from another machine; what is here already is kept."""
+    if not plan.remote or (plan.folder / DESIGN).exists():
+        return
+    system, _ = where(plan)
+    for info in listed(plan):
+        if info.base_name in TABLES:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            _copy(system, info.path, pyarrow.fs.LocalFileSystem(), str(plan.folder / info.base_name))
+
+
+def has_snapshot(plan: Plan) -> bool:
+    """Whether Ray can go on: its newest snapshot is whole, as it is not where the disk was full or the driver killed.
+
+    With tuner.pkl alone, or a snapshot that it cannot read, Ray would run one trial and be done.
+    """
+    system, _ = where(plan)
+    paths = [info.path for info in listed(plan) if Path(info.base_name).match("experiment_state-*.json")]
+    if not paths:
+        return False
+    try:
+        with system.open_input_stream(max(paths)) as file:
+            json.loads(file.read())
+    except (ValueError, OSError):
+        print("snapshot   is damaged; trials go on from their checkpoints", flush=True)
+        return False
+    return True
+
+
+def _copy(source: pyarrow.fs.FileSystem, path: str, target: pyarrow.fs.FileSystem, to: str) -> None:
+    pyarrow.fs.copy_files(path, to, source_filesystem=source, destination_filesystem=target)

@@ -1,0 +1,438 @@
+"""What is checked on every node before the first trial starts: a study that cannot run is to fail now, and in one line.
+
+It asks the nodes that are up. Where an autoscaler adds nodes later, they come unchecked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import math
+import platform
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+from pyarrow import fs
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import catuvac
+from catuvac.config import Config
+from catuvac.data import features as front_end
+from catuvac.data.store import Prepared
+from catuvac.errors import CatuvacError
+from catuvac.grid import VARIATIONAL, Grid
+from catuvac.plan import duration
+from catuvac.study import Study
+from catuvac.training import MODELS, TrainingRun
+
+PACKAGES = ("torch", "ray", "optuna")  # what a trial's result, or its way back to the driver, depends on
+ANSWER_SECONDS = 120.0  # for a node to start a process, import torch and look at the storage
+EXTRACT_SECONDS = 3600.0  # for a node whose cache lacks the features and that has the recordings
+TIMING_SECONDS = 300.0  # for the timed steps to be scheduled and done
+WARM_UP_STEPS, TIMED_STEPS = 3, 10
+FLOATS = 3  # a parameter's in a checkpoint: its value and Adam's two moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node that is up."""
+
+    id: str
+    name: str  # host name and the start of the id, as in `ray list nodes`
+    resources: Mapping[str, float]
+
+
+def preflight(
+    plan: Study | Grid,
+    *,
+    config: Config | None,
+    features: Prepared | None,
+    estimate: bool = False,
+) -> list[str]:
+    """Checks the cluster that Ray is connected to, and leaves nothing behind.
+
+    Args:
+        plan: what is about to start.
+        config: of a trial that is like the others; None takes the cells of a grid for its disk use.
+        features: what every trial opens; None takes those of a grid's cells.
+        estimate: time a few training steps; needs `config` and `features`.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        CatuvacError: what is wrong, on which node, and what to do.
+    """
+    cells = plan.cells if isinstance(plan, Grid) else ()
+    entries = [features] if features else list({cell.features.path: cell.features for cell in cells}.values())
+    configs = [config] if config else [cell.config for cell in cells if cell.method in VARIATIONAL]
+    check_resources(plan)
+    nodes = _nodes()
+    carriers = [node for node in nodes if slots(node.resources, plan) > 0]
+    at_once = concurrent(plan, nodes) if carriers else min(plan.max_concurrent or plan.trials, plan.trials)
+    lines = [_resources(plan, nodes, at_once) if carriers else f"resources  {_no_carrier(plan, nodes)} yet"]
+    visited = list(zip(nodes, _visit_all(plan, nodes), strict=True))
+    here = versions()
+    compare(here, {node.name: visit["versions"] for node, visit in visited})
+    lines.append(f"versions   {', '.join(f'{name} {version}' for name, version in here.items())} on {_count(nodes)}")
+    if plan.gpus_per_trial > 0:
+        lines += [f"gpus       {node.name}: {_gpu_names(visit['gpus'])}" for node, visit in visited if node in carriers]
+    for node, visit in visited:
+        if visit["storage"]:
+            raise _unshared(f"node {node.name}: {visit['storage']}")
+    lines.append(f"storage    {plan.remote or plan.storage}: written and read by {_count(nodes)}")
+    if carriers:
+        lines += [_same_features(entry, carriers) for entry in entries]
+    if configs:
+        lines.append(disk(plan, checkpoint=max(map(checkpoint_bytes, _sizes(configs))), at_once=at_once))
+    if estimate and config and features:
+        lines.append(
+            _time(plan, config, features, at_once)
+            if carriers
+            else "time       not measured: no node that carries a trial is up"
+        )
+    return lines
+
+
+def check_resources(plan: Study | Grid) -> None:
+    """Raises CatuvacError where no node can ever carry a trial: Ray would wait for one, without an end."""
+    nodes = _nodes()
+    if not plan.autoscaling and not any(slots(node.resources, plan) for node in nodes):
+        raise CatuvacError(f"{_no_carrier(plan, nodes)}; lower --cpus-per-trial or --gpus-per-trial")
+
+
+def slots(resources: Mapping[str, float], plan: Study | Grid) -> int:
+    """How many trials a node with these resources carries at once; a share of a GPU lies on one GPU."""
+    found = math.floor(resources.get("CPU", 0) / plan.cpus_per_trial + 1e-9)
+    if 0 < plan.gpus_per_trial < 1:
+        found = min(found, int(resources.get("GPU", 0)) * math.floor(1 / plan.gpus_per_trial + 1e-9))
+    elif plan.gpus_per_trial:
+        found = min(found, math.floor(resources.get("GPU", 0) / plan.gpus_per_trial))
+    return found
+
+
+def concurrent(plan: Study | Grid, nodes: Sequence[Node]) -> int:
+    """How many trials run at once."""
+    carried = sum(slots(node.resources, plan) for node in nodes)
+    return min(carried, plan.max_concurrent or carried, plan.trials)
+
+
+def versions() -> dict[str, str]:
+    """Of what must be the same everywhere; catuvac's is a hash of its source, which a Ray job ships without git."""
+    # A build's tag is cut off: a head node without a GPU may have torch's CPU build.
+    packages = {name: _version(name).partition("+")[0] for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, "catuvac": _source_hash()}
+
+
+def compare(here: Mapping[str, str], nodes: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises CatuvacError for the first package of a node whose version is not the driver's."""
+    for node, there in nodes.items():
+        for package, version in here.items():
+            if there[package] != version:
+                raise CatuvacError(
+                    f"node {node} has {package} {there[package]}, and the driver {version}; "
+                    "give every node the same environment"
+                )
+
+
+def gpus() -> list[str]:
+    """The names of the GPUs that the driver of this machine sees, whatever CUDA_VISIBLE_DEVICES hides."""
+    # Not torch: it would start CUDA in a process that Ray keeps, and hold some of the memory.
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def checkpoint_bytes(config: Config) -> int:
+    """Bytes of one checkpoint, counted on the model."""
+    frames, bands = front_end.frames(config.features)
+    settings = replace(config.model, likelihood="bernoulli")  # as many parameters, and needs no sigma from features
+    model = MODELS[settings.method](settings, n_frames=frames, n_bands=bands)
+    return sum(parameter.numel() for parameter in model.parameters()) * FLOATS * torch.float32.itemsize
+
+
+def disk(plan: Study | Grid, *, checkpoint: int, at_once: int) -> str:
+    """States the space that checkpoints take.
+
+    Args:
+        plan: what is about to start.
+        checkpoint: bytes of one.
+        at_once: trials that run at the same time.
+
+    Raises:
+        CatuvacError: the storage is a folder with less than that.
+    """
+    finished = min(plan.keep_top or plan.trials, plan.trials)
+    need = checkpoint * 2 * (at_once + finished)  # the last one, and the best one
+    filesystem, path = _filesystem(plan.remote or str(plan.storage))
+    what = f"{_gigabytes(need)} of checkpoints at most, {_gigabytes(checkpoint)} each, of "
+    what += f"{at_once} running and {finished} finished trials"
+    if filesystem.type_name != "local":
+        return f"disk       {what}; how much is free is not known here"
+    free = shutil.disk_usage(next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())).free
+    if need > free:
+        raise CatuvacError(
+            f"{path} has {_gigabytes(free)} free and may need {what}; "
+            f"lower --keep-top (now {plan.keep_top or 'all'}) or give another --storage"
+        )
+    return f"disk       {what}; {_gigabytes(free)} free"
+
+
+def step_seconds(config: Config, features: Prepared, *, cpus: float, gpus: float) -> tuple[float, int]:
+    """Times training steps after a few that warm up; returns seconds a step, and steps an epoch."""
+    torch.set_num_threads(max(1, int(cpus)))
+    device = "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
+    run = TrainingRun(config, features.open(), device=device)
+    batch = min(config.training.batch_size, len(run.train_rows))
+    rows = run.train_rows[:batch].to(device)
+    run.model.train()
+    run.model.warm_up(False)  # most epochs come after the warm-up
+
+    def train(steps: int) -> float:
+        began = time.perf_counter()
+        for _ in range(steps):
+            total = run._step(rows, config.training.tau_start).total
+        total.item()  # waits for the device
+        return time.perf_counter() - began
+
+    train(WARM_UP_STEPS)
+    return train(TIMED_STEPS) / TIMED_STEPS, len(run.train_rows) // batch
+
+
+def _nodes() -> list[Node]:
+    return [
+        Node(
+            id=node["NodeID"], name=f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})", resources=node["Resources"]
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def _count(nodes: Sequence[Node]) -> str:
+    return f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+
+
+def _resources(plan: Study | Grid, nodes: Sequence[Node], at_once: int) -> str:
+    cpus, cards = (sum(node.resources.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    return (
+        f"resources  {_count(nodes)} with {cpus:g} CPUs and {cards:g} GPUs: "
+        f"{at_once} trials at once of {plan.cpus_per_trial:g} CPUs and {plan.gpus_per_trial:g} GPUs"
+    )
+
+
+def _no_carrier(plan: Study | Grid, nodes: Sequence[Node]) -> str:
+    have = "; ".join(f"{n.resources.get('CPU', 0):g} CPUs and {n.resources.get('GPU', 0):g} GPUs" for n in nodes)
+    wanted = f"{plan.cpus_per_trial:g} CPUs and {plan.gpus_per_trial:g} GPUs"
+    return f"no node can carry a trial of {wanted} (nodes: {have})"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _source_hash() -> str:
+    root = Path(catuvac.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _gpu_names(names: Sequence[str]) -> str:
+    counts = [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)]
+    return ", ".join(counts) or "none that nvidia-smi shows; trials there train on the CPU"
+
+
+def _ask(function: Callable[..., Any], nodes: Sequence[Node], *args: Any, seconds: float) -> list[Any]:
+    """Calls `function(*args)` on every node at once; returns the answers in the order of the nodes."""
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    pinned = (NodeAffinitySchedulingStrategy(node.id, soft=False) for node in nodes)
+    return _answers([task.options(scheduling_strategy=pin).remote(*args) for pin in pinned], nodes, seconds=seconds)
+
+
+def _answers(references: list[Any], nodes: Sequence[Node], *, seconds: float) -> list[Any]:
+    _, late = ray.wait(references, num_returns=len(references), timeout=seconds)
+    if late:
+        for reference in late:
+            ray.cancel(reference, force=True)
+        names = ", ".join(node.name for node, reference in zip(nodes, references, strict=True) if reference in late)
+        raise CatuvacError(f"no answer within {seconds:.0f} s from node {names}; mend it or take it out of the cluster")
+    answers = []
+    for node, reference in zip(nodes, references, strict=True):
+        try:
+            answers.append(ray.get(reference))
+        except ray.exceptions.RayError as error:
+            raise CatuvacError(f"node {node.name}: {_reason(getattr(error, 'cause', None) or error)}") from error
+    return answers
+
+
+def _reason(error: BaseException) -> str:
+    text = (str(error).strip() or "no message").splitlines()[0]
+    return text if isinstance(error, CatuvacError | OSError) else f"{type(error).__name__}: {text}"
+
+
+def _visit_all(plan: Study | Grid, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    """What every node says of itself, while a file of the driver's lies in the study's place."""
+    name = f".preflight-{uuid.uuid4().hex}"
+    with contextlib.ExitStack() as probes:
+        # The driver alone writes the tables; where trials write is the last one.
+        places = [str(plan.storage), *([plan.remote] if plan.remote else [])]
+        for place in places:
+            probes.enter_context(_probe(place, name))
+        return _ask(_visit, nodes, places[-1], name, seconds=ANSWER_SECONDS)
+
+
+def _visit(place: str, name: str) -> dict[str, Any]:
+    """On a node: its versions, its GPUs, and what is wrong with its storage, or ""."""
+    return {"versions": versions(), "gpus": gpus(), "storage": _look(place, name)}
+
+
+def _look(place: str, name: str) -> str:
+    try:
+        if _read(place, name) != name:
+            return f"{place} holds another file than the driver wrote"
+    except (OSError, pa.ArrowException) as error:
+        return f"{place} is not what the driver wrote to ({_reason(error)})"
+    try:
+        _write(place, f"{name}-{uuid.uuid4().hex}", name)
+    except (OSError, pa.ArrowException) as error:
+        return f"cannot write to {place} ({_reason(error)})"
+    return ""
+
+
+@contextlib.contextmanager
+def _probe(place: str, name: str) -> Iterator[None]:
+    """Keeps a file in a place that may not exist yet, and leaves the place as it was."""
+    made: list[Path] = []
+
+    def leave() -> tuple[Any, str]:
+        filesystem, path = _filesystem(place)
+        if filesystem.type_name == "local":  # an object store has no folders
+            made.extend(folder for folder in (Path(path), *Path(path).parents) if not folder.exists())
+            Path(path).mkdir(parents=True, exist_ok=True)
+        _write(place, name, name)
+        return filesystem, path
+
+    try:
+        filesystem, path = _in_time(leave, seconds=ANSWER_SECONDS)
+    except (OSError, pa.ArrowException) as error:
+        _remove_empty(made)
+        raise _unshared(f"cannot write to {place} ({_reason(error)})") from error
+    try:
+        yield
+    finally:
+        for file in filesystem.get_file_info(fs.FileSelector(path)):
+            if file.base_name.startswith(name):
+                filesystem.delete_file(file.path)
+        _remove_empty(made)
+
+
+def _in_time(function: Callable[[], Any], *, seconds: float) -> Any:
+    """Calls a function that may hang, as on a file server that is gone; raises TimeoutError then."""
+    outcome: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # the caller's to handle
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()  # an executor would be waited for at the end
+    try:
+        return outcome.result(timeout=seconds)
+    except TimeoutError as error:
+        if outcome.done():  # the function's own
+            raise
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from error
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # something else is in it by now
+            folder.rmdir()
+
+
+def _unshared(what: str) -> CatuvacError:
+    return CatuvacError(f"{what}; give --storage a folder that every node shares, or s3://…")
+
+
+def _filesystem(place: str) -> tuple[Any, str]:
+    """As Ray resolves a storage path."""
+    found: tuple[Any, str] = fs.FileSystem.from_uri(place)
+    return found
+
+
+def _read(place: str, name: str) -> str:
+    filesystem, path = _filesystem(place)
+    with filesystem.open_input_stream(f"{path}/{name}") as file:
+        return bytes(file.read()).decode()
+
+
+def _write(place: str, name: str, text: str) -> None:
+    filesystem, path = _filesystem(place)
+    with filesystem.open_output_stream(f"{path}/{name}") as file:
+        file.write(text.encode())
+
+
+def _same_features(entry: Prepared, carriers: Sequence[Node]) -> str:
+    here = _fingerprint(entry)
+    for node, there in zip(carriers, _ask(_fingerprint, carriers, entry, seconds=EXTRACT_SECONDS), strict=True):
+        if there != here:
+            raise CatuvacError(
+                f"node {node.name} has other features, {there[0]} with checksum {there[1]:08x}, than the driver, "
+                f"{here[0]} with {here[1]:08x}; have the same recordings on every node, or one --cache-dir for all"
+            )
+    n, frames, bands = here[0]
+    return f"features   {n} clips of [{frames}, {bands}], the same on {_count(carriers)}"
+
+
+def _fingerprint(entry: Prepared) -> tuple[list[int], int]:
+    x = entry.open().x
+    return list(x.shape), zlib.crc32(x.data)
+
+
+def _sizes(configs: Sequence[Config]) -> list[Config]:
+    """One of the settings for each model."""
+    return list({(config.features, config.model): config for config in configs}.values())
+
+
+def _time(plan: Study | Grid, config: Config, features: Prepared, at_once: int) -> str:
+    task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(step_seconds)
+    reference = task.remote(config, features, cpus=plan.cpus_per_trial, gpus=plan.gpus_per_trial)
+    try:
+        seconds, steps = ray.get(reference, timeout=TIMING_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(reference, force=True)
+        return f"time       not measured: no trial's resources were free for {TIMING_SECONDS:.0f} s"
+    except ray.exceptions.RayError as error:
+        reason = _reason(getattr(error, "cause", None) or error)
+        raise CatuvacError(f"a training step fails on the cluster: {reason}") from error
+    shared = math.floor(1 / plan.gpus_per_trial + 1e-9) if 0 < plan.gpus_per_trial < 1 else 1
+    return (
+        f"time       about {duration(plan.epochs * steps * seconds / at_once)}: {plan.epochs} epochs × {steps} steps × "
+        f"{1000 * seconds:.3g} ms, {at_once} trials at once; on top come the scores and the start of trials"
+        + (f"; up to {shared} × that where trials that share a GPU wait for each other" if shared > 1 else "")
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e9:.2g} GB"

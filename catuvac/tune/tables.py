@@ -1,0 +1,234 @@
+"""What a study leaves as it runs: a row a trial and an evaluation, a line a trial, no more disk than allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from catuvac import results, runs
+from catuvac.errors import CatuvacError
+from catuvac.grid import Grid
+from catuvac.plan import duration
+from catuvac.slots import Slots
+from catuvac.study import Study
+from catuvac.training import Report
+from catuvac.tune import places
+from catuvac.tune.anew import MadeAnew
+from catuvac.tune.trial import DONE_BEFORE, Done
+
+Trials = Study | Grid
+
+EVALUATIONS = "evaluations.jsonl"  # of a trial that has not ended: a line an evaluation, before they enter the table
+PROGRESS_SECONDS = 15.0  # s between progress lines
+PUSH_SECONDS = 30.0  # s between copies of the tables to an object store
+STORAGE = "storage"
+FAILURES = (  # what to look for in a trial's last words, the first that is found
+    (STORAGE, r"No space left on device|Read-only file system|Disk quota exceeded|Permission denied"),
+    ("out of memory", r"OutOfMemory|out of memory|MemoryError"),
+    ("node lost", r"actor died unexpectedly|node has died|actor is temporarily unavailable|ActorDiedError"),
+)
+
+
+def failure(error: str) -> str:
+    """Tells apart what ended a trial: the storage, the memory, the node, or a crash with its last line."""
+    for name, pattern in FAILURES:
+        if found := re.search(pattern, error):
+            return f"{name}: {found.group()}" if name == STORAGE else name
+    lines = [line for line in error.splitlines() if line.strip()]
+    return f"crash: {lines[-1].strip()[:200]}" if lines else "crash"
+
+
+def _last_words(trial: Trial) -> str:
+    """The trace of a trial's latest failure; Ray appends each to one file, which has not reached the storage yet."""
+    try:
+        return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2]
+    except (OSError, TypeError):  # no file was written
+        return ""
+
+
+def finished(plan: Trials) -> dict[str, dict[str, Any]]:
+    """The rows of the trials that need not be run again, by trial_id: all but those that ended in an error."""
+    if not (plan.folder / results.TRIALS).exists():
+        return {}
+    trials = results.read_trials(plan.folder).astype(object)
+    trials = trials.where(trials.notna(), None)
+    rows = ({str(name): value for name, value in row.items()} for row in trials.to_dict("records"))
+    return {row["trial_id"]: row for row in rows if row["status"] != "error"}
+
+
+class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
+    """Writes the two tables as trials go, tells Optuna, and prints one line a trial and a line of progress."""
+
+    def __init__(self, plan: Trials, done: Done) -> None:
+        """Starts with the rows of the trials that an earlier driver has finished, by id."""
+        self.plan = plan
+        self.done = dict(done)
+        self.revision = runs.revision()
+        self.slots: Slots | None = None
+        self.started: dict[str, float] = {}  # time of the first start, by trial
+        self.epochs: dict[str, int] = {}  # epochs done, by trial
+        self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
+        self.began = time.time()
+        self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
+        self.printed = self.pushed = 0.0
+        self.unfinished = False  # Ctrl-C: Ray ends without a word
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Opens the slots, in line with the trials that Ray goes on with."""
+        del iteration, info
+        if isinstance(self.plan, Study) and self.slots is None:
+            self.slots = Slots(self.plan)
+            self.slots.resume({trial.trial_id for trial in trials if not trial.is_finished()}, self.done)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Notes the time."""
+        del iteration, trials, info
+        self.started.setdefault(trial.trial_id, time.time())
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
+        """Keeps an evaluation."""
+        del iteration, info
+        self.epochs[trial.trial_id] = result["epoch"]
+        if "loss/total" in result:  # only what trains has a history
+            row = runs.history_row(result, study=self.plan.name, trial_id=self._id(trial))
+            path = self.plan.folder / places.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        self._show_progress(trials)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Writes a trial that has ended, by itself or by the scheduler."""
+        del iteration, info
+        report = trial.last_result
+        if report["status"] == DONE_BEFORE:
+            self._show_progress(trials)
+            return
+        # The scheduler ends a trial at a report that is not its last.
+        status = "stopped" if report["status"] == "running" else report["status"]
+        row = self._row(trial, status=status)
+        row |= {name: value for name, value in report.items() if name.startswith(("val/", "test/", "loss/"))}
+        row |= {
+            "objective": self.plan.objective(report),
+            "epochs": report["epoch"],
+            "wall_seconds": report["wall_seconds"],
+        }
+        self._write(trial, row)
+        self._prune(trial.config["number"], row)
+        objective = "" if row["objective"] is None else f", objective {row['objective']:.3f}"
+        early = f"stopped at epoch {row['epochs']}, " if status == "stopped" else ""
+        self._show(trial, early + runs.summary(report) + objective + f" ({row['wall_seconds']:.0f} s)")
+        self._show_progress(trials)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Writes a trial that failed for good.
+
+        Raises:
+            CatuvacError: the storage failed, and every other trial would too: the study stops where it is.
+        """
+        del iteration, info
+        why = failure(_last_words(trial))
+        if why.startswith(STORAGE):
+            raise CatuvacError(f"trial {trial.config['number']} could not be stored ({why})")
+        self._write(trial, self._row(trial, status="error") | {"failure": why})
+        self._show(trial, f"ERROR, {why}; see {trial.error_file}")
+        self._show_progress(trials)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Says that a trial is tried again."""
+        del iteration, trials, info
+        self._show(trial, f"{failure(_last_words(trial))}; goes on from its last checkpoint")
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Notes whether Ray was stopped before the end."""
+        del info
+        self.unfinished = not all(trial.is_finished() for trial in trials)
+        places.push(self.plan)
+
+    def _id(self, trial: Trial) -> str:
+        trial_id: str = self.plan.identify(trial.config, trial.trial_id)["trial_id"]
+        return trial_id
+
+    def _row(self, trial: Trial, *, status: str) -> dict[str, Any]:
+        return {
+            "study": self.plan.name,
+            **self.plan.identify(trial.config, trial.trial_id),
+            "status": status,
+            "revision": self.revision,
+            "started_at": datetime.fromtimestamp(self.started[trial.trial_id], UTC).isoformat(timespec="seconds"),
+        }
+
+    def _write(self, trial: Trial, row: dict[str, Any]) -> None:
+        """The row comes before Optuna's end of the slot: a driver that dies between them leaves what can be mended."""
+        number = trial.config["number"]
+        results.append_history(self.plan.folder, self._evaluations(number, row["trial_id"]))
+        results.append_trial(self.plan.folder, row)
+        if row["status"] != "error":
+            self.done[row["trial_id"]] = row
+            for path in self._evaluation_files(number):
+                path.unlink()
+        if self.slots is not None:
+            self.slots.tell(trial.trial_id, row)
+        if time.time() - self.pushed > PUSH_SECONDS:
+            self.pushed = time.time()
+            places.push(self.plan)
+
+    def _evaluation_files(self, number: int) -> list[Path]:
+        return list(self.plan.folder.glob(f"{places.trial_folder(number, '*')}/{EVALUATIONS}"))
+
+    def _evaluations(self, number: int, trial_id: str) -> list[dict[str, Any]]:
+        """A trial's rows, the latest of each epoch, under whatever ids Ray has run it."""
+        rows: dict[int, dict[str, Any]] = {}
+        for path in sorted(self._evaluation_files(number), key=lambda path: path.stat().st_mtime):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):  # the last line of a driver that was killed
+                    row = json.loads(line)
+                    rows[row["epoch"]] = row | {"trial_id": trial_id}
+        return [rows[epoch] for epoch in sorted(rows)]
+
+    def _prune(self, number: int, row: dict[str, Any]) -> None:
+        """Leaves the checkpoints of the best trials alone, and none of those that were stopped or diverged."""
+        if not self.plan.keep_top:
+            return
+        if row["status"] == "complete":
+            self.kept[number] = row["objective"] or 0.0
+        else:
+            places.delete_checkpoints(self.plan, number)
+        while len(self.kept) > self.plan.keep_top:
+            worst = min(self.kept, key=lambda key: self.kept[key])
+            del self.kept[worst]
+            places.delete_checkpoints(self.plan, worst)
+
+    def _show(self, trial: Trial, outcome: str) -> None:
+        print(f"trial {self.plan.describe(trial.config)}: {outcome}", flush=True)
+
+    def _show_progress(self, trials: list[Trial]) -> None:
+        if time.time() - self.printed < PROGRESS_SECONDS:
+            return
+        self.printed = time.time()
+        running = sum(trial.status == Trial.RUNNING for trial in trials)
+        total = max(1, self.plan.epochs)
+        reached = sum(self.epochs.values())
+        fresh = reached - self.epochs_before
+        eta = duration((time.time() - self.began) / fresh * (total - reached)) if fresh else "?"
+        share = f"{100 * reached / total:.0f} % of the epochs"
+        print(
+            f"progress   {len(self.done)}/{self.plan.trials} trials, {running} running, {share}, ETA {eta}", flush=True
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """What Ray stores with its snapshots of the study."""
+        return {name: getattr(self, name) for name in ("started", "epochs")}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues in a resumed study, whose clock starts anew."""
+        self.__dict__.update(state)
+        self.began, self.epochs_before = time.time(), sum(self.epochs.values())

@@ -1,0 +1,104 @@
+"""TensorBoard events of a study: a run for each trial, with its curves and, for the HPARAMS tab, its settings.
+
+Names are those of the tables. Ray's own logger writes all that Ray adds to a result as well, under other names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from numbers import Real
+from typing import Any
+
+from ray import tune
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from catuvac.grid import Grid
+from catuvac.study import Study
+from catuvac.training import Report
+from catuvac.tune import places
+from catuvac.tune.anew import MadeAnew
+from catuvac.tune.trial import DONE_BEFORE
+
+SCALARS = ("tau", "lr")
+NAMESPACES = ("loss/", "val/", "test/")
+FLUSH_SECONDS = 10  # s until an event can be seen
+
+
+class TensorBoard(MadeAnew, tune.Callback):  # type: ignore[misc]
+    """Writes events below `plan.folder`, also where Ray's own folders of the trials lie elsewhere."""
+
+    def __init__(self, plan: Study | Grid) -> None:
+        self.plan = plan
+        # By trial; open only while it runs. Ray keeps no state of this: a writer is opened where there is none.
+        self.writers: dict[str, SummaryWriter] = {}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Report, **info: Any) -> None:
+        """Writes the finite numbers of an evaluation at its epoch."""
+        del iteration, trials, info
+        if result["status"] == DONE_BEFORE:
+            return
+        step = result["epoch"]
+        if trial.trial_id not in self.writers:
+            self.writers[trial.trial_id] = self._open(trial, step)
+        for name, value in result.items():
+            if _is_scalar(name, value):
+                self.writers[trial.trial_id].add_scalar(name, float(value), step)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Marks a trial as finished."""
+        del iteration, trials, info
+        if trial.trial_id in self.writers:
+            _, _, ended = hparams({}, {})  # type: ignore[no-untyped-call]
+            self.writers[trial.trial_id]._get_file_writer().add_summary(ended)  # type: ignore[no-untyped-call]
+        self._close(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Closes the file of a trial that failed for good."""
+        del iteration, trials, info
+        self._close(trial.trial_id)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Closes the file of a trial that goes on elsewhere, from its last checkpoint."""
+        del iteration, trials, info
+        self._close(trial.trial_id)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Closes what an interruption left open."""
+        del trials, info
+        self.close()
+
+    def close(self) -> None:
+        """Closes every file."""
+        for trial_id in list(self.writers):
+            self._close(trial_id)
+
+    def _open(self, trial: Any, step: int) -> SummaryWriter:
+        writer = SummaryWriter(
+            str(self.plan.folder / places.trial_folder(trial.config["number"], trial.trial_id)),
+            purge_step=step,  # epochs after the checkpoint that a trial goes on from are written again
+            flush_secs=FLUSH_SECONDS,
+            filename_suffix=f".{time.time_ns()}",  # names have whole seconds, and a second file would replace the first
+        )
+        row = self.plan.identify(trial.config, trial.trial_id)
+        settings = {n.removeprefix("config/"): value for n, value in row.items() if n.startswith("config/")}
+        settings["method"] = row["method"]  # of a cell, which may be none that the settings know
+        plain = {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
+        # The event that starts a session, in the run of the scalars: `add_hparams` would open a run of its own.
+        # Without one that describes the experiment TensorBoard looks at all runs, and puts first what differs.
+        _, started, _ = hparams(plain, {})  # type: ignore[no-untyped-call]
+        writer._get_file_writer().add_summary(started)  # type: ignore[no-untyped-call]
+        return writer
+
+    def _close(self, trial_id: str) -> None:
+        writer = self.writers.pop(trial_id, None)
+        if writer is not None:
+            with contextlib.suppress(OSError):  # a full disk: the tables say so, and a curve is not worth a study
+                writer.close()
+
+
+def _is_scalar(name: str, value: object) -> bool:
+    named = name in SCALARS or name.startswith(NAMESPACES)
+    return named and isinstance(value, Real) and math.isfinite(value)

@@ -1,0 +1,87 @@
+"""The trainables: one trial of a search, one cell of a grid, each going on from its last checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray import tune
+
+from catuvac.data.store import Prepared
+from catuvac.grid import VARIATIONAL, Grid, test_scores
+from catuvac.objective import scored
+from catuvac.plan import Plan
+from catuvac.study import Study
+from catuvac.training import Report, TrainingRun
+from catuvac.tune import places
+
+DONE_BEFORE = "done before"  # of a trial that a resumed study need not run again
+
+Done = Mapping[str, Mapping[str, Any]]  # the rows of `trials.parquet` that need not be run again, by trial_id
+
+
+def train_trial(point: dict[str, Any], *, study: Study, features: Prepared, done: Done) -> None:
+    """One trial: trains from its last checkpoint, if any, and reports every evaluation with a new one.
+
+    Args:
+        point: from the search.
+        study: what the trial belongs to.
+        features: trials of one node share their pages.
+        done: trials that are not repeated.
+    """
+    last = done.get(tune.get_context().get_trial_id())
+    if last is not None:
+        _repeat(last)
+        return
+    run = TrainingRun(study.trial_config(point), features.open(), device=_device(study))
+    _train(run, study, point["number"])
+
+
+def run_cell(point: dict[str, Any], *, grid: Grid, done: Done) -> None:
+    """One cell of a grid, from its last checkpoint if it has any."""
+    cell = grid.cells[point["number"]]
+    last = done.get(cell.trial_id)
+    if last is not None:
+        _repeat(last)
+    elif cell.method in VARIATIONAL:
+        _train(cell.training(_device(grid)), grid, point["number"])
+    else:
+        tune.report(cell.fit(_device(grid)))
+
+
+def _repeat(row: Mapping[str, Any]) -> None:
+    """Ends at once, with the numbers that a scheduler reads."""
+    objectives = {name: value for name, value in row.items() if name.startswith("val/objective_")}
+    tune.report({"epoch": row["epochs"], "status": DONE_BEFORE, **objectives})
+
+
+def _device(plan: Plan) -> str:
+    torch.set_num_threads(max(1, int(plan.cpus_per_trial)))
+    return "cuda" if plan.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
+
+
+def _train(run: TrainingRun, plan: Study | Grid, number: int) -> None:
+    """Goes on from the trial's last checkpoint, if any, and reports every evaluation once its checkpoint is written.
+
+    A checkpoint holds the reports before it, and they are sent again: the driver may have died before it wrote them.
+    """
+    stored = places.load_checkpoint(plan, number, "last", device=run.device)
+    stored = stored or places.load_checkpoint(plan, number, "best", device=run.device)  # the last one is damaged
+    reports: list[Report] = stored["reports"] if stored else []
+    for report in reports:
+        tune.report(report)
+    if stored:
+        run.load_state(stored["run"])
+    if run.finished:
+        return
+    for report in run:
+        test: Report = test_scores(run) if isinstance(plan, Grid) and run.finished else {}
+        reports.append({**report, **test, **scored(report, n_clusters=run.config.model.n_clusters)})
+        state = {"run": run.state(), "reports": reports}
+        places.save_checkpoint(plan, number, "last", state)
+        ranks = [plan.objective(report) or 0.0 for report in reports]
+        if plan.objectives and ranks[-1] > max(ranks[:-1], default=-math.inf):
+            places.save_checkpoint(plan, number, "best", state)
+        tune.report(reports[-1])

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# STORAGE=/shared/results cluster_configs/run_study.sh NAME --preset fsdd --data-root /shared/data
+#
+# Starts the study NAME, or continues it where it was begun before, so that whatever restarts a job (Slurm's requeue,
+# a RayJob's retry, you) repeats one and the same command. Runs on the head, as the entrypoint of a Ray job.
+# STORAGE: an absolute folder, or s3://… or gs://… (default ~/catuvac/results).
+set -euo pipefail
+
+if [[ $# -lt 1 || $1 == -* ]]; then
+  echo "usage: run_study.sh NAME [flags of studies/tau_sweep.py]" >&2
+  exit 2
+fi
+name=$1
+shift
+storage=${STORAGE:-$HOME/catuvac/results}
+begun=0
+if [[ $storage == *://* ]]; then
+  begun=$(python -c 'import sys; from pyarrow.fs import FileSystem
+system, path = FileSystem.from_uri(sys.argv[1])
+print(int(system.get_file_info(path).is_file))' "$storage/$name/study.json")
+elif [[ -f $storage/$name/study.json ]]; then
+  begun=1
+fi
+resume=()
+if [[ $begun == 1 ]]; then
+  resume=(--resume)
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec python studies/tau_sweep.py --name "$name" --storage "$storage" "$@" "${resume[@]}"

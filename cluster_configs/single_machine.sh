@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# cluster_configs/single_machine.sh NAME --preset fsdd --data-root /abs/data --trials 40 --gpus-per-trial 0.25
+#
+# One machine, all of its GPUs. Starts a Ray head if none of yours runs, submits the study and follows it; the same
+# command again continues a study that was killed. Without GPUs, leave --gpus-per-trial out.
+# Data lie where --data-root says, features in $CATUVAC_CACHE or ~/.cache/catuvac, results in $STORAGE/NAME (default
+# ~/catuvac/results/NAME).
+set -euo pipefail
+
+if [[ $# -lt 1 || $1 == -* ]]; then
+  echo "usage: $0 NAME [flags of studies/tau_sweep.py]" >&2
+  exit 2
+fi
+name=$1
+shift
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# On loopback too: every account of this machine reaches 127.0.0.1, and Ray's own port listens on all interfaces.
+export RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.config/catuvac/ray-token}
+export RAY_USAGE_STATS_ENABLED=0
+bash cluster_configs/make_token.sh "$RAY_AUTH_TOKEN_PATH" >/dev/null
+
+port=${RAY_PORT:-6379}
+dashboard=${DASHBOARD_PORT:-8265}
+jobs=http://127.0.0.1:$dashboard
+storage=${STORAGE:-$HOME/catuvac/results}
+if ! ray job list --address "$jobs" >/dev/null 2>&1; then
+  # Ray opens its session's folders and sockets to everybody; the folder above them keeps others out. A long path
+  # would not fit into a socket's address.
+  temp=${RAY_TMPDIR:-/tmp}/catuvac-$UID
+  install -d -m 700 "$temp"
+  ray start --head --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
+    --dashboard-agent-listen-port=0 --temp-dir="$temp/$port" --disable-usage-stats
+  # An empty job: the jobs API answers other requests seconds before it can start one.
+  deadline=$((SECONDS + 60))
+  until ray job submit --address "$jobs" --no-wait -- true >/dev/null 2>&1 || ((SECONDS >= deadline)); do
+    sleep 1
+  done
+fi
+
+job=$name-$(date +%Y%m%d-%H%M%S)
+cat <<EOF
+results    $storage/$name
+watch      $jobs (asks for the token in $RAY_AUTH_TOKEN_PATH), from elsewhere through
+           ssh -L $dashboard:127.0.0.1:$dashboard $(hostname); or tensorboard --logdir $storage/$name
+stop       ray job stop --address $jobs $job (with RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH)
+resume     the same command again
+end Ray    ray stop (every Ray process of yours on this machine)
+EOF
+exec ray job submit --address "$jobs" --submission-id "$job" --working-dir . -- \
+  env CATUVAC_REVISION="$(git describe --always --dirty=+dirty --abbrev=12 2>/dev/null || echo unknown)" \
+  STORAGE="$storage" bash cluster_configs/run_study.sh "$name" "$@"

@@ -1,0 +1,271 @@
+"""Was it the setting or the seed? The top settings of a finished study on fresh seeds, and the paper's own setting.
+
+    ray job submit --working-dir . -- python studies/confirm.py /abs/results/NAME --data-root /abs/data --seeds 5
+
+The settings are chosen by the study's objective, which never reads a label. Every one of them trains on the same seeds,
+none of which the study has used, so that two settings can be compared seed by seed; the test split is read once, at the
+end of each training. It leaves STORAGE/NAME-confirm/ with trials.parquet, its rows of arm "confirm", and
+history.parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import tyro
+
+from catuvac import jobs, results
+from catuvac.config import Config, ConfigError
+from catuvac.errors import CatuvacError, guarded
+
+if TYPE_CHECKING:
+    from catuvac.grid import Grid
+
+PAPER = {"tau_start": 1.0, "tau_end": 0.5, "tau_schedule": "exponential"}
+COLUMNS = {  # of the table that is printed; a column without values is left out
+    "objective": "objective",
+    "val/acc": "ACC val",
+    "test/acc": "ACC test",
+    "val/nmi": "NMI val",
+    "test/nmi": "NMI test",
+    "test/clusters_used": "clusters used",
+    "test/silhouette_p": "Silhouette_p",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting to train on every seed."""
+
+    name: str  # top1, top2, …, or paper
+    config: Config  # its seed means nothing
+    number: int | None = None  # of the study's trial that it comes from
+    objective: float | None = None  # of that trial
+
+    def __str__(self) -> str:
+        training, model = self.config.training, self.config.model
+        found = "" if self.objective is None else f"trial {self.number}, objective {self.objective:.3f}: "
+        return (
+            f"{found}τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
+            f"β {model.beta:.3g}, d {model.latent_dim}"
+        )
+
+
+@dataclass(kw_only=True)
+class Confirm:
+    """Train the top settings of a finished study, and the paper's, on fresh seeds."""
+
+    results: tyro.conf.Positional[Path]
+    """folder of the finished study: STORAGE/NAME"""
+    top: int = 3
+    """settings to take from the study, the best by its objective"""
+    seeds: int = 5
+    """of every setting, the same for all"""
+    epochs: int | None = None
+    """of each training; default: the study's"""
+    data_root: Path | None = None
+    """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
+    cache_dir: Path | None = None
+    """feature cache; a node that lacks the features extracts them there once; default: $CATUVAC_CACHE, else
+    ~/.cache/catuvac"""
+    storage: str = ""
+    """folder of all studies, shared by every node, or s3://… or gs://…; default: the folder that holds the study"""
+    name: str = ""
+    """of this comparison, its folder below storage; default: the study's and -confirm"""
+    resume: bool = False
+    """continue the comparison --name; needs the flags that it was started with"""
+    dry_run: bool = False
+    """check the cluster, print what would run and how long it takes, and stop"""
+    autoscaling: bool = False
+    """the cluster adds nodes on demand: that none can carry a trial yet is no error"""
+    cpus_per_trial: float = 1.0
+    """CPU cores, and torch threads"""
+    gpus_per_trial: float = 0.0
+    """share of a GPU: 0.25 packs four trials on each"""
+    max_concurrent: int = 0
+    """trials at a time; 0: as many as the cluster carries"""
+
+    def run(self) -> None:
+        began = time.time()
+        for flag in ("top", "seeds"):
+            if getattr(self, flag) < 1:
+                raise ConfigError(f"{flag} must be at least 1, got {getattr(self, flag)}")
+        study = jobs.absolute(self.results, "RESULTS")
+        design, trials = finished_study(study)
+        settings = choose(trials, Config().with_settings(design["config"]), top=self.top, epochs=self.epochs)
+        seeds = fresh_seeds(design, trials, count=self.seeds)
+
+        # Ray and torch take seconds to import, and bad flags must not wait for them.
+        from catuvac import tune
+        from catuvac.data import store
+        from catuvac.grid import Cell, Grid
+        from catuvac.plan import duration
+
+        base = settings[0].config
+        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
+        cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
+        features = store.prepare(base, data_root=data_root, cache_dir=cache_dir)
+        prepared = store.Prepared(path=features.path, config=base, data_root=data_root, cache_dir=cache_dir)
+        folder, remote = jobs.storage(self.storage or str(study.parent))
+        grid = Grid(
+            name=self.name or f"{study.name}-confirm",
+            storage=folder,
+            remote=remote,
+            # A seed's settings side by side: whatever is interrupted leaves pairs.
+            cells=tuple(
+                Cell(
+                    setting.config.model.method,
+                    setting.config.with_settings({"seed": seed}),
+                    prepared,
+                    setting=setting.name,
+                )
+                for seed in seeds
+                for setting in settings
+            ),
+            arm="confirm",
+            objectives=tuple(design["objectives"]),
+            cpus_per_trial=self.cpus_per_trial,
+            gpus_per_trial=self.gpus_per_trial,
+            max_concurrent=self.max_concurrent,
+            autoscaling=self.autoscaling,
+        )
+        tune.check_folder(grid, resume=self.resume)
+        print(f"confirm    {grid.folder}{f', trials in {remote}' if remote else ''}")
+        for setting in settings:
+            print(f"{setting.name:<11}{setting}")
+        tops = sum(setting.objective is not None for setting in settings)
+        if tops < self.top:
+            print(f"note       {study.name} has {tops} complete settings, not {self.top}")
+        if all(setting.name != "paper" for setting in settings):
+            print("note       the paper's setting is among them")
+        print(f"seeds      {seeds[0]} to {seeds[-1]}, {base.training.epochs} epochs each", flush=True)
+        tune.connect()
+        for line in tune.preflight(
+            grid, config=base, features=prepared, estimate=self.dry_run
+        ):
+            print(line, flush=True)
+        if self.dry_run:
+            return
+        tune.run_grid(grid, resume=self.resume)
+        _print(results.read_trials(grid.folder), grid)
+        print(f"wall time  {duration(time.time() - began)}")
+        print(f"trials     {grid.folder / results.TRIALS}")
+
+
+def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Reads a study's design and its trials.
+
+    Raises:
+        CatuvacError: no study, one of another kind or version, or one that is not finished.
+    """
+    try:
+        design = json.loads((folder / "study.json").read_text(encoding="utf-8"))["design"]
+        planned, name = int(design["trials"]), design["objectives"][0]
+    except OSError as error:
+        raise CatuvacError(
+            f"no study in {folder} ({error.strerror}); give the folder of a finished one, such as results/NAME"
+        ) from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CatuvacError(
+            f"{folder} holds no search of this version of catuvac; give a study of tau_sweep.py"
+        ) from error
+    if not (folder / results.TRIALS).exists():
+        raise CatuvacError(f"study {folder} has no trials yet; finish it with --resume")
+    trials = results.read_trials(folder)
+    if len(trials) < planned:
+        raise CatuvacError(
+            f"study {folder} is not finished: {planned - len(trials)} of {planned} trials are missing; "
+            "continue it with --resume"
+        )
+    if not ((trials["status"] == "complete") & trials["objective"].notna()).any():
+        raise CatuvacError(f"no trial of {folder} is complete with an objective {name}; there is nothing to confirm")
+    return design, trials
+
+
+def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None = None) -> list[Setting]:
+    """The top settings by objective and the paper's temperature.
+
+    Args:
+        trials: of a study; only complete ones count, and labels never do.
+        base: what the study did not search; with the paper's temperature it is the paper's setting.
+        top: how many, as far as there are; settings that differ in their seed alone are one, its best trial.
+        epochs: in place of the study's.
+
+    Returns:
+        `top1`, `top2`, …, and `paper`, unless it is one of them.
+    """
+    changes = {} if epochs is None else {"epochs": epochs}
+    complete = trials[(trials["status"] == "complete") & trials["objective"].notna()]
+    found: dict[str, Setting] = {}
+    for row in complete.sort_values("objective", ascending=False, kind="stable").to_dict("records"):
+        named = {str(name).removeprefix("config/"): value for name, value in row.items()}
+        own = {name: named[name] for name in base.flat() if name in named and not pd.isna(named[name])}
+        config = base.with_settings({**own, **changes, "seed": base.training.seed})
+        if config.hash() not in found and len(found) < top:
+            name = f"top{len(found) + 1}"
+            found[config.hash()] = Setting(name, config, int(row["number"]), float(row["objective"]))
+    paper = base.with_settings({**PAPER, **changes})
+    found.setdefault(paper.hash(), Setting("paper", paper))
+    return list(found.values())
+
+
+def fresh_seeds(design: dict[str, Any], trials: pd.DataFrame, *, count: int) -> list[int]:
+    """Seeds above all that the study has, or might have, trained with."""
+    first = max(design["seed"] + design["trials"], int(trials["seed"].max()) + 1)
+    return list(range(first, first + count))
+
+
+def summarise(trials: pd.DataFrame, settings: dict[str, str]) -> pd.DataFrame:
+    """A row per setting: `complete` and `trainings`, and of every score `NAME` and `NAME sd` over complete trainings.
+
+    Args:
+        trials: of the comparison.
+        settings: name of the setting by trial_id.
+    """
+    rows = []
+    for name in dict.fromkeys(settings.values()):
+        mine = trials[trials["trial_id"].map(settings) == name]
+        complete = mine[mine["status"] == "complete"]
+        row: dict[str, Any] = {"setting": name, "complete": len(complete), "trainings": len(mine)}
+        for column in COLUMNS:
+            values = complete[column].astype(float).dropna() if column in complete else pd.Series(dtype=float)
+            row |= {column: values.mean(), f"{column} sd": values.std()}  # of a sample; NaN for a single value
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _print(trials: pd.DataFrame, grid: Grid) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    found = summarise(trials, {cell.trial_id: cell.setting for cell in grid.cells})
+    shown = [column for column in COLUMNS if found[column].notna().any()]
+    table = Table("setting", "complete", *(COLUMNS[column] for column in shown))
+    for row in found.to_dict("records"):
+        scores = (_spread(row[column], row[f"{column} sd"]) for column in shown)
+        table.add_row(row["setting"], f"{row['complete']} of {row['trainings']}", *scores)
+    for column in table.columns:
+        column.no_wrap = True
+    Console(width=140).print(table)
+    print(
+        f"Mean ± standard deviation over the complete trainings; objective: {grid.objectives[0]}, label-free.\n"
+        "What was the best of many in the study is expected to fall back here. A high Silhouette_p says little\n"
+        f"where few of the {grid.cells[0].config.model.n_clusters} clusters are used. "
+        "Seeds are shared: compare two settings seed by seed."
+    )
+
+
+def _spread(mean: float, deviation: float) -> str:
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:.2f}" if pd.isna(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(Confirm, description=__doc__).run()))

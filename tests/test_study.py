@@ -1,0 +1,128 @@
+"""Ranges, arms and designed points."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+
+from catuvac.config import Config, ConfigError
+from catuvac.plan import duration
+from catuvac.study import Arm, SearchSpace, Study
+
+PLANE = {"tau_schedule": ("linear",), "beta": (0.1, 0.1), "latent_dim": (4, 4)}  # only tau_start and tau_ratio vary
+
+
+def study(config: Config, **settings: object) -> Study:
+    defaults: dict[str, object] = {"name": "a", "storage": Path("/results"), "arms": (Arm("random", 3),)}
+    return Study(config=config, **(defaults | settings))  # type: ignore[arg-type]
+
+
+def test_every_point_of_every_arm_is_a_valid_setting(tiny_config: Config) -> None:
+    made = study(tiny_config, seed=7, arms=(Arm("qmc", 50), Arm("random", 50), Arm("grid", 48)))
+    for number, (arm, point) in enumerate(made.slots()):
+        training = made.trial_config({**point, "number": number, "arm": arm}).training
+        assert 0 < training.tau_end <= training.tau_start
+        assert training.seed == 7 + number
+
+
+def test_every_point_that_optuna_places_is_a_valid_setting(tiny_config: Config) -> None:
+    made = study(tiny_config)
+    sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for number in range(200):
+        point = made.space.suggest(sampled.ask())
+        training = made.trial_config({**point, "number": number, "arm": "tpe"}).training
+        assert 0 < training.tau_end <= training.tau_start
+
+
+def test_designed_points_depend_on_the_seed_alone_and_tpe_leaves_them_open(tiny_config: Config) -> None:
+    arms = (Arm("qmc", 4), Arm("random", 3), Arm("tpe", 2))
+    made = study(tiny_config, arms=arms)
+    assert [arm for arm, _ in made.slots()] == ["qmc"] * 4 + ["random"] * 3 + ["tpe"] * 2
+    assert made.slots() == study(tiny_config, arms=arms).slots()
+    assert made.slots()[0] != study(tiny_config, arms=arms, seed=1).slots()[0]
+    assert [point for arm, point in made.slots() if arm == "tpe"] == [{}, {}]
+
+
+def test_quasi_random_points_fill_every_range_evenly(tiny_config: Config) -> None:
+    points = [point for _, point in study(tiny_config, arms=(Arm("qmc", 64),)).slots()]
+    # tau_start is logarithmic from 0.5 to 5: its middle is at sqrt(2.5).
+    assert sum(point["tau_start"] < 2.5**0.5 for point in points) == 32
+    assert sum(point["beta"] < 0.1 for point in points) == 32
+    assert set(Counter(point["tau_schedule"] for point in points).values()) <= {21, 22}
+
+
+def test_a_grid_has_every_combination_and_the_ends() -> None:
+    points = SearchSpace(**PLANE).grid(25)  # type: ignore[arg-type]
+    assert len({(point["tau_start"], point["tau_ratio"]) for point in points}) == 25
+    assert {points[0]["tau_start"], points[-1]["tau_start"]} == {0.5, 5.0}
+    assert {point["beta"] for point in points} == {0.1}
+
+
+def test_a_grid_that_cannot_be_filled_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="use grid:25 or grid:20"):
+        SearchSpace(**PLANE).grid(24)  # type: ignore[arg-type]
+
+
+def test_every_latent_dim_is_reached() -> None:
+    found = Counter(SearchSpace().at([0, 0, 0, 0, i / 1000])["latent_dim"] for i in range(1001))
+    assert sorted(found) == list(range(1, 17))
+    assert found[1] > found[2] > found[16] > 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"arms": (Arm("tpe", 0),)}, "trials must be at least 1"),
+        ({"arms": ()}, "at least one arm"),
+        ({"arms": (Arm("tpe", 1), Arm("tpe", 2))}, "named twice"),
+        ({"arms": (Arm("grid", 7),)}, "not a full grid"),
+        ({"name": "a/b"}, "plain folder name"),
+        ({"name": ""}, "plain folder name"),
+        ({"storage": Path("results")}, "absolute"),
+        ({"objectives": ("acc",)}, "unknown objective 'acc'"),
+        ({"objectives": ()}, "at least one objective"),
+        ({"scheduler": "hyperband"}, "scheduler must be one of"),
+        ({"gpus_per_trial": -1.0}, "gpus_per_trial"),
+        ({"keep_top": -1}, "keep_top"),
+        ({"max_failures": -1}, "max_failures"),
+    ],
+)
+def test_bad_studies(settings: dict[str, object], words: str, tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match=words):
+        study(tiny_config, **settings)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "words"),
+    [
+        ({"tau_stat": [1, 2]}, "did you mean 'tau_start'"),
+        ({"beta": [2, 1]}, "low <= high"),
+        ({"beta": [-1, 1]}, "0 < low"),
+        ({"tau_start": [-1, 1]}, "0 < low"),
+        ({"tau_ratio": [0.5, 2.0]}, "end at 1"),
+        ({"tau_schedule": ["steps"]}, "tau_schedule must be some of"),
+    ],
+)
+def test_bad_search_ranges(ranges: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SearchSpace.from_dict(ranges)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("tpe", "SAMPLER:TRIALS"), ("qmc:many", "SAMPLER:TRIALS"), ("sobol:4", "sampler must be one of")],
+)
+def test_bad_arms(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Arm.parse(text)
+
+
+def test_an_arm_reads_and_writes_alike() -> None:
+    assert str(Arm.parse("qmc:16")) == "qmc:16"
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (40.2, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 05 min"]

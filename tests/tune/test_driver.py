@@ -1,0 +1,303 @@
+"""A real study on a real Ray, in one process started once for all of these tests."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from catuvac import checkpoint, results, runs, tune
+from catuvac.config import Config, load_yaml
+from catuvac.data.store import FeatureSet, Prepared, open_entry
+from catuvac.errors import CatuvacError
+from catuvac.slots import Slots
+from catuvac.study import Arm, Study
+from catuvac.training import TrainingRun
+from catuvac.tune.tables import failure
+
+SWEEP = Path(__file__).parents[2] / "studies" / "tau_sweep.py"
+
+
+def study(storage: Path, config: Config, **settings: object) -> Study:
+    defaults: dict[str, object] = {"name": "a", "arms": (Arm("random", 2), Arm("tpe", 1))}
+    return Study(storage=storage, config=config, **(defaults | settings))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_config: Config, tiny_features: FeatureSet) -> Prepared:
+    return Prepared(path=tiny_features.path, config=tiny_config, data_root=None, cache_dir=tiny_features.path.parent)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    import ray
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def finished(
+    local_ray: None, tiny_config: Config, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory
+) -> Study:
+    del local_ray
+    made = study(tmp_path_factory.mktemp("results"), tiny_config, keep_top=2)
+    tune.run_study(made, prepared)
+    tune.finish(made)
+    return made
+
+
+@pytest.mark.slow
+class TestStudy:
+    def test_tables(self, finished: Study) -> None:
+        trials, history = results.read_trials(finished.folder), results.read_history(finished.folder)
+        assert sorted(trials["number"]) == [0, 1, 2]
+        assert set(trials["status"]) == {"complete"}
+        assert trials.sort_values("number")["arm"].tolist() == ["random", "random", "tpe"]
+        assert trials["config/tau_end"].le(trials["config/tau_start"]).all()
+        assert trials["objective"].map(math.isfinite).all()
+        assert sorted(history.groupby("trial_id")["epoch"].apply(list)) == [[1, 2]] * 3
+        assert not list(finished.folder.glob("trial-*/evaluations.jsonl"))
+
+    def test_a_trial_is_what_the_training_function_gives_without_ray(
+        self, finished: Study, tiny_features: FeatureSet
+    ) -> None:
+        row = results.read_trials(finished.folder).iloc[0]
+        settings = {n.removeprefix("config/"): row[n] for n in row.index if n.startswith("config/")}
+        config = finished.config.with_settings(settings)
+        assert config.hash() == row["config_hash"]
+        report = list(TrainingRun(config, open_entry(tiny_features.path)))[-1]
+        for name in ("val/acc", "val/silhouette_p", "val/elbo", "loss/total"):
+            assert report[name] == row[name], name
+
+    def test_optuna_storage_holds_every_trial(self, finished: Study) -> None:
+        stored = Slots(finished).optuna.get_trials()
+        trials = results.read_trials(finished.folder).sort_values("number")
+        assert [t.state.name for t in stored] == ["COMPLETE"] * 3
+        assert [t.value for t in stored] == trials["objective"].tolist()
+        assert [t.user_attrs["ray_trial"] for t in stored] == trials["trial_id"].tolist()
+
+    def test_best_settings_load_back(self, finished: Study) -> None:
+        trials = results.read_trials(finished.folder)
+        best = trials.loc[trials["objective"].astype(float).idxmax()]
+        assert load_yaml(finished.folder / "best.yaml").hash() == best["config_hash"]
+
+    def test_the_best_trials_keep_their_last_and_best_checkpoint(self, finished: Study) -> None:
+        objectives = results.read_trials(finished.folder).set_index("number")["objective"]
+        kept = sorted(folder.name for folder in (finished.folder / "checkpoints").iterdir())
+        assert len(kept) == 2
+        assert min(objectives[int(name)] for name in kept) >= objectives.min()
+        for name in kept:
+            state = checkpoint.load(finished.folder / "checkpoints" / name / "last.pt")
+            assert state["run"]["epoch"] == 2
+            assert (finished.folder / "checkpoints" / name / "best.pt").exists()
+
+    def test_tensorboard_events(self, finished: Study) -> None:
+        folders = list(finished.folder.glob("trial-*"))
+        assert len(folders) == 3
+        assert all(list(folder.glob("events.out.tfevents.*")) for folder in folders)
+
+    def test_an_existing_name_is_refused(self, finished: Study, prepared: Prepared) -> None:
+        with pytest.raises(CatuvacError, match="give another --name"):
+            tune.run_study(finished, prepared)
+
+    def test_resuming_with_other_flags_is_refused(self, finished: Study) -> None:
+        with pytest.raises(CatuvacError, match="seed 0 → 5"):
+            tune.check_folder(replace(finished, seed=5), resume=True)
+        tune.check_folder(replace(finished, cpus_per_trial=2.0), resume=True)
+
+    def test_a_finished_study_resumed_repeats_nothing(self, finished: Study, prepared: Prepared) -> None:
+        before = results.read_trials(finished.folder)
+        tune.run_study(finished, prepared, resume=True)
+        assert results.read_trials(finished.folder).equals(before)
+        assert len(Slots(finished).optuna.get_trials()) == 3
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_a_request_that_no_node_can_meet_is_refused(
+        self, tmp_path: Path, tiny_config: Config, prepared: Prepared
+    ) -> None:
+        with pytest.raises(CatuvacError, match="no node can carry a trial of 1 CPUs and 2 GPUs"):
+            tune.run_study(study(tmp_path, tiny_config, gpus_per_trial=2.0), prepared)
+        assert not (tmp_path / "a").exists()
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_several_objectives(self, tmp_path: Path, tiny_config: Config, prepared: Prepared) -> None:
+        made = study(tmp_path, tiny_config, arms=(Arm("tpe", 2),), objectives=("silhouette_x", "mutual_information"))
+        tune.run_study(made, prepared)
+        trials = results.read_trials(made.folder)
+        assert trials["objective"].tolist() == trials["val/objective_silhouette_x"].tolist()
+        assert [len(trial.values) for trial in Slots(made).optuna.get_trials()] == [2, 2]
+        assert "best" in tune.finish(made)
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_trials_that_a_scheduler_stops_are_marked_and_pruned(
+        self, tmp_path: Path, tiny_config: Config, prepared: Prepared
+    ) -> None:
+        config = tiny_config.with_settings({"epochs": 12})
+        made = study(tmp_path, config, arms=(Arm("random", 6),), scheduler="asha", max_concurrent=1)
+        tune.run_study(made, prepared)
+        trials = results.read_trials(made.folder).set_index("trial_id")
+        stopped = trials[trials["status"] == "stopped"]
+        assert set(trials["status"]) == {"complete", "stopped"}
+        assert stopped["epochs"].lt(12).all()
+        states = {trial.user_attrs["ray_trial"]: trial.state.name for trial in Slots(made).optuna.get_trials()}
+        assert {states[trial_id] for trial_id in stopped.index} == {"PRUNED"}
+        numbers = {int(folder.name) for folder in (made.folder / "checkpoints").iterdir()}
+        assert numbers == set(trials["number"])  # keep_top 0 keeps all
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_a_diverged_trial_is_recorded_and_failed(
+        self, tmp_path: Path, tiny_config: Config, prepared: Prepared
+    ) -> None:
+        config = tiny_config.with_settings({"lr_start": 1e30, "lr_end": 1e30, "grad_clip": 1e30})
+        made = study(tmp_path, config, arms=(Arm("random", 1),))
+        tune.run_study(made, prepared)
+        trial = results.read_trials(made.folder).iloc[0]
+        assert (trial["status"], trial["objective"]) == ("diverged", 0.0)
+        assert Slots(made).optuna.get_trials()[0].state.name == "FAIL"
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_a_trial_that_crashes_is_retried_and_recorded_and_run_again_by_a_resumption(
+        self, tmp_path: Path, tiny_config: Config, prepared: Prepared, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        made = study(tmp_path, tiny_config, arms=(Arm("random", 1),), max_failures=1)
+        nowhere = replace(prepared, path=tmp_path / "nowhere", cache_dir=SWEEP)  # a file: no cache can be made there
+        tune.run_study(made, nowhere)
+        trial = results.read_trials(made.folder).iloc[0]
+        assert trial["status"] == "error"
+        assert "cannot use the cache" in trial["failure"]
+        assert capfd.readouterr().out.count("goes on from its last checkpoint") == 1
+        with pytest.raises(CatuvacError, match="no trial of"):
+            tune.finish(made)
+        tune.run_study(made, prepared, resume=True)
+        assert results.read_trials(made.folder)["status"].tolist() == ["complete"]
+        assert [trial.state.name for trial in Slots(made).optuna.get_trials()] == ["FAIL", "COMPLETE"]
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_an_object_store_holds_trials_and_a_copy_of_the_tables(
+        self, tmp_path: Path, tiny_config: Config, prepared: Prepared
+    ) -> None:
+        made = study(tmp_path / "here", tiny_config, remote=(tmp_path / "store").as_uri())
+        tune.run_study(made, prepared)
+        tune.finish(made)
+        tune.push(made)
+        assert not list(made.folder.glob("checkpoints"))
+        assert (tmp_path / "store" / "a" / "checkpoints" / "0000" / "last.pt").exists()
+        elsewhere = replace(made, storage=tmp_path / "there")  # another machine goes on
+        tune.check_folder(elsewhere, resume=True)
+        for name in ("trials.parquet", "history.parquet", "best.yaml", "optuna.journal", "study.json"):
+            assert (elsewhere.folder / name).read_bytes() == (made.folder / name).read_bytes()
+        tune.run_study(elsewhere, prepared, resume=True)
+        assert len(results.read_trials(elsewhere.folder)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "out of memory"),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 9 GiB\nMemoryError", "out of memory"),
+        ("The actor died unexpectedly before finishing this task.", "node lost"),
+        ("OSError: [Errno 28] No space left on device: '/x'", "storage: No space left on device"),
+        ("Traceback\nValueError: no such thing\n", "crash: ValueError: no such thing"),
+        ("", "crash"),
+    ],
+)
+def test_failures_are_told_apart(words: str, kind: str) -> None:
+    assert failure(words) == kind
+
+
+def sweep(storage: Path, cache_dir: Path, *flags: str) -> list[str]:
+    return [
+        *(sys.executable, str(SWEEP), "--preset", "synthetic", "--name", "a", "--storage", str(storage)),
+        *("--cache-dir", str(cache_dir), *flags),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--preset", "fsd"], "did you mean 'fsdd'"),
+        (["--trials", "0"], "trials must be at least 1"),
+        (["--resume"], "nothing to resume"),
+        (["--preset", "fsdd"], "give --data-root"),
+        (["--objectives", "acc"], "unknown objective 'acc'"),
+        (["--tau-start", "-1", "2"], "0 < low <= high"),
+        (["--tau-ratio", "0.5", "1.5"], "tau_end / tau_start, must end at 1 or below"),
+        (["--beta", "-0.1", "1"], "0 < low <= high"),
+        (["--n-clusters", "1"], "n_clusters must be at least 2"),
+        (["--arms", "qmc:4,sobol:2"], "sampler must be one of"),
+        (["--arms", "qmc:4", "--trials", "4"], "leave out --trials"),
+        (["--scheduler", "hyperband"], "scheduler must be one of"),
+        (["--storage", "ftp://host/x"], "must be a path or start with s3:// or gs://"),
+        (["--optuna-storage", "postgresql://me:secret@host/x"], "$CATUVAC_OPTUNA_STORAGE"),
+        (["--preset", "absent.yaml"], "cannot read absent.yaml"),
+        (["--gpus-per-trial", "0.25"], "no node can carry a trial of 1 CPUs and 0.25 GPUs"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(
+    flags: list[str], words: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    command = sweep(tmp_path / "results", cache_dir, *flags)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results" / "a").exists()
+
+
+def test_an_address_where_no_ray_answers(tmp_path: Path, cache_dir: Path) -> None:
+    here = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
+    command = sweep(tmp_path / "results", cache_dir)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=here)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: no Ray cluster answers at RAY_ADDRESS 127.0.0.1:1")
+    assert not (tmp_path / "results" / "a").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_token_is_refused(tmp_path: Path, cache_dir: Path) -> None:
+    port, folder = "46379", tempfile.mkdtemp(prefix="ray")  # Ray's sockets need a short path
+    right = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right" * 10}
+    start = ["ray", "start", "--head", "--block", "--port", port, "--num-cpus=1", "--include-dashboard=false"]
+    with (tmp_path / "log").open("w") as log:
+        head = subprocess.Popen([*start, "--temp-dir", folder], stdout=log, stderr=log, env=right)
+    try:
+        deadline = time.monotonic() + 60
+        while "Ray runtime started" not in (tmp_path / "log").read_text():
+            assert head.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        wrong = right | {"RAY_AUTH_TOKEN": "wrong" * 10, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+        command = sweep(tmp_path / "results", cache_dir)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=wrong)
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+        shutil.rmtree(folder)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: cannot join Ray at 127.0.0.1:{port}")
+    assert "RAY_AUTH_TOKEN_PATH" in done.stderr.strip().splitlines()[-1]
+    assert "wrongwrong" not in done.stdout + done.stderr
+    assert not (tmp_path / "results" / "a").exists()
+
+
+def test_revision_is_the_submitters_else_the_commit_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CATUVAC_REVISION", raising=False)
+    assert runs.revision() is None or re.fullmatch(r"[0-9a-f]{12,}(\+dirty)?", runs.revision() or "")
+    monkeypatch.setenv("CATUVAC_REVISION", "abc")
+    assert runs.revision() == "abc"

@@ -1,0 +1,174 @@
+"""Studies whose driver, node or disk goes, on real Ray clusters whose nodes are processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from drivers import Driver, busy_nodes, check_complete, rows
+from ray.cluster_utils import Cluster
+
+from catuvac import checkpoint, results
+from catuvac.config import preset
+from catuvac.errors import CatuvacError
+from catuvac.study import Arm, Study
+
+KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "3"))  # of the driver; studies/README.md records a run with 10
+TRIALS = 16
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One node of two cores and four fake GPUs, with no driver in this process."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 4, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+def more_rows(folder: Path, wanted: int) -> bool:
+    """Whether so many trials are in the table, or as many as there are."""
+    return rows(folder) >= min(wanted, TRIALS - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(
+    cluster: Cluster, tmp_path: Path, cache_dir: Path
+) -> None:
+    moments = random.Random(0)
+    flags = ("--name", "a", "--sampler", "qmc")
+    driver = Driver(cluster, tmp_path, cache_dir, *flags)
+    driver.wait_for(lambda: (tmp_path / "a" / "study.json").exists())
+    for _ in range(KILLS):
+        before = rows(tmp_path)
+        driver.wait_for(partial(more_rows, tmp_path, before + moments.randint(0, 1)))
+        time.sleep(moments.uniform(0, 4))
+        driver.kill()
+        print(f"killed with {rows(tmp_path)} of {TRIALS} trials done")
+        checked = driver.text().count("storage    ")
+        driver = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
+        driver.wait_for(partial(lambda last, count: last.text().count("storage    ") > count, driver, checked))
+    assert driver.end() == 0, driver.text()
+    assert driver.text().count("snapshot   cannot be read") < KILLS  # Ray itself goes on, but where it died writing
+    check_complete(tmp_path, trials=TRIALS)
+    table = results.read_trials(tmp_path / "a").set_index("number")
+    made = Study(name="a", storage=tmp_path, config=preset("synthetic"), arms=(Arm("qmc", TRIALS),))
+    for number, (_, point) in enumerate(made.slots()):  # what an undisturbed study tries
+        assert table["config/tau_start"][number] == point["tau_start"]
+        assert table["config/beta"][number] == point["beta"]
+        assert table["seed"][number] == number
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Cluster]:
+    """Two nodes of one core and two fake GPUs each; the second may go."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "num_gpus": 2, "include_dashboard": False, "_system_config": quick},
+    )
+    made.add_node(num_cpus=1, num_gpus=2)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_lost_node_gives_its_trials_to_the_others_and_a_new_one_is_used(
+    two_nodes: Cluster, tmp_path: Path, cache_dir: Path
+) -> None:
+    import ray
+
+    share = ("--cpus-per-trial", "0.5", "--gpus-per-trial", "0.25", "--sampler", "random")
+    share += ("--trials", "12", "--epochs", "30")
+    driver = Driver(two_nodes, tmp_path, cache_dir, "--name", "a", *share)
+    ray.init(address=two_nodes.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        first, second = two_nodes.head_node.node_id, two_nodes.list_all_nodes()[-1]
+        # Trials of the second node have left a checkpoint to go on from.
+        driver.wait_for(
+            lambda: busy_nodes()[second.node_id] >= 2 and len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 4
+        )
+        two_nodes.remove_node(second, allow_graceful=False)
+        driver.wait_for(lambda: "node lost; goes on from its last checkpoint" in driver.text())
+        third = two_nodes.add_node(num_cpus=1, num_gpus=2)
+        most: Counter[str] = Counter()
+
+        def used() -> bool:
+            busy = busy_nodes()
+            for node in busy:
+                most[node] = max(most[node], busy[node])
+            return busy[third.node_id] > 0
+
+        driver.wait_for(used)
+        while driver.process.poll() is None:
+            used()
+            time.sleep(0.2)
+        assert driver.end() == 0, driver.text()
+        assert set(most) <= {first, third.node_id}
+        assert max(most.values()) <= 2  # half a core each: one more would be too many
+    finally:
+        ray.shutdown()
+    check_complete(tmp_path, trials=12, last=30)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 400 MB in memory; skips where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.getuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_full_disk_stops_the_study_and_costs_the_unfinished_epochs_alone(
+    cluster: Cluster, small_disk: Path, cache_dir: Path
+) -> None:
+    flags = ("--name", "a", "--sampler", "random", "--trials", "4", "--keep-top", "1", "--epochs", "30")
+    driver = Driver(cluster, small_disk, cache_dir, *flags)
+    driver.wait_for(lambda: max(reached(small_disk).values(), default=0) >= 5)
+    with contextlib.suppress(OSError), (small_disk / "filler").open("wb") as filler:
+        while True:
+            filler.write(bytes(1 << 20))
+    assert driver.end() == 2, driver.text()
+    error = driver.text().strip().splitlines()[-1]
+    assert re.match(r"error: the study stopped: .* cannot be written \(storage: No space left on device\); ", error)
+    assert "--resume" in error
+    (small_disk / "filler").unlink()
+    before = reached(small_disk)
+    again = Driver(cluster, small_disk, cache_dir, *flags, "--resume")
+    while again.process.poll() is None:
+        now = reached(small_disk)
+        for number in before.keys() & now.keys():  # a trial's checkpoints are deleted once better ones have ended
+            assert now[number] >= before[number], "an epoch that had a checkpoint was trained again"
+        time.sleep(0.1)
+    assert again.end() == 0, again.text()
+    check_complete(small_disk, trials=4, last=30)
+
+
+def reached(folder: Path) -> dict[str, int]:
+    """The epoch of each trial's last checkpoint."""
+    epochs = {}
+    for path in folder.glob("a/checkpoints/*/last.pt"):
+        with contextlib.suppress(CatuvacError):  # deleted at this moment
+            epochs[path.parent.name] = checkpoint.load(path)["run"]["epoch"]
+    return epochs
