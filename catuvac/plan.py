@@ -8,6 +8,8 @@ from typing import Any
 
 from catuvac.config import Config, ConfigError
 
+DESIGN = "study.json"  # in every study's folder from the start: what it was started with
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

@@ -22,9 +22,8 @@ from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.objective import scored
+from catuvac.plan import DESIGN
 from catuvac.training import MODELS, Report, TrainingRun
-
-DESIGN = "study.json"
 
 
 def replay(

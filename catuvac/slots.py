@@ -15,6 +15,8 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from catuvac.errors import CatuvacError
 from catuvac.study import Point, Study
@@ -46,8 +48,10 @@ def storage(study: Study) -> optuna.storages.BaseStorage:
         backend = optuna.storages.journal.JournalFileBackend(str(study.folder / JOURNAL))
         return optuna.storages.JournalStorage(backend)
     except Exception as error:  # whatever the database's driver raises
-        where = _without_password(url) if url else str(study.folder / JOURNAL)
-        raise CatuvacError(f"cannot use the Optuna storage {where}: {_first_line(error, url)}") from error
+        where = url or str(study.folder / JOURNAL)
+        reason = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        words = f"cannot use the Optuna storage {where}: {reason[-1] if reason else type(error).__name__}"
+        raise CatuvacError(_without_password(url, words)) from error
 
 
 class Slots:
@@ -172,21 +176,9 @@ def _running_copy(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except Exception:  # not a URL: nothing of it can be shown safely
-        return "(not a URL)"
-
-
-def _first_line(error: Exception, url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    line = next((line for line in reversed(str(error.__cause__ or error).splitlines()) if line.strip()), str(error))
+def _without_password(url: str, text: str) -> str:
     try:
         password = make_url(url).password
-    except Exception:
-        password = None
-    return line.replace(str(password), "***") if password else line
+    except ArgumentError:  # not a URL
+        return text
+    return text.replace(str(password), "***") if password else text

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import IO
 
 from catuvac.errors import CatuvacError
+from catuvac.plan import DESIGN
 from catuvac.slots import JOURNAL, STORAGE_VARIABLE
 
 HOST = "127.0.0.1"
 RAY = f"http://{HOST}:8265/"
-DESIGN = "study.json"  # every study's folder holds it from the start
 START_SECONDS = 90.0  # s that a server may take to answer: TensorBoard's first import from a cold disk is slow
 END_SECONDS = 3.0  # s that a server may take to end
 

@@ -23,6 +23,7 @@ import tyro
 from catuvac import jobs, results
 from catuvac.config import Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
+from catuvac.plan import DESIGN
 
 if TYPE_CHECKING:
     from catuvac.grid import Grid
@@ -146,9 +147,7 @@ class Confirm:
             print("note       the paper's setting is among them")
         print(f"seeds      {seeds[0]} to {seeds[-1]}, {base.training.epochs} epochs each", flush=True)
         tune.connect()
-        for line in tune.preflight(
-            grid, config=base, features=prepared, estimate=self.dry_run
-        ):
+        for line in tune.preflight(grid, config=base, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
             return
@@ -165,7 +164,7 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         CatuvacError: no study, one of another kind or version, or one that is not finished.
     """
     try:
-        design = json.loads((folder / "study.json").read_text(encoding="utf-8"))["design"]
+        design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))["design"]
         planned, name = int(design["trials"]), design["objectives"][0]
     except OSError as error:
         raise CatuvacError(

@@ -112,9 +112,7 @@ class TauSweep:
         print(f"search     {arms}, {study.config.training.epochs} epochs each, {study.scheduler}, by {ranks}")
         sys.stdout.flush()
         tune.connect()
-        for line in tune.preflight(
-            study, config=study.config, features=prepared, estimate=self.dry_run
-        ):
+        for line in tune.preflight(study, config=study.config, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
             return

@@ -12,6 +12,7 @@ from catuvac.config import Config, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 
+os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works on this machine
 torch.set_num_threads(1)  # the networks of the tests are too small to share, and results depend on the number
 
 

@@ -126,7 +126,7 @@ def test_an_absent_or_damaged_table_gives_one_line(tmp_path: Path) -> None:
         results.read_trials(tmp_path)
     assert "\n" not in str(caught.value)
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / results.HISTORY)
-    with pytest.raises(CatuvacError, match="lacks the columns study"):
+    with pytest.raises(CatuvacError, match="lacks the column study"):
         results.read_history(tmp_path)
 
 

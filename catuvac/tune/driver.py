@@ -21,6 +21,7 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from catuvac import results, runs
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
+from catuvac.plan import DESIGN
 from catuvac.slots import Slots
 from catuvac.study import Study
 from catuvac.tune import places
@@ -187,7 +188,7 @@ def _start_folder(plan: Trials, features: str) -> None:
     }
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        runs.write_text(plan.folder / places.DESIGN, json.dumps(record, indent=2))
+        runs.write_text(plan.folder / DESIGN, json.dumps(record, indent=2))
     except OSError as error:
         raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; give another --storage") from error
     places.push(plan)
@@ -225,7 +226,7 @@ def check_folder(plan: Trials, *, resume: bool) -> None:
             raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
         return
     places.pull(plan)
-    path = plan.folder / places.DESIGN
+    path = plan.folder / DESIGN
     try:
         old = _flat(json.loads(path.read_text(encoding="utf-8"))["design"])
     except FileNotFoundError:
