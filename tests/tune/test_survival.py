@@ -22,7 +22,7 @@ from catuvac.config import preset
 from catuvac.errors import CatuvacError
 from catuvac.study import Arm, Study
 
-KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "3"))  # of the driver; studies/README.md records a run with 10
+KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "2"))  # of the driver; studies/README.md records a run with 10
 TRIALS = 16
 
 
