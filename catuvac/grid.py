@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from catuvac import results, runs
+from catuvac import runs
 from catuvac.config import Config, ConfigError, unknown
 from catuvac.data.store import FeatureSet, Prepared
 from catuvac.models.peers import Peer, peer
@@ -134,13 +134,6 @@ class Grid(Plan):
     def design(self) -> dict[str, Any]:
         """What must not change when the grid is resumed: each cell's settings; resources may."""
         return {cell.trial_id: cell.config.hash() for cell in self.cells}
-
-    def finished(self) -> set[str]:
-        """The trial_ids that are in the table of trials and need not be run again."""
-        if not (self.folder / results.TRIALS).exists():
-            return set()
-        trials = results.read_trials(self.folder)
-        return set(trials.loc[trials["status"] != "error", "trial_id"])
 
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
         """The columns of a cell's row that do not depend on how it went; Ray's `trial_id` is not used."""

@@ -132,6 +132,7 @@ def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
         effective_clusters: exp H(mean of q), in [1, K].
         largest_share: share of the clips in the largest cluster.
         entropy_y: mean H(q), in [0, log K].
+        confidence: mean probability of the most probable cluster, in [1/K, 1].
         mutual_information: I(x; y) = H(mean of q) - mean H(q), in [0, log K].
 
     Raises:
@@ -153,6 +154,7 @@ def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
         "effective_clusters": float(np.exp(entropy_of_mean)),
         "largest_share": float(sizes.max() / sizes.sum()),
         "entropy_y": mean_entropy,
+        "confidence": float(q.max(axis=1).mean()),
         "mutual_information": max(0.0, entropy_of_mean - mean_entropy),
     }
 
@@ -235,6 +237,7 @@ def floors(
         effective_clusters=1.0,
         largest_share=1.0,
         entropy_y=float(np.log(n_clusters)),  # nothing decided
+        confidence=1.0 / n_clusters,
         mutual_information=0.0,
         degenerate=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from catuvac.config import Config, ConfigError
 
 DESIGN = "study.json"  # in every study's folder from the start: what it was started with
+CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,15 @@ def columns(config: Config) -> dict[str, Any]:
         "seed": config.training.seed,
         **{f"config/{name}": value for name, value in config.flat().items()},
         "config_hash": config.hash(),
+    }
+
+
+def settings_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that `columns` wrote into a row, for `Config.with_settings`; a null is a setting of other rows."""
+    return {
+        name.removeprefix("config/"): value
+        for name, value in row.items()
+        if name.startswith("config/") and value is not None
     }
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -22,7 +21,7 @@ from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.objective import scored
-from catuvac.plan import DESIGN
+from catuvac.plan import DESIGN, settings_of
 from catuvac.training import MODELS, Report, TrainingRun
 
 
@@ -86,9 +85,7 @@ def _row(folder: Path, trial: str) -> dict[str, Any]:
         )
     if len(rows) > 1:
         raise CatuvacError(f"trial {trial} is in {folder} {len(rows)} times; give one of {', '.join(rows['trial_id'])}")
-    row: dict[str, Any] = {
-        str(name): None if pd.isna(value) else value for name, value in rows.to_dict("records")[0].items()
-    }
+    row = results.records(rows)[0]
     if row["status"] == "error":
         why = f" ({row['failure']})" if row.get("failure") else ""
         raise CatuvacError(f"trial {trial} ended in an error{why}: it has no metrics to compare")
@@ -98,12 +95,9 @@ def _row(folder: Path, trial: str) -> dict[str, Any]:
 
 
 def _config(row: Mapping[str, Any]) -> Config:
-    # A setting that only the table's other rows have is null here.
-    known = {name: value for name, value in row.items() if name.startswith("config/") and value is not None}
-    settings = {name.removeprefix("config/"): value for name, value in known.items()}
     other = f"it is of another version of catuvac; replay it with revision {row['revision'] or 'unknown'}"
     try:
-        config = Config().with_settings(settings)
+        config = Config().with_settings(settings_of(row))
     except ConfigError as error:
         raise CatuvacError(f"the trial's settings cannot be read ({error}): {other}") from error
     if config.hash() != row["config_hash"]:

@@ -94,6 +94,13 @@ def read_history(folder: Path) -> pd.DataFrame:
     return _read(folder / HISTORY, HISTORY_SCHEMA)
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries by column, with None for null."""
+    plain = table.astype(object)
+    rows = plain.where(plain.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
 def _append(
     path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, namespaces: tuple[str, ...], key: tuple[str, ...]
 ) -> None:

@@ -36,7 +36,7 @@ from catuvac.schedules import anneal
 
 Report = dict[str, Any]
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
 LOSSES = ("total", "recon", "kl_y", "kl_z")
@@ -104,6 +104,7 @@ class TrainingRun:
         self.data = DeviceFeatures(features, device=self.device)
         self.train_rows = torch.from_numpy(features.splits["train"])
         self.start: Tensor | None = None  # [N] clusters that the warm-up teaches q(y | x)
+        self.clusters: Tensor | None = None  # [n] of the validation clips at the last evaluation
 
     @property
     def finished(self) -> bool:
@@ -126,7 +127,7 @@ class TrainingRun:
             last = self.epoch == training.epochs
             if not (diverged or last or self.epoch % training.eval_every == 0):
                 continue
-            scores = self._floors() if diverged else self.evaluate("val")
+            scores = self._floors() if diverged else self._validate()
             self.seconds = time.perf_counter() - began
             self.last_report = {
                 "epoch": self.epoch,
@@ -211,7 +212,15 @@ class TrainingRun:
             with_labels=labelled,
             nuisances=tuple(self.features.nuisances(rows)),
         )
-        return {**scores, "active_units": 0, **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo"))}
+        return {**scores, "active_units": 0, **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo", "churn"))}
+
+    def _validate(self) -> dict[str, Any]:
+        """`evaluate("val")`, and churn: the share of clips in another cluster than at the evaluation before, if any."""
+        rows = self.features.splits["val"]
+        out = self.infer(rows)
+        before, self.clusters = self.clusters, torch.from_numpy(out["probabilities"].argmax(axis=1))
+        churn = None if before is None else float((before != self.clusters).float().mean())
+        return {**self._scores(rows, out), "churn": churn}
 
     def infer(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Evaluates clips without noise.
@@ -220,7 +229,8 @@ class TrainingRun:
             rows: `[n]` rows of the feature set.
 
         Returns:
-            `probabilities [n, K]`, `mean [n, d]` of z, and per clip in nats `recon [n]`, `kl_y [n]`, `kl_z [n]`.
+            `logits [n, K]`, their softmax `probabilities [n, K]`, `mean [n, d]` of z, and per clip in nats `recon [n]`,
+            `kl_y [n]`, `kl_z [n]`.
         """
         parts: list[dict[str, Tensor]] = []
         self.model.eval()
@@ -232,6 +242,7 @@ class TrainingRun:
                     recon_logits = self.model.generate(inference.y, inference.z)
                 parts.append(
                     {
+                        "logits": inference.logits,
                         "probabilities": torch.softmax(inference.logits, dim=-1),
                         "mean": inference.mean,
                         **self.model.terms(x, cells, inference, recon_logits),
@@ -242,7 +253,9 @@ class TrainingRun:
     def evaluate(self, split: str) -> dict[str, Any]:
         """Every score of section 4 on one split, plus the noise-free ELBO and its terms (nats a clip)."""
         rows = self.features.splits[split]
-        out = self.infer(rows)
+        return self._scores(rows, self.infer(rows))
+
+    def _scores(self, rows: NDArray[np.int64], out: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
         scores = metrics.evaluate(
             probabilities=out["probabilities"],
             x=self.features.x[rows].reshape(len(rows), -1),
@@ -266,6 +279,7 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
+            "clusters": self.clusters,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -281,6 +295,7 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"].cpu())
         self.noise.set_state(state["noise"].cpu())
+        self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
         self.epoch, self.seconds, self.last_report = state["epoch"], state["seconds"], state["last_report"]
 
 

@@ -23,7 +23,7 @@ import tyro
 from catuvac import jobs, results
 from catuvac.config import Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
-from catuvac.plan import DESIGN
+from catuvac.plan import DESIGN, settings_of
 
 if TYPE_CHECKING:
     from catuvac.grid import Grid
@@ -202,10 +202,8 @@ def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None =
     changes = {} if epochs is None else {"epochs": epochs}
     complete = trials[(trials["status"] == "complete") & trials["objective"].notna()]
     found: dict[str, Setting] = {}
-    for row in complete.sort_values("objective", ascending=False, kind="stable").to_dict("records"):
-        named = {str(name).removeprefix("config/"): value for name, value in row.items()}
-        own = {name: named[name] for name in base.flat() if name in named and not pd.isna(named[name])}
-        config = base.with_settings({**own, **changes, "seed": base.training.seed})
+    for row in results.records(complete.sort_values("objective", ascending=False, kind="stable")):
+        config = base.with_settings({**settings_of(row), **changes, "seed": base.training.seed})
         if config.hash() not in found and len(found) < top:
             name = f"top{len(found) + 1}"
             found[config.hash()] = Setting(name, config, int(row["number"]), float(row["objective"]))

@@ -132,16 +132,6 @@ class TestGrid:
         assert made.objective(cell("kmeans").fit("cpu")) is None
         assert plain.objective(report) is None
 
-    def test_finished_cells_are_those_in_the_table_without_an_error(
-        self, tmp_path: Path, cell: Callable[..., Cell]
-    ) -> None:
-        made = Grid(name="a", storage=tmp_path, cells=(cell("kmeans"), cell("uvac")))
-        assert made.finished() == set()
-        for number, status in enumerate(("complete", "error")):
-            row = {"study": "a", **made.identify({"number": number}, "x"), "status": status, "started_at": "now"}
-            results.append_trial(made.folder, row)
-        assert made.finished() == {"synthetic-k3-kmeans-s0"}
-
 
 def test_flops_follow_the_architecture() -> None:
     """The first convolution alone: 2 · 8² · 16 · (T/2 · F/2) operations forward; two encoders against one."""

@@ -124,12 +124,14 @@ def test_assignment_scores_by_hand() -> None:
             "effective_clusters": math.exp(entropy),
             "largest_share": 0.75,
             "entropy_y": 0.0,
+            "confidence": 1.0,
             "mutual_information": entropy,
         }
     )
     undecided = metrics.assignment_scores(np.full((6, 4), 0.25))
     assert undecided["effective_clusters"] == pytest.approx(4.0)
     assert undecided["entropy_y"] == pytest.approx(math.log(4))
+    assert undecided["confidence"] == pytest.approx(0.25)
     assert undecided["mutual_information"] == pytest.approx(0.0)
     assert undecided["clusters_used"] == 1.0
 

@@ -130,6 +130,15 @@ def test_an_absent_or_damaged_table_gives_one_line(tmp_path: Path) -> None:
         results.read_history(tmp_path)
 
 
+def test_records_have_none_for_null(tmp_path: Path) -> None:
+    results.append_trial(tmp_path, trial(0, status="error", objective=None))
+    (row,) = results.records(results.read_trials(tmp_path))
+    assert row["objective"] is None
+    assert row["revision"] is None
+    assert row["number"] == 0
+    assert type(row["number"]) is int
+
+
 def append_many(folder: Path, numbers: range) -> None:
     for number in numbers:
         results.append_trial(folder, trial(number))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,20 @@ def test_reports_are_flat_namespaced_and_finite(tiny_config: Config, tiny_featur
     )
     numbers = [value for value in last.values() if isinstance(value, float)]
     assert all(math.isfinite(value) for value in numbers)
+
+
+def test_churn_is_the_share_of_clips_that_changed_their_cluster(
+    tiny_config: Config, tiny_features: FeatureSet
+) -> None:
+    run = TrainingRun(tiny_config.with_settings({"epochs": 6, "eval_every": 1, "lr_start": 0.01}), tiny_features)
+    clusters, churns = [], []
+    for report in run:
+        clusters.append(run.infer(tiny_features.splits["val"])["probabilities"].argmax(axis=1))
+        churns.append(report["val/churn"])
+    changed = [float((a != b).mean()) for a, b in itertools.pairwise(clusters)]
+    assert churns[0] is None
+    assert churns[1:] == pytest.approx(changed)
+    assert max(changed) > 0
 
 
 def test_the_last_epoch_is_evaluated_whatever_the_interval(tiny_config: Config, tiny_features: FeatureSet) -> None:

@@ -21,7 +21,7 @@ from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialSchedule
 from catuvac import results, runs
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
-from catuvac.plan import DESIGN
+from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots
 from catuvac.study import Study
 from catuvac.tune import places
@@ -208,9 +208,8 @@ def finish(study: Study) -> str:
     complete = trials[trials["status"] == "complete"]
     if complete.empty:
         raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
-    best = complete.loc[[complete["objective"].astype(float).idxmax()]].to_dict("records")[0]
-    settings = {str(n).removeprefix("config/"): value for n, value in best.items() if str(n).startswith("config/")}
-    config = study.config.with_settings(settings)
+    best = results.records(complete.loc[[complete["objective"].astype(float).idxmax()]])[0]
+    config = study.config.with_settings(settings_of(best))
     runs.write_text(study.folder / places.BEST, config.to_yaml())
     return (
         f"trials     {', '.join(counts)}\n"

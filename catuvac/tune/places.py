@@ -14,12 +14,11 @@ import torch
 
 from catuvac import checkpoint, results
 from catuvac.errors import CatuvacError
-from catuvac.plan import DESIGN, Plan
+from catuvac.plan import CHECKPOINTS, DESIGN, Plan
 from catuvac.slots import JOURNAL
 
 Kind = Literal["last", "best"]
 
-CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
 BEST = "best.yaml"
 REPORT = "report.html"
 TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store

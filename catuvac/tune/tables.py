@@ -58,9 +58,7 @@ def finished(plan: Trials) -> dict[str, dict[str, Any]]:
     """The rows of the trials that need not be run again, by trial_id: all but those that ended in an error."""
     if not (plan.folder / results.TRIALS).exists():
         return {}
-    trials = results.read_trials(plan.folder).astype(object)
-    trials = trials.where(trials.notna(), None)
-    rows = ({str(name): value for name, value in row.items()} for row in trials.to_dict("records"))
+    rows = results.records(results.read_trials(plan.folder))
     return {row["trial_id"]: row for row in rows if row["status"] != "error"}
 
 

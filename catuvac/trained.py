@@ -1,0 +1,156 @@
+"""A trained model opened for a look: what it says of every clip of a split, what its clusters sound and look like."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from catuvac import checkpoint, results, runs
+from catuvac.config import Config
+from catuvac.data import store
+from catuvac.data.audio import AudioError
+from catuvac.data.corpora import CORPORA
+from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
+from catuvac.models.uvac import UVAC
+from catuvac.plan import CHECKPOINTS, DESIGN, settings_of
+from catuvac.training import TrainingRun
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model, its features, and one split. Nothing is trained, and labels are only ever shown."""
+
+    name: str  # such as "trial 7 of fsdd"
+    run: TrainingRun
+    split: str
+
+    @property
+    def config(self) -> Config:
+        """What it was trained with."""
+        return self.run.config
+
+    @property
+    def features(self) -> FeatureSet:
+        """Of the whole corpus."""
+        return self.run.features
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """`[n]` rows of the feature set: the split's clips, in whose order everything else is."""
+        return self.features.splits[self.split]
+
+    @property
+    def clips(self) -> pd.DataFrame:
+        """The n rows of the corpus's table: path, label where there is one, nuisance columns."""
+        return self.features.clips.iloc[self.rows].reset_index(drop=True)
+
+    @property
+    def x(self) -> NDArray[np.float32]:
+        """Features `[n, T, F]` in [0, 1], without the bands that pad F."""
+        return self.features.x[self.rows][..., : self.features.n_bands]
+
+    @cached_property
+    def _outputs(self) -> dict[str, NDArray[np.float32]]:
+        return self.run.infer(self.rows)
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """`[n, K]`; their argmax is the cluster."""
+        return self._outputs["logits"]
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """q(y | x), `[n, K]`."""
+        return self._outputs["probabilities"]
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """`[n]`, 0 to K - 1."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def z(self) -> NDArray[np.float32]:
+        """Posterior means `[n, d]`."""
+        return self._outputs["mean"]
+
+    @cached_property
+    def prototypes(self) -> NDArray[np.float32]:
+        """`[K, T, F]` in [0, 1]: what the decoder draws for each cluster at the prior's mean of z."""
+        model, k = self.run.model, self.config.model.n_clusters
+        with torch.no_grad():
+            model.eval()
+            if isinstance(model, UVAC):
+                drawn = model.generate(torch.zeros(k, 0), model.prior_mean)
+            else:
+                drawn = model.generate(F.one_hot(torch.arange(k), k).float(), torch.zeros(k, self.z.shape[1]))
+            picture: NDArray[np.float32] = torch.sigmoid(drawn.float())[:, 0, :, : self.features.n_bands].numpy()
+        return picture
+
+    def audio(self, clip: int) -> tuple[NDArray[np.float32], int] | None:
+        """Samples `[s]` and rate (Hz) of the split's clip number `clip`; None where its recording is gone."""
+        corpus, rate = self.config.corpus, self.config.features.sample_rate
+        try:
+            samples = CORPORA[corpus.corpus].read(corpus, str(self.clips["path"][clip]), rate)
+        except AudioError:
+            return None
+        return np.asarray(samples.numpy(), dtype=np.float32), rate
+
+
+def open_run(folder: Path, *, split: str = "val") -> Trained:
+    """Opens what `catuvac train --out` left.
+
+    Raises:
+        CatuvacError: no run, one without weights, or features that are gone from the cache.
+    """
+    config = runs.config(folder)
+    features = runs.features(folder)
+    if features is None:
+        raise CatuvacError(f"the features of {folder} are gone from the cache: run `catuvac prepare` again")
+    if not (folder / "weights.pt").exists():
+        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    run = TrainingRun(config, features)
+    run.model.load_state_dict(checkpoint.load(folder / "weights.pt"))
+    return Trained(folder.name, run, split)
+
+
+def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
+    """Opens a study's trial at its last epoch, from the checkpoint that `--keep-top` left.
+
+    Raises:
+        CatuvacError: no such trial, no checkpoint of it, or features that are gone from the cache.
+    """
+    rows = [row for row in results.records(results.read_trials(folder)) if row["number"] == number]
+    if not rows:
+        raise CatuvacError(f"{folder} has no trial {number}")
+    path = folder / CHECKPOINTS / f"{number:04}" / "last.pt"
+    if not path.exists():
+        raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps the best trials' alone")
+    run = TrainingRun(Config().with_settings(settings_of(rows[0])), _features(folder))
+    run.model.load_state_dict(checkpoint.load(path)["run"]["model"])
+    return Trained(f"trial {number} of {folder.name}", run, split)
+
+
+def kept(folder: Path) -> list[int]:
+    """The numbers of the trials that `open_trial` finds a checkpoint of."""
+    return sorted(int(path.parent.name) for path in (folder / CHECKPOINTS).glob("*/last.pt"))
+
+
+def _features(folder: Path) -> FeatureSet:
+    try:
+        recorded: dict[str, Any] = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CatuvacError(f"cannot read {folder / DESIGN}, which says where the features are: {error}") from error
+    path = Path(recorded.get("features") or "")
+    if not recorded.get("features") or not path.is_dir():
+        raise CatuvacError(f"the features of {folder} are gone from this machine's cache: run `catuvac prepare` again")
+    return store.open_entry(path)
