@@ -93,15 +93,15 @@ class TauSweep:
 
     def run(self) -> None:
         began = time.time()
-        # Ray and torch take seconds to import, and --help must not wait for them.
-        from analysis import report
+        study = self._study()
+        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
+
+        # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
         from catuvac import tune
         from catuvac.data import store
         from catuvac.plan import duration
 
-        study = self._study()
         tune.check_folder(study, resume=self.resume)
-        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
         cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
         features = store.prepare(study.config, data_root=data_root, cache_dir=cache_dir)
         prepared = store.Prepared(path=features.path, config=study.config, data_root=data_root, cache_dir=cache_dir)
@@ -119,6 +119,8 @@ class TauSweep:
         tune.run_study(study, prepared, resume=self.resume)
         summary = tune.finish(study)
         print(summary)
+        from analysis import report
+
         page = report.build(study.folder, command=shlex.join(["python", *sys.argv]))
         tune.push(study)
         print(f"wall time  {duration(time.time() - began)}")
