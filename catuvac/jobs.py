@@ -1,12 +1,16 @@
-"""Where a study's paths lie: a Ray job runs in a copy of the working folder, and what is relative is lost with it."""
+"""What the studies share before they start: paths, of which a Ray job loses the relative ones, and features."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from catuvac.config import ConfigError
+from catuvac.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from catuvac.data.store import Prepared
 
 OBJECT_STORES = ("s3", "gs")
 
@@ -14,6 +18,23 @@ OBJECT_STORES = ("s3", "gs")
 def in_job() -> bool:
     """Whether `ray job submit` started this process."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def prepare(config: Config, *, data_root: Path | None, cache_dir: Path | None) -> Prepared:
+    """Extracts a corpus's features, or finds them in the cache, for the trials of a job; prints a line about them.
+
+    Raises:
+        ConfigError: a relative --data-root in a Ray job.
+        CatuvacError: as `catuvac.data.store.prepare`.
+    """
+    from catuvac.data import store  # torch takes seconds to import, and a bad flag must not wait for it
+
+    data_root = None if data_root is None else absolute(data_root, "--data-root")
+    cache_dir = (cache_dir or store.default_cache_dir()).absolute()
+    features = store.prepare(config, data_root=data_root, cache_dir=cache_dir)
+    n, frames, bands = features.x.shape
+    print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped", flush=True)
+    return store.Prepared(path=features.path, config=config, data_root=data_root, cache_dir=cache_dir)
 
 
 def absolute(path: Path, flag: str) -> Path:

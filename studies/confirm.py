@@ -104,15 +104,11 @@ class Confirm:
 
         # Ray and torch take seconds to import, and bad flags must not wait for them.
         from catuvac import tune
-        from catuvac.data import store
         from catuvac.grid import Cell, Grid
         from catuvac.plan import duration
 
         base = settings[0].config
-        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
-        cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
-        features = store.prepare(base, data_root=data_root, cache_dir=cache_dir)
-        prepared = store.Prepared(path=features.path, config=base, data_root=data_root, cache_dir=cache_dir)
+        prepared = jobs.prepare(base, data_root=self.data_root, cache_dir=self.cache_dir)
         folder, remote = jobs.storage(self.storage or str(study.parent))
         grid = Grid(
             name=self.name or f"{study.name}-confirm",

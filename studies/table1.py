@@ -26,7 +26,6 @@ from catuvac.config import Config, ConfigError, preset, unknown
 from catuvac.errors import guarded
 
 if TYPE_CHECKING:
-    from catuvac.data.store import FeatureSet, Prepared
     from catuvac.grid import Grid
 
 PRESETS = {  # the paper scores TAU2019 and UrbanSound8K with two K
@@ -139,7 +138,8 @@ class Table1:
         name = self.name or f"table1-{datetime.now():%Y%m%d-%H%M%S}"
         cells = []
         for config in self._configs():
-            features, prepared = self._prepare(config)
+            prepared = jobs.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
+            features = prepared.open()
             n_classes = features.clips["label"].nunique() if "label" in features.clips else None
             k = config.model.n_clusters
             epochs = config.training.epochs if self.epochs is None else self.epochs
@@ -160,16 +160,6 @@ class Table1:
         )
         tune.check_folder(made, resume=self.resume)
         return made
-
-    def _prepare(self, config: Config) -> tuple[FeatureSet, Prepared]:
-        from catuvac.data import store
-
-        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
-        cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
-        features = store.prepare(config, data_root=data_root, cache_dir=cache_dir)
-        n, frames, bands = features.x.shape
-        print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped")
-        return features, store.Prepared(path=features.path, config=config, data_root=data_root, cache_dir=cache_dir)
 
     def _print_cost(self) -> None:
         """The plan of a complete run: nothing is read but, where there is a --data-root, the lists of clips."""

@@ -59,6 +59,8 @@ class TauSweep:
     """settings to try; default: the preset's"""
     epochs: int | None = None
     """of each trial; default: the preset's"""
+    eval_every: int | None = None
+    """epochs between evaluations, which dynamics are drawn from; default: the preset's"""
     n_clusters: int | None = None
     """K; default: the preset's"""
     tau_start: tuple[float, float] | None = None
@@ -94,20 +96,14 @@ class TauSweep:
     def run(self) -> None:
         began = time.time()
         study = self._study()
-        data_root = None if self.data_root is None else jobs.absolute(self.data_root, "--data-root")
 
         # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
         from catuvac import tune
-        from catuvac.data import store
         from catuvac.plan import duration
 
         tune.check_folder(study, resume=self.resume)
-        cache_dir = (self.cache_dir or store.default_cache_dir()).absolute()
-        features = store.prepare(study.config, data_root=data_root, cache_dir=cache_dir)
-        prepared = store.Prepared(path=features.path, config=study.config, data_root=data_root, cache_dir=cache_dir)
-        n, frames, bands = features.x.shape
         print(f"study      {study.folder}{f', trials in {study.remote}' if study.remote else ''}")
-        print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped")
+        prepared = jobs.prepare(study.config, data_root=self.data_root, cache_dir=self.cache_dir)
         arms, ranks = " then ".join(map(str, study.arms)), " and ".join(study.objectives)
         print(f"search     {arms}, {study.config.training.epochs} epochs each, {study.scheduler}, by {ranks}")
         sys.stdout.flush()
@@ -132,7 +128,7 @@ class TauSweep:
 
         chosen = self._preset()
         config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
-        flags = {"epochs": self.epochs, "n_clusters": self.n_clusters}
+        flags = {name: getattr(self, name) for name in ("epochs", "eval_every", "n_clusters")}
         config = config.with_settings({name: value for name, value in flags.items() if value is not None})
         ranges = {name: getattr(self, name) for name in ("tau_start", "tau_ratio", "beta", "latent_dim")}
         ranges = chosen.get("search", {}) | {name: ends for name, ends in ranges.items() if ends is not None}
