@@ -1,156 +1,251 @@
-"""A study's report: one self-contained page, `report.html`, from its two tables.
+"""A study's report: one self-contained page, the numbers it quotes as JSON, and the figures as PDF.
 
-Run: python -m analysis.report results/NAME
+Run: python -m analysis.report results/NAME [results/OTHER …]   (or: catuvac report)
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analysis import figures
-from analysis.dynamics import curves
+from rich.console import Console
+from rich.progress import track
+
+from analysis import (
+    clusters,
+    collapse,
+    dynamics,
+    importance,
+    overview,
+    seeds,
+    selection,
+    simplex,
+    surface,
+    temperature,
+    tradeoff,
+    trap,
+)
+from analysis.figures.style import save, svg
 from analysis.page import render
-from analysis.selection import Selection, agreement_with_labels, select
-from analysis.table import constant_settings, number, title, trial_table, varied_settings
-from analysis.temperature import TemperatureEffect, effect
-from analysis.trials import RankCorrelation, Study, load, splits
-from catuvac.errors import guarded
+from analysis.section import Clip, Drawing, Group, Section, Statement
+from analysis.selection import select
+from analysis.table import TrialTable, constant_settings, number, trial_table
+from analysis.trials import Study, load, load_all
+from catuvac.errors import CatuvacError, guarded
+from catuvac.plan import CHECKPOINTS, DESIGN
+
+if TYPE_CHECKING:
+    from catuvac.trained import Trained
 
 REPORT = "report.html"
-CURVES = {
-    "tau": "temperature τ",
-    "val/entropy_y": "assignment entropy H(y|x), nats",
-    "val/effective_clusters": "effective clusters, exp H(mean q)",
-}
+ANSWER = "answer.json"
+FIGURES = "figures"
+SHOWN = 200  # rows of the table of trials that are in the page as such; a script draws further ones from JSON
+ALWAYS = 2  # sections whose headlines open the page even where they say that nothing can be said
+SHARPENED = 3  # trained models whose probabilities are sharpened: the null of the Silhouette trap
+PACKAGES = ("catuvac", "numpy", "scipy", "scikit-learn", "optuna", "matplotlib", "torch", "ray")
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A drawing with its caption; `svg` is empty where there is nothing to draw, and the caption says why."""
+class Provenance:
+    """What was run, with what, and where the page was written."""
 
-    svg: str
-    caption: str
+    commands: dict[str, str]  # by study; "not recorded" where there is none
+    revisions: str
+    environment: str
+    settings: dict[str, Any]  # that every trial shares
 
 
-def build(folder: Path, *, command: str = "") -> Path:
-    """Writes `folder/report.html` and returns its path.
+def build(
+    *folders: Path, out: Path | None = None, run: Path | None = None, command: str = "", figures: bool = True
+) -> Path:
+    """Writes report.html, answer.json and figures/*.pdf.
 
     Args:
-        folder: a results folder with `trials.parquet` and, where any trial was evaluated, `history.parquet`.
-        command: the command line that ran the study, to be shown.
+        folders: of studies, each with `trials.parquet` and, where any trial was evaluated, `history.parquet`.
+        out: the folder to write to; None: the first study's.
+        run: of `catuvac train`, to show the clusters of; None: the best trial that left a checkpoint.
+        command: the command line that ran the first study; None: as `study.json` has it.
+        figures: whether to write figures/*.pdf too.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        CatuvacError: no such folder, no table of trials, or a damaged table.
+        CatuvacError: no such folder, the same study twice, or a run that cannot be opened.
     """
-    study = load(folder)
-    filters: dict[str, Callable[..., str]] = {"number": number, "title": title, "duration": duration, "rho": rho}
-    page = render(REPORT, {**_content(study), "command": command}, filters)
-    path = folder / REPORT
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    study = load_all(folders)
+    sections = []
+    for question in track(
+        list(_questions(study, folders, run)), "report", console=Console(stderr=True), transient=True
+    ):
+        sections.append(question())
+    out = out or folders[0]
+    provenance = _provenance(study, folders, command)
+    quoted = answer(sections, provenance)
+    _write(out / ANSWER, json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item()) + "\n")
+    _write(out / REPORT, _page(study, sections, provenance))
+    if figures:
+        _save_figures(sections, out / FIGURES)
+    return out / REPORT
 
 
-def duration(seconds: float) -> str:
-    """Hours and minutes, minutes and seconds, or seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Iterator[Callable[[], Section]]:
+    """One call a section, in the order of the page."""
+    models, why = _models(folders, run)
+    sharpened = [trap.of_trained(model) for model in models[:SHARPENED]]
+    yield lambda: overview.section(study)
+    for module in (temperature, surface, importance, tradeoff):
+        yield lambda section=module.section: section(study)  # type: ignore[misc]
+    yield lambda: trap.section(study, sharpened)
+    for module in (dynamics, collapse, seeds, selection):
+        yield lambda section=module.section: section(study)  # type: ignore[misc]
+    yield lambda: clusters.section(models[0]) if models else _no_clusters(why)
+    yield simplex.section
 
 
-def rho(correlation: RankCorrelation) -> str:
-    """Rho with its n, or why there is none."""
-    if correlation.rho is None:
-        return f"undefined ({correlation.reason}, n = {correlation.n})"
-    return f"{correlation.rho:+.2f} (n = {correlation.n})"
+def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], str]:
+    """The trained models to look at, the best first, of one study; none, and why, where there is none."""
+    if run is None and not any((folder / CHECKPOINTS).is_dir() for folder in folders):
+        return [], "no trial has left a checkpoint"
+    from catuvac import trained  # torch takes seconds to import, and tables alone do not need it
+
+    if run is not None:
+        return [trained.open_run(run)], ""
+    for folder in folders:
+        try:
+            complete = load(folder).complete
+            complete = complete[complete["number"].isin(trained.kept(folder))]
+            best = complete.sort_values("objective", ascending=False, kind="stable")["number"][:SHARPENED]
+            if len(best):
+                return [trained.open_trial(folder, int(number)) for number in best], ""
+            why = "no complete trial has left a checkpoint"
+        except CatuvacError as error:
+            why = str(error)
+    return [], why
 
 
-def _content(study: Study) -> dict[str, Any]:
-    trials = study.trials
-    described = trials.assign(split=splits(trials))
-    effects = [effect(study, setting) for setting in ("tau_end", "tau_start")]
-    selection = select(study)
-    return {
-        "study": study,
-        "counts": study.counts(),
-        "arms": trials["arm"].value_counts().to_dict(),
-        "distinct": {
-            name: ", ".join(map(str, described[name].dropna().unique()))
-            for name in ("corpus", "split", "method", "n_clusters", "revision")
-        },
-        "trial_seconds": float(trials["wall_seconds"].fillna(0).sum()),
-        "started": f"{trials['started_at'].min()[:16].replace('T', ' ')} UTC" if len(trials) else "",
-        "selection": selection,
-        "best_settings": _settings_of_best(study, selection),
-        "effects": effects,
-        "plots": [*_temperature_plots(effects), *_curve_plots(study)],
-        "agreement": agreement_with_labels(study) if selection and selection.acc is not None else {},
-        "table": trial_table(study),
-        "settings": constant_settings(study),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, "
-        f"Python {platform.python_version()}",
+def _no_clusters(why: str) -> Section:
+    caption = f"Nothing to show: {why}. --trained DIR shows a run of `catuvac train --config best.yaml --out DIR`."
+    return Section("What the clusters are", (), (Group(caption),))
+
+
+def answer(sections: Sequence[Section], provenance: Provenance) -> dict[str, Any]:
+    """Every statement of the report with its numbers, by name."""
+    statements = {each.name: {"text": str(each), **each.values} for part in sections for each in part.statements}
+    run = {"commands": provenance.commands, "revision": provenance.revisions, "environment": provenance.environment}
+    return {"run": run, "headline": [each.name for each in headline(sections)], "statements": statements}
+
+
+def headline(sections: Sequence[Section]) -> list[Statement]:
+    """The sentences that open the page: what was run, the question itself, and of the rest what could be measured."""
+    return [
+        statement
+        for place, part in enumerate(sections)
+        for statement in part.statements
+        if statement.name in part.headline
+        and (place < ALWAYS or any(isinstance(value, float) for value in statement.values.values()))
+    ]
+
+
+def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenance:
+    commands = {folder.name: _recorded(folder) for folder in folders}
+    if command:
+        commands[folders[0].name] = command
+    versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
+    machine = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
+    )
+    revisions = ", ".join(study.trials["revision"].dropna().unique())
+    return Provenance(commands, revisions or "not recorded", f"{machine}; {versions}", constant_settings(study))
+
+
+def _recorded(folder: Path) -> str:
+    """The command that started a study, from its study.json."""
+    try:
+        found = json.loads((folder / DESIGN).read_text(encoding="utf-8")).get("command")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    return str(found or "not recorded")
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _page(study: Study, sections: Sequence[Section], provenance: Provenance) -> str:
+    filters: dict[str, Callable[..., str]] = {"number": number, "svg": _svg, "wav": _wav}
+    table = trial_table(study)
+    chosen = {select(panel).best["trial_id"] for panel in study.panels().values() if select(panel)}  # type: ignore[union-attr]
+    content = {
+        "name": study.name,
+        "sections": sections,
+        "headline": headline(sections),
+        "table": TrialTable(table.titles, table.rows[:SHOWN]),
+        "n_trials": len(table.rows),
+        "rows": _json(table) if len(table.rows) > SHOWN else "",
+        "best": chosen,
+        "provenance": provenance,
+        "started": f"{study.trials['started_at'].min()[:16].replace('T', ' ')} UTC" if len(study.trials) else "",
+        "kind": lambda part: type(part).__name__,
     }
+    return render(REPORT, content, filters)
 
 
-def _settings_of_best(study: Study, selection: Selection | None) -> dict[str, Any]:
-    return {name: selection.best[name] for name in varied_settings(study)} if selection else {}
+def _json(table: TrialTable) -> str:
+    """All rows as [text, key] or, where both are the same, the text; safe inside a script element."""
+    rows = [[cell.text if cell.text == cell.key else [cell.text, cell.key] for cell in row] for row in table.rows]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _temperature_plots(effects: list[TemperatureEffect]) -> list[Plot]:
-    plots = []
-    for found in effects:
-        outcomes = ["objective", "clusters_used"]
-        outcomes += ["acc"] if found.points["acc"].notna().any() else []
-        for outcome in outcomes:
-            words = (
-                f"{figures.OUTCOME_LABELS[outcome].capitalize()} against the {figures.SETTING_LABELS[found.setting]}"
-            )
-            n = int(found.points[outcome].notna().sum())
-            if n == 0:
-                plots.append(Plot("", f"{words}: nothing to draw, because no complete trial recorded both."))
-                continue
-            plots.append(
-                Plot(
-                    figures.temperature_scatter(found, outcome),
-                    f"{words}: a point per complete trial (n = {n}) at its last epoch, coloured by clusters used. "
-                    f"Spearman rho {rho(found.rho[outcome])}.",
-                )
-            )
-    return plots
+def _svg(drawing: Drawing) -> str:
+    return svg(drawing.figure, drawing.alt, drawing.name)
 
 
-def _curve_plots(study: Study) -> list[Plot]:
-    plots = []
-    for column, label in CURVES.items():
-        found = curves(study, column)
-        words = label[0].upper() + label[1:]
-        if found.trials.empty:
-            plots.append(Plot("", f"{words}, over training: nothing to draw, because no complete trial recorded it."))
-            continue
-        n = found.trials.shape[1]
-        median = "; the bold line is the median of the trials evaluated at that epoch" if n > 1 else ""
-        caption = f"{words}, over training: a line per complete trial (n = {n}), validation split{median}."
-        plots.append(Plot(figures.learning_curves(found, label), caption))
-    return plots
+def _wav(clip: Clip) -> str:
+    return base64.b64encode(clip.wav).decode()
+
+
+def _save_figures(sections: Sequence[Section], folder: Path) -> None:
+    """Writes every drawing as PDF and removes those of an earlier report that this one does not have."""
+    folder.mkdir(exist_ok=True)
+    groups = [part for section in sections for part in section.parts if isinstance(part, Group)]
+    drawings = [drawing for group in groups for drawing in group.drawings]
+    for old in set(folder.glob("*.pdf")) - {folder / f"{drawing.name}.pdf" for drawing in drawings}:
+        old.unlink()
+    for drawing in track(drawings, "figures", console=Console(stderr=True), transient=True):
+        save(drawing.figure, folder / f"{drawing.name}.pdf")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def main() -> int:
-    """Builds a report from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description="Write a study's report.html.")
-    parser.add_argument("folder", type=Path, help="results folder of a study, such as results/NAME")
-    parser.add_argument("--command", default="", help="the command line that ran the study, to be shown")
-    arguments = parser.parse_args()
-    return guarded(lambda: print(build(arguments.folder, command=arguments.command)))
+    """Builds the report from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description="Build a study's report.")
+    parser.add_argument("folders", nargs="+", type=Path, help="results folders, such as results/NAME")
+    parser.add_argument("--out", type=Path, help="folder to write to; default: the first study's")
+    shown = "run of `catuvac train`, to show the clusters of; default: the best trial that left a checkpoint"
+    parser.add_argument("--trained", dest="run", type=Path, help=shown)
+    parser.add_argument("--command", default="", help="the command line that ran the study, where study.json has none")
+    parser.add_argument("--no-figures", dest="figures", action="store_false", help="leave out figures/*.pdf")
+    given = vars(parser.parse_args())
+    return guarded(lambda: print(build(*given.pop("folders"), **given)))
 
 
 if __name__ == "__main__":

@@ -7,28 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.columns import title
 from analysis.trials import Study
 
 DASH = "–"
-SCORES = {"silhouette": "Silhouette", "dbi": "DBI", "chi": "CHI", "dispersion": "BCSS/WCSS"}
-NAMES = {
-    "trial_id": "trial",
-    "wall_seconds": "wall time, s",
-    "acc": "ACC",
-    "nmi": "NMI",
-    "ari": "ARI",
-    "entropy_y": "H(y|x), nats",
-    "mutual_information": "I(x; y), nats",
-    "kl_y": "KL_y, nats",
-    "kl_z": "KL_z, nats",
-    "active_units": "active z units",
-    "tau_start": "τ_start",
-    "tau_end": "τ_end",
-    "tau_schedule": "τ schedule",
-    "beta": "β",
-    "beta_on": "β on",
-    "latent_dim": "d",
-}
 
 
 @dataclass(frozen=True)
@@ -59,19 +41,6 @@ def number(value: Any) -> str:
     return f"{value:.3f}" if 0.01 <= abs(value) < 10 else f"{value:.3g}"
 
 
-def title(column: str) -> str:
-    """A column's name for people: `val/silhouette_p` is `Silhouette (p)`."""
-    namespace, _, name = column.rpartition("/")
-    score, _, suffix = name.rpartition("_")
-    if score in SCORES:
-        words = f"{SCORES[score]} ({suffix})"
-    elif score == "nmi":
-        words = f"NMI {suffix}"
-    else:
-        words = NAMES.get(name, name.replace("_", " "))
-    return f"test {words}" if namespace == "test" else words
-
-
 def varied_settings(study: Study) -> list[str]:
     """The `config/` columns that differ between trials."""
     return [name for name in _config(study) if study.trials[name].nunique(dropna=False) > 1]
@@ -79,6 +48,8 @@ def varied_settings(study: Study) -> list[str]:
 
 def constant_settings(study: Study) -> dict[str, Any]:
     """The other `config/` columns, with their value."""
+    if study.trials.empty:
+        return {}
     varied = varied_settings(study)
     return {name.removeprefix("config/"): study.trials[name].iloc[0] for name in _config(study) if name not in varied}
 
@@ -104,7 +75,7 @@ def _config(study: Study) -> list[str]:
 def _cell(column: str, value: Any, status: str) -> Cell:
     if value is None or pd.isna(value):
         return Cell(DASH, "", _reason(column, status))
-    return Cell(number(value), str(value))
+    return Cell(number(value), f"{value:.7g}" if isinstance(value, float) else str(value))
 
 
 def _reason(column: str, status: str) -> str:

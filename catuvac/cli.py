@@ -153,15 +153,23 @@ class Evaluate:
 
 @dataclass(kw_only=True)
 class Report:
-    """Build report.html from a study's trial tables."""
+    """Answer from studies' tables what the temperature does: report.html, answer.json, figures/*.pdf."""
 
-    results: tyro.conf.Positional[Path]
-    """folder of a study, results/NAME"""
+    results: tyro.conf.Positional[tuple[Path, ...]]
+    """folders of studies, results/NAME and, say, results/NAME-confirm"""
+    out: Path | None = None
+    """folder to write to; default: the first study's"""
+    trained: Path | None = None
+    """run of `catuvac train`, to show the clusters of; default: the best trial that left a checkpoint"""
+    figures: bool = True
+    """write figures/*.pdf, for papers, too"""
 
     def run(self) -> None:
+        if not self.results:
+            raise CatuvacError("no folder given; give the results folder of a study, such as results/NAME")
         from analysis import report
 
-        print(report.build(self.results))
+        print(report.build(*self.results, out=self.out, run=self.trained, figures=self.figures))
 
 
 @dataclass(kw_only=True)

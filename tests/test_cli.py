@@ -110,6 +110,7 @@ def test_a_killed_training_resumes_to_the_same_weights(train: list[str], tmp_pat
         (["train", "--device", "tpu", *TINY], "'tpu' cannot be used"),
         (["evaluate", "absent"], "holds no run"),
         (["report", "absent"], "absent"),
+        (["report"], "no folder given"),
         (["watch", "absent"], "absent holds no study"),
         (["replay", "absent", "0"], "absent"),
     ],

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+import pandas as pd
 import pytest
+from fabricate import study
 from planted import evaluations, falling_with_tau_end, trial
 
-from analysis.report import build, duration
-from catuvac.results import append_history, append_trial
+from analysis.report import SHOWN, build
+from analysis.trials import Study
+from catuvac.results import HISTORY, TRIALS, append_history, append_trial
 
 VOID = {"meta", "br"}
 
@@ -50,96 +57,161 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def checked(folder: Path, command: str = "") -> str:
+def checked(*folders: Path, command: str = "", figures: bool = False) -> str:
     """Builds the page, holds it to what every page must keep, and returns its text."""
-    path = build(folder, command=command)
-    assert [p.name for p in folder.glob("report*")] == ["report.html"]
+    path = build(*folders, command=command, figures=figures)
+    assert [p.name for p in folders[0].glob("report*")] == ["report.html"]
     source = path.read_text(encoding="utf-8")
     page = Page(source)
-    assert not re.search(r"\b(nan|NaN|None|null|inf)\b|<NA>", page.text)
+    assert not re.search(r"\b(nan|NaN|None|inf)\b|<NA>", page.text)
     for name, value in page.attributes:
         if name in ("src", "href", "xlink:href"):
             assert value is not None
-            assert value.startswith("#")
+            assert value.startswith(("#", "data:"))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
     assert not re.search(r"@import|url\((?!#)", source)
     for drawing in re.findall(r"<svg.*?</svg>", source, re.DOTALL):
         label = ElementTree.fromstring(drawing).get("aria-label")
         assert label
-        assert "nan" not in label
+        assert not re.search(r"\b(nan|None|inf)\b", label)
+    statements = answer(folders[0])["statements"]
+    assert statements
+    assert all(" ".join(each["text"].split()) in page.text for each in statements.values())
     return page.text
 
 
-def test_the_answer_comes_first(tmp_path: Path) -> None:
-    text = checked(falling_with_tau_end(tmp_path), command="python studies/tau_sweep.py <&>")
-    answer = text[: text.index("Figures")]
-    assert "9 trials of cat_uvac on synthetic (split: grouped by speaker), K = 5" in answer
-    assert "6 complete, 1 stopped early, 1 diverged, 1 ended in an error" in answer
-    assert "t00 : objective 0.900, 5 of 5 clusters used" in answer
-    assert "Selection regret. 0.050" in answer
-    assert "NMI with the label 0.600, with speaker 0.100" in answer
-    assert "τ_end with the objective: -1.00 (n = 6)" in answer
-    assert "not independent" in answer
+def answer(folder: Path) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} in answer.json")
+
+    found: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    return found
+
+
+def written(made: Study, folder: Path) -> Path:
+    """A fabricated study as its tables."""
+    folder.mkdir(exist_ok=True)
+    made.trials.drop(columns="config/tau_mean").to_parquet(folder / TRIALS)
+    if len(made.history):
+        made.history.to_parquet(folder / HISTORY)
+    return folder
+
+
+def lifted(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+    """NMI falls by 0.1 with each doubling of tau_end, and nothing else does."""
+    return {"val/nmi": 0.5 - 0.1 * np.log2(design["config/tau_end"]) + rng.normal(0, 0.02, len(design))}
+
+
+@pytest.mark.slow
+def test_the_planted_answer_comes_first_and_its_numbers_are_in_answer_json(tmp_path: Path) -> None:
+    folder = written(study(40, planted=lifted, evaluations=8), tmp_path / "a")
+    text = checked(folder, command="python studies/tau_sweep.py <&>", figures=True)
+    found = answer(folder)
+    opening = text[: text.index("All trials")]
+    for name in found["headline"]:
+        assert " ".join(found["statements"][name]["text"].split()) in opening
+    assert re.search(r"τ_end .* NMI", opening)
     assert "python studies/tau_sweep.py <&>" in text
     assert "1a2b3c4" in text
-
-
-def test_every_figure_says_how_it_was_made(tmp_path: Path) -> None:
-    text = checked(falling_with_tau_end(tmp_path))
-    for setting in ("end temperature τ_end", "start temperature τ_start"):
-        assert f"Objective against the {setting}: a point per complete trial (n = 6)" in text
-        assert f"Clusters used against the {setting}" in text
-    assert "Assignment entropy H(y|x), nats, over training: a line per complete trial (n = 6)" in text
-    assert "Spearman rho undefined (one of the two is constant, n = 6)" in text
-
-
-def test_no_labels(tmp_path: Path) -> None:
-    text = checked(falling_with_tau_end(tmp_path, labels=False))
-    assert "no labels were recorded" in text
-    assert "Would the label-free scores" not in text
-
-
-def test_one_trial(tmp_path: Path) -> None:
-    append_trial(tmp_path, trial(0))
-    append_history(tmp_path, evaluations(0, [1.0]))
-    text = checked(tmp_path)
-    assert "1 trial of cat_uvac" in text
-    assert "undefined (fewer than 3 trials, n = 1)" in text
+    pictures = list((folder / "figures").glob("*.pdf"))
+    assert len(pictures) > 20
+    assert all(path.read_bytes().startswith(b"%PDF") for path in pictures)
+    first = (folder / "report.html").read_bytes()
+    assert build(folder, command="python studies/tau_sweep.py <&>", figures=False).read_bytes() == first
 
 
 def test_no_finished_trial(tmp_path: Path) -> None:
     append_trial(tmp_path, trial(0, status="error", objective=None, epochs=None, wall_seconds=None, revision=None))
     text = checked(tmp_path)
     assert "no trial ran to its end" in text
-    assert "nothing to draw" in text
     assert "Revision: not recorded" in text
+
+
+def test_one_trial(tmp_path: Path) -> None:
+    append_trial(tmp_path, trial(0))
+    append_history(tmp_path, evaluations(0, [1.0]))
+    assert "1 trial of cat_uvac" in checked(tmp_path)
+
+
+def constant(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+    del design, rng
+    return {"val/nmi": 0.5, "val/clusters_used": 10.0, "objective": 0.25, "val/silhouette_p": 1.0}
+
+
+def unlabelled(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+    del rng
+    return dict.fromkeys(
+        ("val/acc", "val/nmi", "val/ari", "val/nmi_speaker"), pd.array([None] * len(design), "Float64")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", [constant, unlabelled])
+def test_a_metric_that_is_constant_and_labels_that_are_missing(
+    odd: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    checked(written(study(18, planted=odd, evaluations=3), tmp_path))
+
+
+def test_trials_of_two_corpora(tmp_path: Path) -> None:
+    for number in range(6):
+        corpus = ("fsdd", "synthetic")[number % 2]
+        append_trial(tmp_path, trial(number, corpus=corpus, arm="qmc", objective=0.1 * number))
+    text = checked(tmp_path)
+    assert "fsdd, K = 5: by its label-free objective the best trial is number 4 (t04)" in text
+    assert "synthetic, K = 5: by its label-free objective the best trial is number 5 (t05)" in text
+
+
+def test_a_half_written_table_and_one_that_is_not_there_yet(tmp_path: Path) -> None:
+    falling_with_tau_end(tmp_path / "a")
+    (tmp_path / "a" / HISTORY).write_bytes((tmp_path / "a" / HISTORY).read_bytes()[:99])
+    (tmp_path / "b").mkdir()
+    text = checked(tmp_path / "a", tmp_path / "b")
+    assert "history.parquet is damaged" in text
+    assert "b has no trials.parquet yet" in text
+    assert "(t00), at 0.900" in text
+    (tmp_path / "a" / TRIALS).write_bytes(b"PAR1")
+    assert "No trial has been recorded yet" in checked(tmp_path / "a")
 
 
 def test_a_trial_without_scores_or_temperature(tmp_path: Path) -> None:
     kept = ("config/tau", "val/")
     append_trial(tmp_path, {name: value for name, value in trial(0).items() if not name.startswith(kept)})
-    assert "clusters used not recorded" in checked(tmp_path)
+    checked(tmp_path)
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    append_trial(tmp_path, trial(0, trial_id="<script>alert(1)</script>"))
-    checked(tmp_path)
+    append_trial(tmp_path, trial(0, trial_id="<script>alert(1)</script>", corpus="{0} & <b>"))
+    text = checked(tmp_path)
+    assert "{0} & <b>" in text
     assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_same_tables_give_the_same_page(tmp_path: Path) -> None:
-    falling_with_tau_end(tmp_path)
-    first = build(tmp_path).read_bytes()
-    assert build(tmp_path).read_bytes() == first
+def test_of_many_trials_the_page_holds_some_and_the_script_all(tmp_path: Path) -> None:
+    made = study(SHOWN + 5, arm="tpe")  # nothing is inferred from them
+    made.trials["status"] = "stopped"
+    folder = written(made, tmp_path)
+    text = checked(folder)
+    assert f"only the first {SHOWN} of {SHOWN + 5} trials" in text
+    source = (folder / "report.html").read_text(encoding="utf-8")
+    (stored,) = re.findall(r'<script type="application/json" id="rows">(.*?)</script>', source, re.DOTALL)
+    rows = json.loads(stored)
+    assert len(rows) == SHOWN + 5
+    assert [row[0] for row in rows[-2:]] == ["t00203", "t00204"]
+    objective = rows[-1][1]
+    assert float(objective[1]) == pytest.approx(made.trials["objective"].iloc[-1], rel=1e-6)
 
 
-def test_a_bad_folder_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "analysis.report", str(tmp_path / "absent")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no folder")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(5.2, "5 s"), (65, "1 min 5 s"), (7260, "2 h 1 min")])
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+def test_what_is_asked_for_and_absent_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    append_trial(tmp_path / "a", trial(0))
+    for flags, words in (
+        ([str(tmp_path / "absent")], "no folder"),
+        ([str(tmp_path / "a"), "--trained", "b"], "no run"),
+    ):
+        command = [sys.executable, "-m", "analysis.report", *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import falling_with_tau_end
+from planted import falling_with_tau_end, trial
 
-from analysis.trials import RankCorrelation, load, rank_correlation
+from analysis.trials import RankCorrelation, load, load_all, rank_correlation, units
+from catuvac.config import Shape
 from catuvac.errors import CatuvacError
-from catuvac.results import TRIALS
+from catuvac.results import HISTORY, TRIALS, append_trial
+from catuvac.schedules import anneal
 
 
 def test_only_complete_trials_answer(tmp_path: Path) -> None:
@@ -43,3 +45,60 @@ def test_rank_correlation_says_why_it_is_undefined() -> None:
     a = pd.Series([1.0, 2.0, 3.0])
     assert rank_correlation(a, a * 0).reason == "one of the two is constant"
     assert rank_correlation(a[:2], a[:2]) == RankCorrelation(None, 2, "fewer than 3 trials")
+
+
+def test_folders_side_by_side(tmp_path: Path) -> None:
+    falling_with_tau_end(tmp_path / "a")
+    append_trial(tmp_path / "b", trial(0, study="other", corpus="fsdd"))
+    append_trial(tmp_path / "b", trial(1, study="other", corpus="fsdd", method="uvac"))
+    study = load_all([tmp_path / "a", tmp_path / "b"])
+    assert study.name == "planted, other"
+    assert study.problems == ()
+    panels = study.panels()
+    assert list(panels) == ["fsdd, K = 5", "synthetic, K = 5"]
+    assert len(panels["fsdd, K = 5"].trials) == 1  # the method without a temperature is left out
+    assert panels["fsdd, K = 5"].history.empty
+    assert len(panels["synthetic, K = 5"].history) == len(study.history)
+    with pytest.raises(CatuvacError, match="named planted"):
+        load_all([tmp_path / "a", tmp_path / "a"])
+
+
+def test_a_table_that_is_half_written_is_left_out_and_named(tmp_path: Path) -> None:
+    falling_with_tau_end(tmp_path)
+    (tmp_path / HISTORY).write_bytes(b"PAR1")
+    study = load_all([tmp_path])
+    assert len(study.trials) == 9
+    assert study.history.empty
+    assert "history.parquet is damaged" in study.problems[0]
+    (tmp_path / TRIALS).write_bytes(b"PAR1")
+    study = load_all([tmp_path])
+    assert study.trials.empty
+    assert study.panels() == {}
+    assert "trials.parquet is damaged" in study.problems[0]
+
+
+def test_trials_that_no_result_has_placed_are_independent(tmp_path: Path) -> None:
+    for number, arm in enumerate(("tpe", "qmc", "random", "confirm")):
+        append_trial(tmp_path, trial(number, arm=arm))
+    append_trial(tmp_path, trial(4, arm="qmc", status="stopped"))
+    assert load_all([tmp_path]).independent["arm"].tolist() == ["qmc", "random", "confirm"]
+
+
+def test_the_seeds_of_one_setting_are_one_unit(tmp_path: Path) -> None:
+    for number, tau in enumerate((1.0, 1.0, 0.5, 0.5)):
+        append_trial(
+            tmp_path, trial(number, arm="confirm", seed=number, **{"config/tau_start": tau, "config/seed": number})
+        )
+    append_trial(tmp_path, trial(4, arm="qmc", seed=4, **{"config/tau_start": 1.0, "config/seed": 4}))
+    codes = units(load_all([tmp_path]).trials)
+    assert codes[0] == codes[1] != codes[2] == codes[3]
+    assert len(set(codes)) == 3
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "exponential"])
+@pytest.mark.parametrize("end", [0.1, 2.0])
+def test_the_mean_temperature_is_that_of_the_schedule(shape: Shape, end: float, tmp_path: Path) -> None:
+    settings = {"config/tau_start": 2.0, "config/tau_end": end, "config/tau_schedule": shape}
+    append_trial(tmp_path, trial(0, **settings))
+    fine = [anneal(2.0, end, progress=p, shape=shape) for p in np.linspace(0, 1, 20_001)]
+    assert load_all([tmp_path]).trials["config/tau_mean"][0] == pytest.approx(np.mean(fine), rel=1e-4)

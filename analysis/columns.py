@@ -1,0 +1,89 @@
+"""What the columns of the tables are called for people, on which scale they are drawn, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCORES = {"silhouette": "Silhouette", "dbi": "DBI", "chi": "CHI", "dispersion": "BCSS/WCSS"}
+NAMES = {
+    "trial_id": "trial",
+    "wall_seconds": "wall time, s",
+    "acc": "ACC",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "elbo": "ELBO, nats",
+    "entropy_y": "H(y|x), nats",
+    "mutual_information": "I(x; y), nats",
+    "kl_y": "KL_y, nats",
+    "kl_z": "KL_z, nats",
+    "active_units": "active z units",
+    "tau_start": "τ_start",
+    "tau_end": "τ_end",
+    "tau_mean": "mean τ",
+    "tau_schedule": "τ schedule",
+    "beta": "β",
+    "beta_on": "β on",
+    "latent_dim": "d",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a trial.
+
+    Attributes:
+        column: of `trials.parquet`.
+        better: +1 where higher is better, -1 where lower is, 0 where neither.
+        log: drawn on a logarithmic axis.
+        labels: computed from labels, so that it may not exist, and never selects.
+    """
+
+    column: str
+    better: int
+    log: bool = False
+    labels: bool = False
+
+    @property
+    def name(self) -> str:
+        """Without the namespace: "silhouette_p"."""
+        return self.column.rpartition("/")[2]
+
+    @property
+    def label(self) -> str:
+        """For people: "Silhouette (p)"."""
+        return title(self.column)
+
+
+# The responses of the issue's questions, in the order of the page.
+METRICS = (
+    Metric("val/acc", 1, labels=True),
+    Metric("val/nmi", 1, labels=True),
+    *(Metric(f"val/silhouette_{space}", 1) for space in "xzp"),
+    *(Metric(f"val/dbi_{space}", -1, log=True) for space in "xzp"),
+    *(Metric(f"val/chi_{space}", 1, log=True) for space in "xzp"),
+    Metric("val/clusters_used", 1),
+    Metric("val/effective_clusters", 1),
+    Metric("val/mutual_information", 1),
+    Metric("objective", 1),
+)
+TEMPERATURES = ("config/tau_end", "config/tau_start", "config/tau_mean")  # all on a logarithmic axis
+NUMERIC_SETTINGS = ("config/tau_start", "config/tau_end", "config/beta", "config/latent_dim")  # logarithmic, searched
+SETTINGS = (*NUMERIC_SETTINGS, "config/tau_schedule")
+
+
+def metric(column: str) -> Metric:
+    """The metric of a column; raises KeyError for one that is not in `METRICS`."""
+    return {found.column: found for found in METRICS}[column]
+
+
+def title(column: str) -> str:
+    """A column's name for people: `val/silhouette_p` is `Silhouette (p)`."""
+    namespace, _, name = column.rpartition("/")
+    score, _, suffix = name.rpartition("_")
+    if score in SCORES:
+        words = f"{SCORES[score]} ({suffix})"
+    elif score == "nmi":
+        words = f"NMI {suffix}"
+    else:
+        words = NAMES.get(name, name.replace("_", " "))
+    return f"test {words}" if namespace == "test" else words

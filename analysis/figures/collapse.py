@@ -1,0 +1,101 @@
+"""Where in the search space trials collapse or diverge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.columns import title
+from analysis.figures.style import BLUE, INK, MANY, ORANGE, PINK, SMALL, canvas, log_axis
+from analysis.section import Drawing
+
+MARKS = {"healthy": ("o", BLUE), "collapsed": ("s", ORANGE), "diverged": ("X", PINK)}  # shape and colour of an outcome
+
+
+def plane(name: str, points: pd.DataFrame, x: str, y: str, boundary: pd.DataFrame, level: str) -> Drawing:
+    """Every trial over two settings, marked by outcome, with the fitted boundary.
+
+    Args:
+        points: outcome, adaptive, and the two settings.
+        boundary: the line, columns x and y; empty for none.
+        level: the chance on the line, in words.
+    """
+    counts = points["outcome"].value_counts()
+    with canvas() as (figure, axes):
+        for outcome, (marker, colour) in MARKS.items():
+            for adaptive in (True, False):
+                mine = points[(points["outcome"] == outcome) & (points["adaptive"] == adaptive)]
+                axes.scatter(
+                    mine[x],
+                    mine[y],
+                    s=34 if len(points) <= 300 else 9,
+                    marker=marker,
+                    facecolors="none" if adaptive else colour,
+                    edgecolors=colour,
+                    linewidths=1.0,
+                    alpha=0.8,
+                    rasterized=len(points) > MANY,
+                )
+            if outcome in counts:
+                axes.plot([], [], linestyle="", marker=marker, color=colour, label=f"{outcome} ({counts[outcome]})")
+        if len(boundary):
+            axes.plot(boundary[x], boundary[y], color=INK, linewidth=2.0, label=f"{level} lost")
+        log_axis(axes, "x")
+        log_axis(axes, "y")
+        axes.set_xlabel(title(x))
+        axes.set_ylabel(title(y))
+        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4, columnspacing=1.2)
+    alt = f"Trials over {title(x)} and {title(y)}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+    if len(boundary):
+        ends = boundary.iloc[[0, -1]]
+        alt += (
+            f"; the fitted boundary runs from {title(x)} {ends[x].iloc[0]:.2g}, {title(y)} {ends[y].iloc[0]:.2g} "
+            f"to {ends[x].iloc[1]:.2g}, {ends[y].iloc[1]:.2g}"
+        )
+    return Drawing(name, figure, alt + ".")
+
+
+def rates(name: str, bins: pd.DataFrame, setting: str) -> Drawing:
+    """Share of collapsed and of diverged trials in each bin of a setting."""
+    words = not pd.api.types.is_number(bins["at"].iloc[0])
+    with canvas(SMALL) as (figure, axes):
+        for side, (outcome, mine) in enumerate(bins.groupby("outcome")):
+            marker, colour = MARKS[str(outcome)]
+            rate = mine["rate"].to_numpy(dtype=float)
+            # Side by side, so that two intervals at one place can be told apart.
+            shift = 0.08 * (side - 0.5)
+            at = np.arange(len(mine)) + shift if words else mine["at"].to_numpy(dtype=float) * np.exp(shift)
+            below, above = rate - mine["low"].to_numpy(dtype=float), mine["high"].to_numpy(dtype=float) - rate
+            # A bound may miss the rate by rounding.
+            reach = np.maximum(0.0, np.stack([below, above]))
+            axes.errorbar(
+                at,
+                rate,
+                yerr=reach,
+                color=colour,
+                marker=marker,
+                markersize=6,
+                linestyle="" if words else "-",
+                linewidth=1.0,
+                capsize=2,
+                label=str(outcome),
+            )
+        if words:
+            axes.set_xticks(range(len(mine)), list(mine["at"]))
+            axes.set_xlim(-0.5, len(mine) - 0.5)
+        else:
+            log_axis(axes, "x")
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+        axes.set_xlabel(title(setting))
+        axes.set_ylabel("share of trials")
+        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4, columnspacing=1.0)
+    said = [
+        f"{outcome} " + ", ".join(_bin(row["at"], row["rate"]) for row in mine.to_dict("records"))
+        for outcome, mine in bins.groupby("outcome")
+    ]
+    return Drawing(name, figure, f"By {title(setting)}: {'; '.join(said)}.", title=f"by {title(setting)}")
+
+
+def _bin(at: object, rate: float) -> str:
+    return f"{rate:.0%} at {at:.2g}" if isinstance(at, float) else f"{rate:.0%} at {at}"

@@ -1,0 +1,77 @@
+"""Drawings of `analysis.selection`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.figures.style import BLUE, ORANGE, SIZE, canvas
+from analysis.section import Drawing
+
+if TYPE_CHECKING:
+    from analysis.selection import Regrets
+
+
+def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
+    """A dot per criterion at its regret, the lowest on top; hollow among all complete trials, those of TPE included."""
+    criteria = found.criteria
+    rows = np.arange(len(criteria))
+    regret = criteria["nmi_regret"].to_numpy(dtype=float)
+    blind = float(found.blind["nmi_regret"])
+    with canvas((SIZE[0], 1.1 + 0.27 * len(rows))) as (figure, axes):
+        axes.axvline(blind, color=ORANGE, linewidth=1.4, zorder=1, label="random pick")
+        if found.inference:
+            axes.axvspan(*found.blind[["nmi_low", "nmi_high"]], color=ORANGE, alpha=0.15, linewidth=0, zorder=0)
+            ends = criteria[["nmi_low", "nmi_high"]].to_numpy(dtype=float).T
+            axes.hlines(rows, *ends, color=BLUE, linewidth=1.6, zorder=2)
+        placed = complete is found
+        axes.scatter(
+            regret,
+            rows,
+            s=36,
+            color="none" if placed else BLUE,
+            edgecolors=BLUE,
+            zorder=3,
+            clip_on=False,
+            label="with TPE trials" if placed else "no TPE trials",
+        )
+        if complete is not None and not placed:
+            with_tpe = complete.table["nmi_regret"].reindex(criteria.index)
+            axes.scatter(
+                with_tpe,
+                rows,
+                s=36,
+                facecolors="none",
+                edgecolors=BLUE,
+                zorder=3,
+                clip_on=False,
+                label="with TPE trials",
+            )
+        axes.set_yticks(rows, list(criteria["label"]))
+        axes.set_ylim(len(rows) - 0.4, -1.4)
+        axes.set_xlim(left=0)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("NMI lost against the best trial")
+        # The clusters used, in a column of their own at the right; in brackets by the hollow pick.
+        right = axes.get_yaxis_transform()
+        hollow = None if complete is None or placed else complete.table["clusters"].reindex(criteria.index)
+        for row, used in enumerate(criteria["clusters"]):
+            words = _count(used) if hollow is None else f"{_count(used)} ({_count(hollow.iloc[row])})"
+            axes.text(1.04, row, words, transform=right, va="center", ha="left")
+        axes.text(1.04, -1.0, "clusters", transform=right, va="center", ha="left")
+        figure.legend(loc="outside lower center", ncols=3, columnspacing=1.2, handletextpad=0.3, handlelength=1.4)
+    return Drawing(name, figure, _alt(found, blind))
+
+
+def _count(clusters: float) -> str:
+    return f"{clusters:.0f}" if np.isfinite(clusters) else "?"
+
+
+def _alt(found: Regrets, blind: float) -> str:
+    words = "; ".join(
+        f"{row['label']} {row['nmi_regret']:.3f}"
+        + (f" with {row['clusters']:.0f} clusters" if np.isfinite(row["clusters"]) else "")
+        for _, row in found.criteria.iterrows()
+    )
+    return f"NMI lost by each criterion among {found.n} trials: {words}. A random pick loses {blind:.3f}."

@@ -1,0 +1,97 @@
+"""What was run, what it cost, and which trial the study's objective chooses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.columns import title
+from analysis.section import Section, Statement, Table, Value
+from analysis.selection import select
+from analysis.table import number, varied_settings
+from analysis.trials import Study, splits, values
+from catuvac.plan import duration
+
+
+def section(study: Study) -> Section:
+    """Opens the report; the whole of it is headline."""
+    statements = [_run(study)]
+    statements += [Statement(f"run/problem-{i}", "{why}.", {"why": why}) for i, why in enumerate(study.problems)]
+    parts = []
+    for name, panel in study.panels().items():
+        chosen = select(panel)
+        if chosen is None:
+            text = "{panel}: no trial ran to its end with an objective, so there is no best one."
+            statements.append(Statement(f"best/{name}", text, {"panel": name}))
+            continue
+        statements += _best(name, chosen.best)
+        settings = [(title(column), number(chosen.best[column])) for column in varied_settings(panel)]
+        if settings:
+            parts.append(
+                Table(
+                    f"{name}: the best trial's settings, those that the study varied.",
+                    ("setting", "value"),
+                    tuple(settings),
+                )
+            )
+    return Section("What was run", tuple(statements), tuple(parts), tuple(each.name for each in statements))
+
+
+def _run(study: Study) -> Statement:
+    trials = study.trials
+    if trials.empty:
+        return Statement("run", "No trial has been recorded yet.")
+    arms = {str(name): int(n) for name, n in trials["arm"].value_counts().items()}
+    counts = study.counts()
+    described = trials.assign(split=splits(trials))
+    facts: dict[str, Value] = {
+        "trials": len(trials),
+        "what": "trial" if len(trials) == 1 else "trials",
+        "arms": ", ".join(f"{name} {n}" for name, n in arms.items()),
+        **{
+            name: ", ".join(map(str, described[name].dropna().unique()))
+            for name in ("method", "corpus", "split", "n_clusters")
+        },
+        **counts,
+        "time": duration(float(values(trials, "wall_seconds").sum())),
+    }
+    return Statement(
+        "run",
+        "{trials} {what} of {method} on {corpus} (split: {split}), K = {n_clusters} ({arms}): {complete} complete, "
+        "{stopped} stopped early, {diverged} diverged, {error} ended in an error; {time} of trial time in all. "
+        "Complete trials alone enter what follows: a trial stopped early never reached its end temperature.",
+        facts,
+    )
+
+
+def _best(name: str, best: dict[str, Any]) -> list[Statement]:
+    """The p-space Silhouette stands beside the clusters used or not at all."""
+    facts: dict[str, Value] = {
+        "panel": name,
+        "number": best["number"],
+        "trial": best["trial_id"],
+        "objective": best["objective"],
+        "k": best["n_clusters"],
+    }
+    text = "{panel}: by its label-free objective the best trial is number {number} ({trial}), at {objective:.3f}"
+    if best.get("val/clusters_used") is not None:
+        facts["clusters_used"] = best["val/clusters_used"]
+        text += ", {clusters_used:.0f} of {k} clusters used"
+    for space in "xzp" if "clusters_used" in facts else "xz":
+        score = best.get(f"val/silhouette_{space}")
+        if score is not None:
+            facts[f"silhouette_{space}"] = score
+            text += f", Silhouette {{silhouette_{space}:.2f}} in {space}"
+    found = [Statement(f"best/{name}", text + ".", facts)]
+    known = {column.removeprefix("val/"): value for column, value in best.items() if not pd.isna(value)}
+    if "nmi" in known:
+        nuisances = [column for column in known if column.startswith("nmi_")]
+        words = [
+            "{nmi:.2f} with the label",
+            *(f"{{{name}:.2f}} with {name.removeprefix('nmi_')}" for name in nuisances),
+        ]
+        text = f"{{panel}}: as NMI, the best trial's clusters follow: {', '.join(words)}. Labels did not choose it."
+        follow = {"panel": name, **{column: known[column] for column in ("nmi", *nuisances)}}
+        found.append(Statement(f"follow/{name}", text, follow))
+    return found

@@ -1,0 +1,202 @@
+"""Rates of collapse and divergence, and the boundary in the search space."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricate import K, study
+from numpy.random import Generator
+
+from analysis import collapse
+from analysis.figures.style import svg
+from analysis.section import Drawing, Group, Section, Statement
+from analysis.trials import Study
+
+
+def told(section: Section) -> list[Drawing]:
+    """The drawings, once every text is known to hold nothing that is no number."""
+    words = [str(each) for each in section.statements]
+    groups = [part for part in section.parts if isinstance(part, Group)]
+    words += [group.caption for group in groups] + [one.alt for group in groups for one in group.drawings]
+    assert not [text for text in words if re.search(r"\b(nan|NaN|None|inf)\b", text)]
+    return [one for group in groups for one in group.drawings]
+
+
+def drawn(section: Section) -> list[str]:
+    return [svg(one.figure, one.alt) for one in told(section)]
+
+
+def statement(section: Section, ending: str) -> Statement:
+    return next(each for each in section.statements if each.name.endswith(ending))
+
+
+def outcome(lost: Any) -> dict[str, Any]:
+    return {"val/clusters_used": np.where(lost, 3.0, 8.0), "val/effective_clusters": np.where(lost, 1.5, 7.0)}
+
+
+def hot(design: pd.DataFrame, _: Generator) -> Mapping[str, Any]:
+    return outcome(design["config/tau_start"] > 3)
+
+
+def mostly_hot(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+    """One trial in 20 is on the wrong side."""
+    return outcome((design["config/tau_start"] > 3) ^ (rng.random(len(design)) < 0.05))
+
+
+def diverging(design: pd.DataFrame, _: Generator) -> Mapping[str, Any]:
+    lost = design["config/beta"] > 0.2
+    return {**outcome(False), "status": np.where(lost, "diverged", "complete"), "objective": np.where(lost, None, 0.5)}
+
+
+def at_random(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+    return outcome(rng.random(len(design)) < 0.25)
+
+
+@pytest.mark.parametrize("planted", [hot, mostly_hot])
+def test_a_planted_boundary_is_recovered(planted: Any) -> None:
+    fit = collapse.collapse(study(200, planted=planted), K).fit
+    assert fit is not None
+    assert fit.tells_apart
+    assert fit.settings["setting"][0] == "config/tau_start"
+    assert fit.settings["low"][0] > 2
+    assert fit.settings["odds"][1:].between(0.4, 2.5).all()
+    assert fit.level == 0.5
+    assert fit.threshold == pytest.approx(3, rel=0.1)
+    assert fit.threshold_low < fit.threshold < fit.threshold_high < 4
+    assert fit.boundary.columns[0] == "config/tau_start"
+    assert fit.boundary["config/tau_start"].median() == pytest.approx(3, rel=0.15)
+
+
+def test_the_statement_names_the_setting_its_odds_and_its_boundary() -> None:
+    section = collapse.section(study(100, planted=hot))
+    text = str(statement(section, "/cause"))
+    assert "τ_start drives collapse and divergence most" in text
+    assert "exceeds 50% above τ_start" in text
+    assert len(drawn(section)) == 6
+
+
+def test_a_setting_that_protects_has_the_other_sign() -> None:
+    fit = collapse.collapse(study(200, planted=lambda design, _: outcome(design["config/tau_start"] < 1)), K).fit
+    assert fit is not None
+    assert fit.settings["odds"][0] < 0.5
+    assert fit.threshold == pytest.approx(1, rel=0.15)
+
+
+def test_diverged_trials_count_though_they_have_no_objective() -> None:
+    found = collapse.collapse(study(200, planted=diverging), K)
+    assert found.fit is not None
+    assert found.fit.settings["setting"][0] == "config/beta"
+    assert found.fit.threshold == pytest.approx(0.2, rel=0.2)
+    assert found.rates["count"]["diverged"] == (found.points["outcome"] == "diverged").sum() > 0
+    assert found.rates["count"]["collapsed"] == 0
+
+
+def test_a_rare_collapse_is_bounded_where_it_is_more_likely_than_on_average() -> None:
+    def rare(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+        return outcome((design["config/beta"] > 0.1) & (rng.random(len(design)) < 0.2))
+
+    fit = collapse.collapse(study(300, planted=rare), K).fit
+    assert fit is not None
+    assert fit.tells_apart
+    assert fit.level == pytest.approx(fit.lost / fit.n)
+    assert len(fit.boundary) > 1
+
+
+def test_random_collapse_has_no_boundary() -> None:
+    found = [collapse.collapse(study(100, seed=seed, planted=at_random), K).fit for seed in range(3)]
+    assert [fit.tells_apart for fit in found if fit] == [False] * 3
+    assert all(fit.boundary.empty for fit in found if fit)
+    section = collapse.section(study(100, planted=at_random))
+    assert "so there is no boundary" in str(statement(section, "/cause"))
+    told(section)
+
+
+def test_rates_come_with_wilsons_interval() -> None:
+    found = collapse.collapse(study(100, planted=lambda design, _: outcome(np.arange(len(design)) < 10)), K)
+    assert found.rates["rate"]["collapsed"] == 0.1
+    assert found.rates.loc["total", "count"] == 10
+    assert found.rates["low"]["collapsed"] == pytest.approx(0.0552, abs=1e-3)  # Wilson's, from a table
+    assert found.rates["high"]["collapsed"] == pytest.approx(0.1744, abs=1e-3)
+
+
+def test_bins_of_a_setting_hold_its_own_rates() -> None:
+    bins = collapse.collapse(study(100, planted=hot), K).bins
+    mine = bins[(bins["setting"] == "config/tau_start") & (bins["outcome"] == "collapsed")]
+    assert mine["n"].tolist() == [20] * 5
+    assert mine["at"].is_monotonic_increasing
+    assert mine["rate"].iloc[0] < 0.2
+    assert mine["rate"].iloc[-1] > 0.8
+    assert set(bins.loc[bins["setting"] == "config/tau_schedule", "at"]) == {"cosine", "exponential", "linear"}
+
+
+def test_half_of_the_clusters_is_no_collapse() -> None:
+    found = collapse.collapse(study(10, planted=lambda *_: {"val/clusters_used": [4.0, 5.0] * 5}), K)
+    assert found.points["outcome"].tolist() == ["collapsed", "healthy"] * 5
+
+
+@pytest.mark.parametrize(("lost", "word"), [(False, "none of 60"), (True, "all 60")])
+def test_none_and_all_collapsed_are_said(lost: bool, word: str) -> None:
+    section = collapse.section(study(60, planted=lambda design, _: outcome(np.full(len(design), lost))))
+    assert word in str(statement(section, "/rate"))
+    assert "cannot be fitted" in str(statement(section, "/cause"))
+    told(section)
+
+
+def test_tpe_trials_are_drawn_but_carry_no_inference() -> None:
+    def adaptive(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+        return {**hot(design, rng), "arm": "tpe"}
+
+    found = collapse.collapse(study(60, planted=adaptive), K)
+    assert (found.fit, len(found.rates), len(found.points)) == (None, 0, 60)
+    section = collapse.section(study(60, planted=adaptive))
+    assert "no rate over the search space" in str(statement(section, "/rate"))
+    assert len(told(section)) == 1
+
+
+def test_confirm_runs_fit_the_boundary_by_setting_but_are_no_draw_of_the_search_space() -> None:
+    def repeated(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+        first = design.iloc[np.arange(len(design)) // 4 * 4].reset_index(drop=True)
+        return {**{str(name): first[name] for name in first}, **hot(first, rng), "arm": "confirm"}
+
+    found = collapse.collapse(study(160, planted=repeated), K)
+    assert found.rates.empty
+    assert found.fit is not None
+    assert found.fit.settings["setting"][0] == "config/tau_start"
+
+
+def test_stopped_and_failed_trials_are_left_out_and_counted() -> None:
+    status = ["stopped", "error", "complete", "complete", "complete"] * 8
+    found = collapse.collapse(study(40, planted=lambda *_: {"status": status}), K)
+    assert (found.unknown, len(found.points)) == (16, 24)
+
+
+def test_two_corpora_are_two_panels() -> None:
+    both = study(40, planted=hot), study(40, corpus="tau2019", name="other", planted=at_random)
+    section = collapse.section(replace(both[0], trials=pd.concat([each.trials for each in both], ignore_index=True)))
+    names = [each.name for each in section.statements]
+    assert len(set(names)) == len(names) == 4
+    told(section)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        study(0),
+        study(1),
+        study(30, planted=lambda *_: {"status": "stopped"}),
+        study(30, planted=lambda *_: {"config/tau_start": 1.0, "config/tau_end": 0.5, "config/latent_dim": 8}),
+        replace(study(30), trials=study(30).trials.drop(columns=["val/clusters_used", "val/effective_clusters"])),
+        replace(study(30), trials=study(30).trials.drop(columns=["config/tau_schedule", "config/beta"])),
+    ],
+    ids=["no trial", "one trial", "all stopped", "one setting varies", "no clusters used", "settings missing"],
+)
+def test_odd_tables_are_said_in_words(odd: Study) -> None:
+    section = collapse.section(odd)
+    assert section.parts
+    drawn(section)

@@ -1,0 +1,39 @@
+"""What was run and which trial is best, in sentences whose numbers are values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fabricate import study
+from planted import falling_with_tau_end, trial
+
+from analysis.overview import section
+from analysis.trials import load_all
+from catuvac.results import append_trial
+
+
+def test_trials_are_counted_and_the_best_is_named(tmp_path: Path) -> None:
+    found = {each.name: each for each in section(load_all([falling_with_tau_end(tmp_path)])).statements}
+    run = str(found["run"])
+    assert "9 trials of cat_uvac on synthetic (split: grouped by speaker), K = 5" in run
+    assert "6 complete, 1 stopped early, 1 diverged, 1 ended in an error" in run
+    assert "trial is number 0 (t00), at 0.900, 5 of 5 clusters used" in str(found["best/synthetic, K = 5"])
+    assert "0.60 with the label, 0.10 with speaker" in str(found["follow/synthetic, K = 5"])
+
+
+def test_a_silhouette_in_p_needs_the_clusters_used(tmp_path: Path) -> None:
+    append_trial(tmp_path, trial(0, **{"val/clusters_used": None}))
+    (best,) = [each for each in section(load_all([tmp_path])).statements if each.name.startswith("best/")]
+    assert "in p" not in str(best)
+
+
+def test_every_corpus_has_its_best_trial() -> None:
+    both = study(8, corpus="fsdd"), study(8, corpus="urbansound8k", name="other", seed=1)
+    names = [name for one in both for name in (each.name for each in section(one).statements)]
+    assert {"best/fsdd, K = 10", "best/urbansound8k, K = 10"} <= set(names)
+
+
+def test_no_trial_and_no_finished_trial(tmp_path: Path) -> None:
+    assert str(section(study(0)).statements[0]) == "No trial has been recorded yet."
+    append_trial(tmp_path, trial(0, status="error", objective=None))
+    assert "no trial ran to its end" in str(section(load_all([tmp_path])).statements[-1])
