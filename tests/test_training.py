@@ -68,9 +68,7 @@ def test_reports_are_flat_namespaced_and_finite(tiny_config: Config, tiny_featur
     assert all(math.isfinite(value) for value in numbers)
 
 
-def test_churn_is_the_share_of_clips_that_changed_their_cluster(
-    tiny_config: Config, tiny_features: FeatureSet
-) -> None:
+def test_churn_is_the_share_of_clips_that_changed_their_cluster(tiny_config: Config, tiny_features: FeatureSet) -> None:
     run = TrainingRun(tiny_config.with_settings({"epochs": 6, "eval_every": 1, "lr_start": 0.01}), tiny_features)
     clusters, churns = [], []
     for report in run:
