@@ -31,7 +31,7 @@ from analysis import columns, stats
 from analysis.columns import Metric
 from analysis.figures import importance as drawn
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats import Floats
+from analysis.stats import Estimate, Floats
 from analysis.trials import Study, units, values
 
 METRICS = tuple(
@@ -52,19 +52,6 @@ DEPTH = 5  # of fANOVA's trees: fully grown ones spread the noise of a trial ove
 CURVES = 40  # individual curves drawn
 FOLDS = 5
 PERCENT = (50 * (1 - stats.CONFIDENCE), 50 * (1 + stats.CONFIDENCE))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def values(self, name: str) -> dict[str, Value]:
-        """For a statement: NAME, NAME_low and NAME_high."""
-        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis import stats
-from analysis.stats import CONFIDENCE, RESAMPLES, Floats
+from analysis.stats import CONFIDENCE, RESAMPLES, Estimate, Floats
 
 PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # of a bootstrap
 SINGULAR = 1e10  # condition number from which the design does not tell its columns apart
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its bootstrap 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
 
 
 def resample_weights(codes: NDArray[np.int64]) -> Floats:

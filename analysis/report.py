@@ -1,4 +1,4 @@
-"""A study's report: one self-contained page, the numbers it quotes as JSON, and the figures as PDF.
+"""A study's report: one self-contained page, the numbers it quotes as JSON, and the figures for a paper.
 
 Run: python -m analysis.report results/NAME [results/OTHER …]   (or: catuvac report)
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich.console import Console
 from rich.progress import track
@@ -46,6 +46,8 @@ from catuvac.plan import CHECKPOINTS, DESIGN
 if TYPE_CHECKING:
     from catuvac.trained import Trained
 
+Format = Literal["pdf", "png", "none"]
+
 REPORT = "report.html"
 ANSWER = "answer.json"
 FIGURES = "figures"
@@ -66,16 +68,16 @@ class Provenance:
 
 
 def build(
-    *folders: Path, out: Path | None = None, run: Path | None = None, command: str = "", figures: bool = True
+    *folders: Path, out: Path | None = None, run: Path | None = None, command: str = "", figures: Format = "pdf"
 ) -> Path:
-    """Writes report.html, answer.json and figures/*.pdf.
+    """Writes report.html, answer.json and figures/*.pdf or *.png.
 
     Args:
         folders: of studies, each with `trials.parquet` and, where any trial was evaluated, `history.parquet`.
         out: the folder to write to; None: the first study's.
         run: of `catuvac train`, to show the clusters of; None: the best trial that left a checkpoint.
         command: the command line that ran the first study; None: as `study.json` has it.
-        figures: whether to write figures/*.pdf too.
+        figures: "pdf" or "png" for papers and slides, beside the page; "none" leaves them out.
 
     Returns:
         The path of the page.
@@ -94,8 +96,8 @@ def build(
     quoted = answer(sections, provenance)
     _write(out / ANSWER, json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item()) + "\n")
     _write(out / REPORT, _page(study, sections, provenance))
-    if figures:
-        _save_figures(sections, out / FIGURES)
+    if figures != "none":
+        _save_figures(sections, out / FIGURES, figures)
     return out / REPORT
 
 
@@ -218,15 +220,15 @@ def _wav(clip: Clip) -> str:
     return base64.b64encode(clip.wav).decode()
 
 
-def _save_figures(sections: Sequence[Section], folder: Path) -> None:
-    """Writes every drawing as PDF and removes those of an earlier report that this one does not have."""
+def _save_figures(sections: Sequence[Section], folder: Path, kind: Format) -> None:
+    """Writes every drawing and removes those of an earlier report that this one does not have."""
     folder.mkdir(exist_ok=True)
     groups = [part for section in sections for part in section.parts if isinstance(part, Group)]
     drawings = [drawing for group in groups for drawing in group.drawings]
-    for old in set(folder.glob("*.pdf")) - {folder / f"{drawing.name}.pdf" for drawing in drawings}:
+    for old in set(folder.glob(f"*.{kind}")) - {folder / f"{drawing.name}.{kind}" for drawing in drawings}:
         old.unlink()
     for drawing in track(drawings, "figures", console=Console(stderr=True), transient=True):
-        save(drawing.figure, folder / f"{drawing.name}.pdf")
+        save(drawing.figure, folder / f"{drawing.name}.{kind}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -243,7 +245,8 @@ def main() -> int:
     shown = "run of `catuvac train`, to show the clusters of; default: the best trial that left a checkpoint"
     parser.add_argument("--trained", dest="run", type=Path, help=shown)
     parser.add_argument("--command", default="", help="the command line that ran the study, where study.json has none")
-    parser.add_argument("--no-figures", dest="figures", action="store_false", help="leave out figures/*.pdf")
+    kinds = "of figures/ for papers; default: pdf"
+    parser.add_argument("--figures", choices=get_args(Format), default="pdf", help=kinds)
     given = vars(parser.parse_args())
     return guarded(lambda: print(build(*given.pop("folders"), **given)))
 

@@ -22,6 +22,23 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A number with its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+    def values(self, name: str) -> dict[str, float]:
+        """For a statement: NAME, NAME_low and NAME_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+@dataclass(frozen=True)
 class Correlation:
     """Spearman's rho of two columns.
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from analysis import stats
 from analysis.columns import METRICS, TEMPERATURES, Metric, title
 from analysis.figures import temperature as figures
-from analysis.regression import Estimate, resample_weights, slope
+from analysis.regression import resample_weights, slope
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.smoothing import curve, no_curve
-from analysis.stats import MIN_UNITS, RESAMPLES, Correlation, Floats
+from analysis.stats import MIN_UNITS, RESAMPLES, Correlation, Estimate, Floats
 from analysis.trials import INDEPENDENT, Study, units, values
 from catuvac.metrics import FLOORS
 
@@ -264,7 +264,7 @@ def facts(effect: Effect) -> dict[str, Value]:
 
 def estimate(name: str, found: Estimate | None) -> dict[str, Value]:
     """The values that `moved` writes: NAME, NAME_low, NAME_high."""
-    return {} if found is None else {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {} if found is None else {**found.values(name)}
 
 
 def moved(name: str, found: Estimate, *, log: bool = False) -> str:

@@ -18,7 +18,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from analysis.columns import title
 from analysis.figures import trap as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
-from analysis.stats import CONFIDENCE, Correlation, Floats, resampled, spearman
+from analysis.stats import CONFIDENCE, Correlation, Estimate, Floats, resampled, spearman
 from analysis.trials import INDEPENDENT, Study, units, values
 from catuvac.metrics import assignment_scores, cluster_scores, label_scores
 
@@ -34,15 +34,6 @@ LITTLE = 0.05  # … and NMI adds less than this
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A number with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Explained:
     """How much of the variance of Silhouette_p between trials can be predicted, as cross-validated R².
 
@@ -53,9 +44,9 @@ class Explained:
         n: trials, all independent.
     """
 
-    alone: Interval | None
-    with_nmi: Interval | None
-    gain: Interval | None
+    alone: Estimate | None
+    with_nmi: Estimate | None
+    gain: Estimate | None
     n: int
     reason: str = ""
 
@@ -276,10 +267,10 @@ def _r2(predicted: Floats, y: Floats, draws: Sequence[NDArray[np.int64]]) -> Flo
     return 1 - left / np.where(total > 0, total, np.nan)
 
 
-def _interval(found: Floats) -> Interval:
+def _interval(found: Floats) -> Estimate:
     """The first is of the sample itself, the others of its resamples."""
     low, high = np.nanpercentile(found[1:], [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return Interval(float(found[0]), float(low), float(high))
+    return Estimate(float(found[0]), float(low), float(high))
 
 
 def _verdict(key: str, panel: str, found: Trap) -> Statement:

@@ -153,7 +153,7 @@ class Evaluate:
 
 @dataclass(kw_only=True)
 class Report:
-    """Answer from studies' tables what the temperature does: report.html, answer.json, figures/*.pdf."""
+    """Answer from studies' tables what the temperature does: report.html, answer.json, figures/."""
 
     results: tyro.conf.Positional[tuple[Path, ...]]
     """folders of studies, results/NAME and, say, results/NAME-confirm"""
@@ -161,8 +161,8 @@ class Report:
     """folder to write to; default: the first study's"""
     trained: Path | None = None
     """run of `catuvac train`, to show the clusters of; default: the best trial that left a checkpoint"""
-    figures: bool = True
-    """write figures/*.pdf, for papers, too"""
+    figures: Literal["pdf", "png", "none"] = "pdf"
+    """format of figures/, for papers, beside the page"""
 
     def run(self) -> None:
         if not self.results:

@@ -40,7 +40,7 @@ def binned(surface: Surface, *, name: str) -> Drawing:
             middle = np.sqrt(left * right), np.sqrt(low * high)
             aligned: dict[str, Any] = {"ha": "center", "va": "center", "linespacing": 0.95}
             axes.text(*middle, text, color="white", path_effects=OUTLINED, zorder=5, **aligned)
-        _lines(axes)
+        _lines(figure, axes)
         _bar(figure, axes, surface, norm)
     alt = f"{surface.metric.label}, means over {len(bins)} cells of τ_start and τ_end"
     ranked = bins.sort_values("mean", kind="stable").to_dict("records")
@@ -84,7 +84,7 @@ def fitted(surface: Surface, *, name: str) -> Drawing:
                 linewidths=0.3 if many else 0.8 if independent or len(fit) else 1.8,
                 rasterized=many,
             )
-        _lines(axes)
+        _lines(figure, axes)
         _bar(figure, axes, surface, norm)
     return Drawing(name, figure, f"{alt}.", title=f"{surface.metric.label}, {'fitted' if len(fit) else 'trials'}")
 
@@ -107,7 +107,7 @@ def _frame(axes: Axes, surface: Surface) -> None:
     axes.grid(False)
 
 
-def _lines(axes: Axes) -> None:
+def _lines(figure: Figure, axes: Axes) -> None:
     """The annealing diagonal, what lies below it, and the paper's setting; the corner above the diagonal is empty."""
     left, right = axes.get_xlim()
     low, high = axes.get_ylim()
@@ -117,7 +117,7 @@ def _lines(axes: Axes) -> None:
     axes.plot(*PAPER, linestyle="none", zorder=6, label="paper", **star)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
-    axes.legend(loc="upper left", handlelength=1.6, labelspacing=0.2, borderaxespad=0.0, borderpad=0.1)
+    figure.legend(loc="outside lower center", ncols=4, handlelength=1.4, columnspacing=0.9, handletextpad=0.4)
 
 
 def _bar(figure: Figure, axes: Axes, surface: Surface, norm: Normalize) -> None:

@@ -93,8 +93,9 @@ def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:
         _start_folder(plan, features)
     if isinstance(plan, Study) and not finished(plan):
         Slots.create(plan, exist_ok=resume)
-    _fit(plan, trainable, resume=resume and places.has_snapshot(plan))
-    if _rows(plan) < plan.trials:
+    restored = resume and places.has_snapshot(plan)
+    _fit(plan, trainable, resume=restored)
+    if restored and _rows(plan) < plan.trials:
         # Ray could not read its snapshot after all, and ended as if there were no more trials.
         print("snapshot   was damaged; the trials that are left go on from their checkpoints", flush=True)
         _fit(plan, trainable, resume=False)

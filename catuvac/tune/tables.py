@@ -77,6 +77,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.began = time.time()
         self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
         self.printed = self.pushed = 0.0
+        self.live = False  # after the last step a trial ran or waited
         self.unfinished = False  # Ctrl-C: Ray ends without a word
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -145,10 +146,15 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         del iteration, trials, info
         self._show(trial, f"{failure(_last_words(trial))}; goes on from its last checkpoint")
 
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Notes whether there is more to do: before the end of the experiment Ray ends every trial."""
+        del iteration, info
+        self.live = any(not trial.is_finished() for trial in trials)
+
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Notes whether Ray was stopped before the end."""
-        del info
-        self.unfinished = not all(trial.is_finished() for trial in trials)
+        del trials, info
+        self.unfinished = self.live
         places.push(self.plan)
 
     def _id(self, trial: Trial) -> str:

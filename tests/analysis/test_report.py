@@ -18,7 +18,7 @@ import pytest
 from fabricate import study
 from planted import evaluations, falling_with_tau_end, trial
 
-from analysis.report import SHOWN, build
+from analysis.report import SHOWN, Format, build
 from analysis.trials import Study
 from catuvac.results import HISTORY, TRIALS, append_history, append_trial
 
@@ -57,7 +57,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def checked(*folders: Path, command: str = "", figures: bool = False) -> str:
+def checked(*folders: Path, command: str = "", figures: Format = "none") -> str:
     """Builds the page, holds it to what every page must keep, and returns its text."""
     path = build(*folders, command=command, figures=figures)
     assert [p.name for p in folders[0].glob("report*")] == ["report.html"]
@@ -106,7 +106,7 @@ def lifted(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
 @pytest.mark.slow
 def test_the_planted_answer_comes_first_and_its_numbers_are_in_answer_json(tmp_path: Path) -> None:
     folder = written(study(40, planted=lifted, evaluations=8), tmp_path / "a")
-    text = checked(folder, command="python studies/tau_sweep.py <&>", figures=True)
+    text = checked(folder, command="python studies/tau_sweep.py <&>", figures="pdf")
     found = answer(folder)
     opening = text[: text.index("All trials")]
     for name in found["headline"]:
@@ -118,7 +118,7 @@ def test_the_planted_answer_comes_first_and_its_numbers_are_in_answer_json(tmp_p
     assert len(pictures) > 20
     assert all(path.read_bytes().startswith(b"%PDF") for path in pictures)
     first = (folder / "report.html").read_bytes()
-    assert build(folder, command="python studies/tau_sweep.py <&>", figures=False).read_bytes() == first
+    assert build(folder, command="python studies/tau_sweep.py <&>", figures="none").read_bytes() == first
 
 
 def test_no_finished_trial(tmp_path: Path) -> None:

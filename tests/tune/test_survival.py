@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import re
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -67,6 +68,21 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(
         assert table["config/tau_start"][number] == point["tau_start"]
         assert table["config/beta"][number] == point["beta"]
         assert table["seed"][number] == number
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_ctrl_c_ends_the_study_at_once_and_it_goes_on(cluster: Cluster, tmp_path: Path, cache_dir: Path) -> None:
+    flags = ("--name", "a", "--sampler", "random", "--trials", "3", "--epochs", "20")
+    driver = Driver(cluster, tmp_path, cache_dir, *flags)
+    driver.wait_for(lambda: len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 2)
+    driver.process.send_signal(signal.SIGINT)
+    assert driver.end() == 130, driver.text()
+    assert rows(tmp_path) < 3
+    again = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
+    assert again.end() == 0, again.text()
+    assert "damaged" not in again.text()
+    check_complete(tmp_path, trials=3, last=20)
 
 
 @pytest.fixture
