@@ -29,7 +29,7 @@ study: .venv/.installed
 	@echo "Ray still runs, with its dashboard at $(JOBS); make stop ends it"
 
 test: lint
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed
 	ruff check .

@@ -213,7 +213,12 @@ def _freeze(name: str, panel: str, found: Evaluations, frozen: Freezes) -> State
         low, median, high = late["tau"].quantile([0.25, 0.5, 0.75])
         facts |= {"tau": float(median), "tau_low": float(low), "tau_high": float(high)}
         when += ", at τ = {tau:.2f} ({tau_low:.2f} to {tau_high:.2f})"
-    text = f"{{panel}}: the clusters freeze {when}; {{never:.0%}} never do ({{n}} {{what}})."
+    text = f"{{panel}}: the clusters freeze {when} ({{n}} {{what}})."
+    if facts["never"]:
+        text = (
+            "{panel}: {never:.0%} of {n} {what} never freeze: over {threshold:.0%} of the clips still change their "
+            f"cluster at the end. The others freeze {when}."
+        )
     return Statement(name, text, facts)
 
 

@@ -51,6 +51,7 @@ TREES, DRAW_TREES = 32, 8  # of fANOVA; of a resample, whose noise the resamples
 DEPTH = 5  # of fANOVA's trees: fully grown ones spread the noise of a trial over all settings
 CURVES = 40  # individual curves drawn
 FOLDS = 5
+SAME = 0.9  # from this share of equal values on, a metric has nothing to explain
 PERCENT = (50 * (1 - stats.CONFIDENCE), 50 * (1 + stats.CONFIDENCE))
 
 
@@ -92,7 +93,11 @@ class Sample:
             return "no labels" if metric.labels else "not recorded"
         if len(np.unique(self.units[known])) < MIN_UNITS:
             return f"recorded for fewer than {MIN_UNITS} independent trials"
-        return "" if np.ptp(self.scores[metric.column].to_numpy()[known]) > 0 else "the same in every trial"
+        counts = np.unique(self.scores[metric.column].to_numpy()[known], return_counts=True)[1]
+        if len(counts) == 1:
+            return "the same in every trial"
+        # The rest would be missing from many a tree and resample.
+        return f"the same in {counts.max()} of {counts.sum()} trials" if counts.max() > SAME * counts.sum() else ""
 
 
 @dataclass(frozen=True)
@@ -393,7 +398,10 @@ def _shares(study: optuna.Study, names: Sequence[str], metric: Metric, evaluator
         return np.full(len(names), np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*to achieve low `target` values")  # which is meant
-        found = get_param_importances(study, evaluator=evaluator, params=list(names), target=loss)
+        try:
+            found = get_param_importances(study, evaluator=evaluator, params=list(names), target=loss)
+        except RuntimeError:  # no tree of fANOVA's has drawn a trial that differs
+            return np.full(len(names), np.nan)
     return np.array([found[name] for name in names])
 
 

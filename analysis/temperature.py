@@ -270,6 +270,9 @@ def estimate(name: str, found: Estimate | None) -> dict[str, Value]:
 def moved(name: str, found: Estimate, *, log: bool = False) -> str:
     """The format of a change, to the decimals that its interval deserves: "-0.08 (95 % interval -0.12 to -0.04"."""
     decimals = max(0, min(6, 1 - math.floor(math.log10(max(found.high - found.low, abs(found.value) / 100, 1e-6)))))
+    nearest = min(abs(found.low), abs(found.high))
+    while found.excludes_zero and decimals < 6 and round(nearest, decimals) == 0:
+        decimals += 1  # an interval that excludes 0 must not read as if it ended there
     style = ".3g" if log else f"+z.{decimals}f"
     number, low, high = (f"{{{name}{end}:{style}}}" for end in ("", "_low", "_high"))
     return f"{'a factor of ' if log else ''}{number} (95 % interval {low} to {high}"

@@ -92,6 +92,8 @@ class TauSweep:
     """retries of a trial that crashed or lost its node, each from its last checkpoint"""
     keep_top: int = 10
     """finished trials that keep their checkpoints (last and best), those with the best objective; 0: all"""
+    report: bool = True
+    """write report.html and answer.json at the end; `catuvac report` writes them, and figures/, at any time"""
 
     def run(self) -> None:
         began = time.time()
@@ -115,13 +117,14 @@ class TauSweep:
         tune.run_study(study, prepared, resume=self.resume)
         summary = tune.finish(study)
         print(summary)
-        from analysis import report
+        if self.report:
+            from analysis import report
 
-        page = report.build(study.folder, command=shlex.join(["python", *sys.argv]))
+            report.build(study.folder, command=shlex.join(["python", *sys.argv]), figures="none")
         tune.push(study)
         print(f"wall time  {duration(time.time() - began)}")
         print(f"watch      catuvac watch {study.folder}")
-        print(f"report     {page}")
+        print(f"report     {'' if self.report else 'catuvac report '}{study.folder}{'/report.html' * self.report}")
 
     def _study(self) -> Study:
         from catuvac.study import Arm, SearchSpace, Study

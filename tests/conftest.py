@@ -16,6 +16,11 @@ os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works o
 torch.set_num_threads(1)  # the networks of the tests are too small to share, and results depend on the number
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with clusters come first: they are the longest, and two workers should end together."""
+    items.sort(key=lambda item: "tune" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with real recordings beside the checkout (or $CATUVAC_SHARED_DATA); skips where it is absent."""

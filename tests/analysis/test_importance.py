@@ -15,7 +15,7 @@ from numpy.random import Generator
 from analysis.columns import metric
 from analysis.figures.style import svg
 from analysis.importance import METRICS, Importances, dependences, hypothesis, importances, interaction, sample, section
-from analysis.section import Section
+from analysis.section import Group, Section
 from analysis.trials import Study
 
 NMI, ACC = metric("val/nmi"), metric("val/acc")
@@ -215,3 +215,13 @@ def test_more_trials_than_the_cap_are_thinned_and_said_so() -> None:
     data = sample(study(500))
     assert (len(data.settings), data.total) == (400, 500)
     pd.testing.assert_frame_equal(data.settings, sample(study(500)).settings)
+
+
+def test_a_metric_that_all_but_one_trial_share_is_left_out() -> None:
+    def nearly(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        del rng
+        return {"objective": np.where(np.arange(len(design)) == 3, 0.1, 0.0)}
+
+    found = section(study(20, planted=nearly))
+    captions = " ".join(part.caption for part in found.parts if isinstance(part, Group))
+    assert "objective (the same in 19 of 20 trials)" in captions

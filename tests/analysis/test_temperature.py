@@ -20,8 +20,8 @@ from analysis.figures.style import svg
 from analysis.regression import resample_weights, slope
 from analysis.section import Group, Section, Table
 from analysis.smoothing import curve
-from analysis.stats import spearman
-from analysis.temperature import Effect, effects, responses, section
+from analysis.stats import Estimate, spearman
+from analysis.temperature import Effect, effects, moved, responses, section
 from analysis.trials import Study, units
 
 SLOPE = -0.08  # of NMI for a decade of tau_end
@@ -247,3 +247,10 @@ def test_every_picture_is_drawn() -> None:
     assert len(drawings) == 3 * len(METRICS)
     assert len({each.name for each in drawings}) == len(drawings)
     assert "clusters used" in svg(next(each for each in drawings if each.name.endswith("silhouette_p")).figure, "alt")
+
+
+def test_an_interval_that_excludes_0_does_not_read_as_if_it_ended_there() -> None:
+    found = Estimate(-0.6, -1.4, -0.02)
+    assert moved("x", found).format(**found.values("x")) == "-0.60 (95 % interval -1.40 to -0.02"
+    found = Estimate(-0.6, -1.4, 0.02)
+    assert moved("x", found).format(**found.values("x")) == "-0.6 (95 % interval -1.4 to +0.0"

@@ -36,7 +36,7 @@ class Driver:
     def __init__(self, cluster: Cluster, folder: Path, cache_dir: Path, *flags: str, clips_per_class: int = 16) -> None:
         preset = folder.with_suffix(".yaml")
         preset.write_text(PRESET.replace("CLIPS", str(clips_per_class)))
-        places = ("--preset", str(preset), "--storage", str(folder), "--cache-dir", str(cache_dir))
+        places = ("--no-report", "--preset", str(preset), "--storage", str(folder), "--cache-dir", str(cache_dir))
         self.log = folder.with_suffix(".log")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
