@@ -21,7 +21,7 @@ def bars(table: pd.DataFrame, *, pale: bool) -> Figure:
         table: of `analysis.importance.Importances`.
         pale: the shares tell nothing.
     """
-    alpha = 0.35 if pale else 1.0
+    alpha = 0.5 if pale else 1.0
     with canvas(WIDER) as (figure, axes):
         at = np.arange(len(table), dtype=float)
         axes.barh(at - 0.18, table["fanova"], height=0.36, color=BLUE, alpha=0.75 * alpha, label="fANOVA")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickletools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,11 @@ Kind = Literal["last", "best"]
 
 BEST = "best.yaml"
 REPORT = "report.html"
+SNAPSHOT: dict[str, Callable[[bytes], Any]] = {  # Ray's files, the newest of each, and what fails on a part of one
+    "experiment_state-*.json": json.loads,
+    "callback-states-*.pkl": lambda data: list(pickletools.genops(data)),  # reads to the end and runs nothing
+    "searcher-state-*.pkl": lambda data: list(pickletools.genops(data)),
+}
 TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store
 
 
@@ -118,12 +124,14 @@ def has_snapshot(plan: Plan) -> bool:
     With tuner.pkl alone, or a snapshot that it cannot read, Ray would run one trial and be done.
     """
     system, _ = where(plan)
-    paths = [info.path for info in listed(plan) if Path(info.base_name).match("experiment_state-*.json")]
-    if not paths:
+    infos = listed(plan)
+    if not any(Path(info.base_name).match("experiment_state-*.json") for info in infos):
         return False
     try:
-        with system.open_input_stream(max(paths)) as file:
-            json.loads(file.read())
+        for pattern, whole in SNAPSHOT.items():
+            for path in sorted(info.path for info in infos if Path(info.base_name).match(pattern))[-1:]:
+                with system.open_input_stream(path) as file:
+                    whole(file.read())
     except (ValueError, OSError):
         print("snapshot   is damaged; trials go on from their checkpoints", flush=True)
         return False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -23,6 +25,7 @@ from catuvac.errors import CatuvacError
 from catuvac.slots import Slots
 from catuvac.study import Arm, Study
 from catuvac.training import TrainingRun
+from catuvac.tune import places
 from catuvac.tune.tables import failure
 
 SWEEP = Path(__file__).parents[2] / "studies" / "tau_sweep.py"
@@ -290,6 +293,23 @@ def test_a_wrong_token_is_refused(tmp_path: Path, cache_dir: Path) -> None:
     assert "RAY_AUTH_TOKEN_PATH" in done.stderr.strip().splitlines()[-1]
     assert "wrongwrong" not in done.stdout + done.stderr
     assert not (tmp_path / "results" / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["experiment_state-a.json", "callback-states-a.pkl", "searcher-state-a.pkl"])
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_snapshot_that_was_cut_short_is_not_restored(
+    name: str, kept: int, tmp_path: Path, tiny_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = study(tmp_path, tiny_config)
+    made.folder.mkdir()
+    state = {"started": dict.fromkeys(map(str, range(30)), 1.5)}
+    for whole in ("experiment_state-a.json", "callback-states-a.pkl", "searcher-state-a.pkl"):
+        data = json.dumps(state).encode() if whole.endswith("json") else pickle.dumps(state)
+        (made.folder / whole).write_bytes(data)
+    assert places.has_snapshot(made)
+    (made.folder / name).write_bytes((made.folder / name).read_bytes()[:kept])
+    assert not places.has_snapshot(made)
+    assert "damaged" in capsys.readouterr().out
 
 
 def test_revision_is_the_submitters_else_the_commit_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:

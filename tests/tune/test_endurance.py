@@ -13,8 +13,8 @@ import ray
 from drivers import Driver, busy_nodes, check_complete, rows
 from ray.cluster_utils import Cluster
 
-TRIALS = int(os.environ.get("CATUVAC_TEST_TRIALS", "6"))  # studies/README.md records a run with 64
-TRIVIAL = int(os.environ.get("CATUVAC_TEST_TRIVIAL_TRIALS", "20"))  # and one with 2 000 of a single step
+TRIALS = int(os.environ.get("CATUVAC_TEST_TRIALS", "4"))  # studies/README.md records a run with 64
+TRIVIAL = int(os.environ.get("CATUVAC_TEST_TRIVIAL_TRIALS", "16"))  # and one with 2 000 of a single step
 LARGEST_GROWTH = 0.5  # MiB of the driver's memory a trial: Ray keeps statistics of every metric of every trial
 WARM = 8  # trials after which every part of the driver has been in use
 

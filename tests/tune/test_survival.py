@@ -23,7 +23,7 @@ from catuvac.config import preset
 from catuvac.errors import CatuvacError
 from catuvac.study import Arm, Study
 
-KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "2"))  # of the driver; studies/README.md records a run with 10
+KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "1"))  # of the driver; studies/README.md records a run with 10
 TRIALS = 16
 
 
@@ -108,7 +108,7 @@ def test_a_lost_node_gives_its_trials_to_the_others_and_a_new_one_is_used(
     import ray
 
     share = ("--cpus-per-trial", "0.5", "--gpus-per-trial", "0.25", "--sampler", "random")
-    share += ("--trials", "8", "--epochs", "30")
+    share += ("--trials", "8", "--epochs", "20")
     driver = Driver(two_nodes, tmp_path, cache_dir, "--name", "a", *share)
     ray.init(address=two_nodes.address, log_to_driver=False, logging_level="ERROR")
     try:
@@ -137,7 +137,7 @@ def test_a_lost_node_gives_its_trials_to_the_others_and_a_new_one_is_used(
         assert max(most.values()) <= 2  # half a core each: one more would be too many
     finally:
         ray.shutdown()
-    check_complete(tmp_path, trials=8, last=30)
+    check_complete(tmp_path, trials=8, last=20)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_study_and_costs_the_unfinished_epochs_alone(
     cluster: Cluster, small_disk: Path, cache_dir: Path
 ) -> None:
-    flags = ("--name", "a", "--sampler", "random", "--trials", "4", "--keep-top", "1", "--epochs", "30")
+    flags = ("--name", "a", "--sampler", "random", "--trials", "4", "--keep-top", "1", "--epochs", "16")
     driver = Driver(cluster, small_disk, cache_dir, *flags)
     driver.wait_for(lambda: max(reached(small_disk).values(), default=0) >= 5)
     with contextlib.suppress(OSError), (small_disk / "filler").open("wb") as filler:
@@ -178,7 +178,7 @@ def test_a_full_disk_stops_the_study_and_costs_the_unfinished_epochs_alone(
             assert now[number] >= before[number], "an epoch that had a checkpoint was trained again"
         time.sleep(0.1)
     assert again.end() == 0, again.text()
-    check_complete(small_disk, trials=4, last=30)
+    check_complete(small_disk, trials=4, last=16)
 
 
 def reached(folder: Path) -> dict[str, int]:
