@@ -25,7 +25,6 @@ REPORT = "report.html"
 SNAPSHOT: dict[str, Callable[[bytes], Any]] = {  # Ray's files, the newest of each, and what fails on a part of one
     "experiment_state-*.json": json.loads,
     "callback-states-*.pkl": lambda data: list(pickletools.genops(data)),  # reads to the end and runs nothing
-    "searcher-state-*.pkl": lambda data: list(pickletools.genops(data)),
 }
 TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store
 

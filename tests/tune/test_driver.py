@@ -295,7 +295,7 @@ def test_a_wrong_token_is_refused(tmp_path: Path, cache_dir: Path) -> None:
     assert not (tmp_path / "results" / "a").exists()
 
 
-@pytest.mark.parametrize("name", ["experiment_state-a.json", "callback-states-a.pkl", "searcher-state-a.pkl"])
+@pytest.mark.parametrize("name", ["experiment_state-a.json", "callback-states-a.pkl"])
 @pytest.mark.parametrize("kept", [0, 40])
 def test_a_snapshot_that_was_cut_short_is_not_restored(
     name: str, kept: int, tmp_path: Path, tiny_config: Config, capsys: pytest.CaptureFixture[str]
@@ -303,7 +303,7 @@ def test_a_snapshot_that_was_cut_short_is_not_restored(
     made = study(tmp_path, tiny_config)
     made.folder.mkdir()
     state = {"started": dict.fromkeys(map(str, range(30)), 1.5)}
-    for whole in ("experiment_state-a.json", "callback-states-a.pkl", "searcher-state-a.pkl"):
+    for whole in ("experiment_state-a.json", "callback-states-a.pkl"):
         data = json.dumps(state).encode() if whole.endswith("json") else pickle.dumps(state)
         (made.folder / whole).write_bytes(data)
     assert places.has_snapshot(made)
