@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,24 +11,11 @@ import pandas as pd
 import pytest
 from fabricate import K, study
 from numpy.random import Generator
+from sections import drawn, told
 
 from analysis import collapse
-from analysis.figures.style import svg
-from analysis.section import Drawing, Group, Section, Statement
+from analysis.section import Section, Statement
 from analysis.trials import Study
-
-
-def told(section: Section) -> list[Drawing]:
-    """The drawings, once every text is known to hold nothing that is no number."""
-    words = [str(each) for each in section.statements]
-    groups = [part for part in section.parts if isinstance(part, Group)]
-    words += [group.caption for group in groups] + [one.alt for group in groups for one in group.drawings]
-    assert not [text for text in words if re.search(r"\b(nan|NaN|None|inf)\b", text)]
-    return [one for group in groups for one in group.drawings]
-
-
-def drawn(section: Section) -> list[str]:
-    return [svg(one.figure, one.alt) for one in told(section)]
 
 
 def statement(section: Section, ending: str) -> Statement:

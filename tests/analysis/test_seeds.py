@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from fabricate import study
 from numpy.random import Generator
+from sections import rendered, texts
 
-from analysis.figures import style
-from analysis.section import Group, Section, Table
+from analysis.section import Group
 from analysis.seeds import against_search, comparisons, components, paired, section
 from analysis.trials import Study
 
@@ -60,26 +60,6 @@ def together(*parts: Study) -> Study:
         trials=pd.concat([part.trials for part in parts], ignore_index=True),
         history=pd.concat([part.history for part in parts], ignore_index=True),
     )
-
-
-def texts(found: Section) -> dict[str, str]:
-    """Every statement, and every text of the section free of NaN."""
-    said = {statement.name: str(statement) for statement in found.statements}
-    captions = [part.caption for part in found.parts if isinstance(part, Group | Table)]
-    cells = [cell for part in found.parts if isinstance(part, Table) for row in part.rows for cell in row]
-    drawn = [d for part in found.parts if isinstance(part, Group) for d in part.drawings]
-    everything = [*said.values(), *captions, *cells, *(drawing.alt for drawing in drawn)]
-    assert not [text for text in everything if any(word in text.split() for word in ("nan", "None", "inf"))]
-    assert len(said) == len(found.statements)
-    assert set(found.headline) <= set(said)
-    return said
-
-
-def rendered(found: Section) -> int:
-    """How many drawings there are, each of which becomes an SVG."""
-    drawn = [d for part in found.parts if isinstance(part, Group) for d in part.drawings]
-    assert all("<svg" in style.svg(drawing.figure, drawing.alt) for drawing in drawn)
-    return len(drawn)
 
 
 def test_planted_variance_components_are_recovered() -> None:

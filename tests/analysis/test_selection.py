@@ -13,9 +13,9 @@ import pytest
 from fabricate import study
 from numpy.random import Generator
 from planted import falling_with_tau_end, trial
+from sections import rendered, texts
 
-from analysis.figures import style
-from analysis.section import Group, Section, Table
+from analysis.section import Group, Section
 from analysis.selection import RANDOM, Regrets, agreement_with_labels, correlations, regrets, section, select
 from analysis.trials import Study, load
 from catuvac.results import append_trial
@@ -63,26 +63,6 @@ def known(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
         "val/silhouette_x": nmi**2,
         "val/silhouette_p": -nmi,
     }
-
-
-def texts(found: Section) -> dict[str, str]:
-    """Every statement, and every text of the section free of NaN."""
-    said = {statement.name: str(statement) for statement in found.statements}
-    captions = [part.caption for part in found.parts if isinstance(part, Group | Table)]
-    cells = [cell for part in found.parts if isinstance(part, Table) for row in part.rows for cell in row]
-    drawn = [d for part in found.parts if isinstance(part, Group) for d in part.drawings]
-    everything = [*said.values(), *captions, *cells, *(drawing.alt for drawing in drawn)]
-    assert not [text for text in everything if any(word in text.split() for word in ("nan", "None", "inf"))]
-    assert len(said) == len(found.statements)
-    assert set(found.headline) <= set(said)
-    return said
-
-
-def rendered(found: Section) -> int:
-    """How many drawings there are, each of which becomes an SVG."""
-    drawn = [d for part in found.parts if isinstance(part, Group) for d in part.drawings]
-    assert all("<svg" in style.svg(drawing.figure, drawing.alt) for drawing in drawn)
-    return len(drawn)
 
 
 def caption(found: Section) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,10 +16,9 @@ from fabricate import study
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import softmax
+from sections import drawn, told
 
 from analysis import trap
-from analysis.figures.style import svg
-from analysis.section import Drawing, Group, Section
 from analysis.trials import Study
 from catuvac.metrics import cluster_scores
 
@@ -44,19 +42,6 @@ def saturated(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
 def of_the_partition(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
     confidence, nmi = rng.uniform(0.3, 1.0, len(design)), rng.uniform(0.0, 0.8, len(design))
     return {"val/confidence": confidence, "val/nmi": nmi, "val/silhouette_p": 0.3 * confidence + 0.7 * nmi}
-
-
-def told(section: Section) -> list[Drawing]:
-    """The drawings, once every text is known to hold nothing that is no number."""
-    words = [str(each) for each in section.statements]
-    groups = [part for part in section.parts if isinstance(part, Group)]
-    words += [group.caption for group in groups] + [one.alt for group in groups for one in group.drawings]
-    assert not [text for text in words if re.search(r"\b(nan|NaN|None|inf)\b", text)]
-    return [one for group in groups for one in group.drawings]
-
-
-def drawn(section: Section) -> list[str]:
-    return [svg(one.figure, one.alt) for one in told(section)]
 
 
 def without(found: Study, *columns: str) -> Study:
