@@ -14,7 +14,7 @@ from analysis import columns
 from analysis.figures import selection as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats import CONFIDENCE, MIN_UNITS, Correlation, resampled, spearman
-from analysis.trials import RankCorrelation, Study, rank_correlation, units, values
+from analysis.trials import RankCorrelation, Study, floats, rank_correlation, units, values
 
 # Label-free scores set against accuracy, with the sign that makes higher better.
 LABEL_FREE = {
@@ -124,17 +124,17 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
         independent: whether no sampler placed them.
     """
     trials = trials[values(trials, "val/nmi").notna()]
-    labels = np.column_stack([_floats(trials, name) for name in LABELS])  # [n, 2]
+    labels = np.column_stack([floats(trials, name) for name in LABELS])  # [n, 2]
     if len(trials) < 2 or np.ptp(labels[:, 0]) == 0:
         return None
     if not np.isfinite(labels[:, 1]).all():
         labels[:, 1] = np.nan
     names = [name for name in LABEL_FREE if values(trials, name).notna().any()]
-    signed = np.column_stack([LABEL_FREE[name] * _floats(trials, name) for name in names])
+    signed = np.column_stack([LABEL_FREE[name] * floats(trials, name) for name in names])
     scores = np.nan_to_num(signed, nan=-np.inf)  # [n, criteria]
     codes = units(trials)
     inference = independent and len(np.unique(codes)) >= MIN_UNITS
-    first, used = scores.argmax(axis=0), _floats(trials, "val/clusters_used")
+    first, used = scores.argmax(axis=0), floats(trials, "val/clusters_used")
     table = pd.DataFrame(
         {
             "label": [*map(_label, names), "random pick"],
@@ -168,9 +168,9 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
 
 def correlations(trials: pd.DataFrame) -> dict[str, Correlation]:
     """Rank correlation of every recorded criterion, signed so that higher is better, with NMI."""
-    nmi, codes = _floats(trials, "val/nmi"), units(trials)
+    nmi, codes = floats(trials, "val/nmi"), units(trials)
     return {
-        name: spearman(sign * _floats(trials, name), nmi, units=codes)
+        name: spearman(sign * floats(trials, name), nmi, units=codes)
         for name, sign in LABEL_FREE.items()
         if name in trials
     }
@@ -224,10 +224,6 @@ def _picked(scores: Floats, labels: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         picked = (top.T.astype(float) @ labels) / top.sum(axis=0)[:, None]
     return np.vstack([picked, labels.mean(axis=0)])
-
-
-def _floats(trials: pd.DataFrame, column: str) -> Floats:
-    return np.asarray(values(trials, column), dtype=np.float64)
 
 
 def _why_not(panel: Study) -> str:

@@ -18,7 +18,7 @@ from analysis.regression import resample_weights, slope
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.smoothing import curve, no_curve
 from analysis.stats import MIN_UNITS, RESAMPLES, Correlation, Estimate, Floats
-from analysis.trials import INDEPENDENT, Study, units, values
+from analysis.trials import INDEPENDENT, Study, floats, units, values
 from catuvac.metrics import FLOORS
 
 QUESTION = "How do the metrics respond to the temperature?"
@@ -98,7 +98,7 @@ def responses(name: str, panel: Study) -> tuple[Response, ...]:
     drawn = trials["arm"].isin(INDEPENDENT).to_numpy(dtype=bool)
     codes = units(trials)[drawn]
     weights = resample_weights(codes)
-    logs = {column: np.log10(_floats(trials, column)[drawn]) for column in TEMPERATURES}
+    logs = {column: np.log10(floats(trials, column)[drawn]) for column in TEMPERATURES}
     found = []
     for temperature in TEMPERATURES:
         tau, x = values(trials, temperature), logs[temperature]
@@ -129,10 +129,6 @@ def responses(name: str, panel: Study) -> tuple[Response, ...]:
                 )
             )
     return _corrected(found)
-
-
-def _floats(trials: pd.DataFrame, column: str) -> Floats:
-    return np.asarray(values(trials, column), dtype=np.float64)
 
 
 def _correlation(x: Floats, y: Floats, codes: NDArray[np.int64]) -> Correlation:
@@ -211,7 +207,7 @@ def _statements(name: str, panel: Study, found: list[Effect]) -> tuple[list[Stat
             headline.append(statements[-1].name)
         statements.append(_all(f"{where}/moves", name, temperature, list(mine.values())))
     trials = panel.independent
-    ends, starts = (_floats(trials, column) for column in STATED)
+    ends, starts = (floats(trials, column) for column in STATED)
     together = stats.spearman(ends, starts, units=units(trials))
     if together.rho is not None:
         text = (

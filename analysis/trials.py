@@ -150,6 +150,11 @@ def values(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     return pd.Series(frame[column].to_numpy(dtype=float, na_value=np.nan), index=frame.index)
 
 
+def floats(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """`values` as an array `[n]`."""
+    return np.asarray(values(frame, column), dtype=np.float64)
+
+
 def splits(trials: pd.DataFrame) -> list[str]:
     """Which split each trial used, in words: "random", "grouped by speaker", "not recorded"."""
     absent = pd.Series(pd.NA, index=trials.index)
