@@ -216,7 +216,7 @@ def _freeze(name: str, panel: str, found: Evaluations, frozen: Freezes) -> State
     text = f"{{panel}}: the clusters freeze {when} ({{n}} {{what}})."
     if facts["never"]:
         text = (
-            "{panel}: {never:.0%} of {n} {what} never freeze: over {threshold:.0%} of the clips still change their "
+            "{panel}: {never:.0%} never freeze ({n} {what}): over {threshold:.0%} of the clips still change their "
             f"cluster at the end. The others freeze {when}."
         )
     return Statement(name, text, facts)
