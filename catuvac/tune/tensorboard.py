@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from numbers import Real
 from typing import Any
@@ -34,6 +35,7 @@ class TensorBoard(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.plan = plan
         # By trial; open only while it runs. Ray keeps no state of this: a writer is opened where there is none.
         self.writers: dict[str, SummaryWriter] = {}
+        threading.excepthook = _quiet_writers
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Report, **info: Any) -> None:
         """Writes the finite numbers of an evaluation at its epoch."""
@@ -97,6 +99,12 @@ class TensorBoard(MadeAnew, tune.Callback):  # type: ignore[misc]
         if writer is not None:
             with contextlib.suppress(OSError):  # a full disk: the tables say so, and a curve is not worth a study
                 writer.close()
+
+
+def _quiet_writers(args: threading.ExceptHookArgs) -> None:
+    """Leaves it to the tables to say in one line that the disk is full: a writer's thread prints a traceback."""
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+        threading.__excepthook__(args)
 
 
 def _is_scalar(name: str, value: object) -> bool:

@@ -51,7 +51,7 @@ class Driver:
         """What it, and its predecessors on the same folder, have printed."""
         return self.log.read_text()
 
-    def wait_for(self, happened: Callable[[], bool], *, seconds: float = 120) -> None:
+    def wait_for(self, happened: Callable[[], bool], *, seconds: float = 240) -> None:
         """Until something is so."""
         deadline = time.monotonic() + seconds
         while not happened():

@@ -113,10 +113,13 @@ def test_a_lost_node_gives_its_trials_to_the_others_and_a_new_one_is_used(
     ray.init(address=two_nodes.address, log_to_driver=False, logging_level="ERROR")
     try:
         first, second = two_nodes.head_node.node_id, two_nodes.list_all_nodes()[-1]
-        # Trials of the second node have left a checkpoint to go on from.
-        driver.wait_for(
-            lambda: busy_nodes()[second.node_id] >= 2 and len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 4
-        )
+
+        def under_way() -> bool:
+            """The second node is busy, and every trial that runs has left a checkpoint to go on from."""
+            busy = busy_nodes()
+            return busy[second.node_id] > 0 and len(reached(tmp_path)) >= busy.total()
+
+        driver.wait_for(under_way)
         two_nodes.remove_node(second, allow_graceful=False)
         driver.wait_for(lambda: "node lost; goes on from its last checkpoint" in driver.text())
         third = two_nodes.add_node(num_cpus=1, num_gpus=2)
@@ -166,6 +169,7 @@ def test_a_full_disk_stops_the_study_and_costs_the_unfinished_epochs_alone(
         while True:
             filler.write(bytes(1 << 20))
     assert driver.end() == 2, driver.text()
+    assert "Exception in thread" not in driver.text()
     error = driver.text().strip().splitlines()[-1]
     assert re.match(r"error: the study stopped: .* cannot be written \(storage: No space left on device\); ", error)
     assert "--resume" in error
