@@ -11,21 +11,19 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import pdist
 from scipy.special import entr
-from sklearn.metrics import (
-    adjusted_rand_score,
-    davies_bouldin_score,
-    normalized_mutual_info_score,
-    silhouette_score,
-)
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from catuvac.errors import CatuvacError
+
+if TYPE_CHECKING:
+    import torch
 
 FLOORS: dict[str, float] = {
     "silhouette": -1.0,  # the lowest value the score can take
@@ -68,15 +66,15 @@ def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         }
 
 
-def cluster_scores(x: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
-    """Scores the clusters by distance alone, in any representation.
+def cluster_scores(x: ArrayLike, clusters: ArrayLike, *, device: torch.device | str = "cpu") -> dict[str, float]:
+    """Scores the clusters by distance alone, in any representation, in float64.
 
-    All four are invariant to shift and scale of `x`, so `x` is scaled first: the tolerances inside scikit-learn are
-    absolute.
+    All four are invariant to shift and scale of `x`, so `x` is scaled first: what counts as no distance is absolute.
 
     Args:
         x: `[N, D]` points, or `[N, …]`, flattened.
         clusters: `[N]` integers.
+        device: where to compute.
 
     Returns:
         silhouette: in [-1, 1], higher is better.
@@ -89,32 +87,40 @@ def cluster_scores(x: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
     Raises:
         CatuvacError: lengths that differ.
     """
-    points = np.asarray(x, dtype=np.float64)
+    import torch  # here: the analysis of tables does without
+
+    from catuvac.silhouette import silhouette
+
+    points = torch.as_tensor(np.asarray(x)).to(device, torch.float64, copy=True)
     points = points.reshape(len(points), math.prod(points.shape[1:]))
-    codes = _codes(clusters)
+    codes = torch.from_numpy(_codes(clusters)).to(device)
     _require(
         len(points) == len(codes),
         f"{len(points)} points and {len(codes)} clusters do not match; give one of each per clip",
     )
-    n, k = len(codes), int(codes.max(initial=-1)) + 1
-    if not 2 <= k < n or not np.isfinite(points).all() or (points == points[0]).all():
+    n, k = len(codes), int(codes.max()) + 1 if len(codes) else 0
+    if not 2 <= k < n or not points.isfinite().all() or (points == points[0]).all():
         return {**FLOORS, "degenerate": True}
 
-    points = points / np.abs(points).max()
-    points = points - points.mean(axis=0)
-    points = points / np.sqrt((points**2).sum(axis=1).mean())
-    centres = np.stack([points[codes == cluster].mean(axis=0) for cluster in range(k)])
-    within = float(((points - centres[codes]) ** 2).sum())
-    between = float((np.bincount(codes) * (centres**2).sum(axis=1)).sum())
+    points /= points.abs().max()
+    points -= points.mean(dim=0)
+    points /= points.square().sum(dim=1).mean().sqrt()
+    sizes = torch.bincount(codes)
+    centres = points.new_zeros(k, points.shape[1]).index_add_(0, codes, points) / sizes[:, None]
+    from_centre = (points - centres[codes]).square().sum(dim=1)  # [N]
+    within = float(from_centre.sum())
+    between = float((sizes * centres.square().sum(dim=1)).sum())
     # scikit-learn's CHI is 1 where WCSS is 0, which would rank the most compact clusters lowest.
     capped = between >= DISPERSION_CEILING * within
     dispersion = DISPERSION_CEILING if capped else between / within
+    radius = points.new_zeros(k).index_add_(0, codes, from_centre.sqrt()) / sizes
+    apart = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     # scikit-learn's DBI leaves pairs of coinciding centres out and is then 0, the best value.
-    coincide = float(pdist(centres).min()) < COINCIDE
-    dbi = FLOORS["dbi"] if coincide else min(float(davies_bouldin_score(points, codes)), FLOORS["dbi"])
+    coincide = float(apart.min()) < COINCIDE
+    dbi = FLOORS["dbi"] if coincide else float(((radius[:, None] + radius) / apart).amax(dim=1).mean())
     return {
-        "silhouette": float(silhouette_score(points, codes)),
-        "dbi": dbi,
+        "silhouette": silhouette(points, codes),
+        "dbi": min(dbi, FLOORS["dbi"]),
         "chi": dispersion * (n - k) / (k - 1),
         "dispersion": dispersion,
         "degenerate": capped or coincide,
@@ -177,6 +183,7 @@ def evaluate(
     z: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     nuisances: Mapping[str, ArrayLike] | None = None,
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """All of section 4 for one model on one split, by flat names without the `val/` prefix.
 
@@ -190,6 +197,7 @@ def evaluate(
         z: `[N, d]` posterior means.
         labels: `[N]`.
         nuisances: columns of `[N]`, such as the speaker.
+        device: where distances are computed.
 
     Raises:
         CatuvacError: neither clusters nor probabilities, lengths that differ, no clips, or rows that are not
@@ -218,7 +226,7 @@ def evaluate(
     degenerate = False
     for space, points in zip(SPACES, (x, z, q), strict=True):
         if points is not None:
-            internal = cluster_scores(points, clusters)
+            internal = cluster_scores(points, clusters, device=device)
             degenerate = bool(internal.pop("degenerate")) or degenerate
             scores.update({f"{name}_{space}": value for name, value in internal.items()})
     return {**scores, **assignment, "degenerate": degenerate}

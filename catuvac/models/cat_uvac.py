@@ -11,7 +11,7 @@ from torch import Tensor
 
 from catuvac.config import ModelConfig
 from catuvac.models.distributions import gumbel_softmax, kl_standard_normal, kl_uniform, sample_normal
-from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder, expand
+from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder, split_pixels
 from catuvac.models.variational import Inference, VariationalModel
 
 
@@ -22,19 +22,20 @@ class CatUVAC(VariationalModel):
         super().__init__()
         self.config = config
         k, d = config.n_clusters, config.latent_dim
-        self.encoder_y = ConvRecurrentEncoder(in_channels=1, n_frames=n_frames, n_bands=n_bands, out_features=k)
-        self.encoder_z = ConvRecurrentEncoder(in_channels=1 + k, n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
+        self.encoder_y = ConvRecurrentEncoder(n_frames=n_frames, n_bands=n_bands, out_features=k)
+        self.encoder_z = ConvRecurrentEncoder(n_clusters=k, n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
         self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, n_frames=n_frames, n_bands=n_bands)
         self.held = False  # the ELBO does not reach q(y | x)
 
     def infer(self, x: Tensor, *, tau: float = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(y | x) and q(z | x, y); without `generator` y is the one-hot argmax of the logits and z the mean."""
-        logits = self.encoder_y(x).float()
+        pixels = split_pixels(x)  # both encoders read it
+        logits = self.encoder_y(pixels).float()
         if generator is None:
             y = F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
         else:
             y = gumbel_softmax(self._reached(logits), tau=tau, generator=generator)
-        mean, log_variance = self.encoder_z(torch.cat([x, expand(y.to(x.dtype), x)], dim=1)).float().chunk(2, dim=-1)
+        mean, log_variance = self.encoder_z(pixels, y).float().chunk(2, dim=-1)
         z = mean if generator is None else sample_normal(mean, log_variance, generator=generator)
         return Inference(logits=logits, y=y, mean=mean, log_variance=log_variance, z=z)
 

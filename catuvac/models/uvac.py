@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from catuvac.config import ModelConfig
 from catuvac.models.distributions import kl_categorical, kl_normal, log_normal, sample_normal
-from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder
+from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder, split_pixels
 from catuvac.models.variational import Inference, LossTerms, VariationalModel
 
 N_INIT = 10  # restarts of the mixture that the prior starts from
@@ -31,7 +31,7 @@ class UVAC(VariationalModel):
         super().__init__()
         self.config = config
         k, d = config.n_clusters, config.latent_dim
-        self.encoder = ConvRecurrentEncoder(in_channels=1, n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
+        self.encoder = ConvRecurrentEncoder(n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
         self.decoder = ConvDecoder(latent_dim=d, n_clusters=0, n_frames=n_frames, n_bands=n_bands)
         self.prior_logits = nn.Parameter(torch.zeros(k))  # log π up to a constant
         self.prior_mean = nn.Parameter(torch.randn(k, d))  # μ
@@ -41,7 +41,7 @@ class UVAC(VariationalModel):
     def infer(self, x: Tensor, *, tau: float = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(z | x) and p(c | z); there is no relaxed y, so `tau` is not read."""
         del tau
-        mean, log_variance = self.encoder(x).float().chunk(2, dim=-1)
+        mean, log_variance = self.encoder(split_pixels(x)).float().chunk(2, dim=-1)
         noise = generator is not None and not self.autoencoder
         z = sample_normal(mean, log_variance, generator=generator) if noise else mean  # type: ignore[arg-type]
         return Inference(
