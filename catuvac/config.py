@@ -156,6 +156,7 @@ class TrainingConfig:
     lr_y_scale: float = 1.0  # learning rate of q(y|x) after the warm-up, as a share of the others'
     seed: int = 0  # weights, order of the clips and Gumbel noise
     precision: Precision = "auto"  # auto: bf16 autocast where the device computes it, else float32
+    deterministic: bool = False  # CUDA: the same bits every time, slower; a CPU always gives them
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")

@@ -4,22 +4,21 @@
     for report in run:              # one flat report an evaluation
         checkpoint.save(path, run.state())
 
-It knows neither files nor Ray. One seed on one device with one number of threads gives one result, bit for bit on CPU;
-a run that loads a `state` ends with the same weights as one that never stopped.
+It knows neither files nor Ray. One seed with one number of threads gives one result on a CPU, bit for bit, and a run
+that loads a `state` ends with the same weights as one that never stopped. On CUDA that needs the setting
+`deterministic`: without it cuDNN picks the fastest kernels, some of which add in an order that changes from run to run.
 """
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -31,15 +30,14 @@ from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.networks import GRID
 from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
-from catuvac.models.variational import LossTerms
 from catuvac.schedules import anneal
+from catuvac.step import LOSSES, DeviceFeatures, TrainingStep, kernels, training_step
 
 Report = dict[str, Any]
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
-LOSSES = ("total", "recon", "kl_y", "kl_z")
 MODELS: dict[str, type[CatUVAC] | type[UVAC]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
 
 
@@ -95,15 +93,18 @@ class TrainingRun:
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=config.training.lr_start, fused=True)
+        self.optimizer = torch.optim.Adam(
+            self._parameter_groups(), lr=config.training.lr_start, fused=True, capturable=self.device.type == "cuda"
+        )
         self.order = torch.Generator().manual_seed(config.training.seed)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed + 1)
         self.epoch = 0
-        self.seconds = 0.0  # of training and evaluation, summed over resumptions
+        self.seconds = 0.0  # since the start, summed over resumptions
+        self.train_seconds = 0.0  # of those, in training steps
         self.last_report: Report = {}
         self.data = DeviceFeatures(features, device=self.device)
+        self.step = self._new_step()
         self.train_rows = torch.from_numpy(features.splits["train"])
-        self.start: Tensor | None = None  # [N] clusters that the warm-up teaches q(y | x)
         self.clusters: Tensor | None = None  # [n] of the validation clips at the last evaluation
 
     @property
@@ -121,11 +122,15 @@ class TrainingRun:
         while not self.finished:
             if training.cluster_init != "random":
                 self._start_clusters()
-            losses, tau, lr = self._train_epoch()
-            self.epoch += 1
-            diverged = not all(math.isfinite(value) for value in losses.values())
+            tau, lr = self._train_epoch()
             last = self.epoch == training.epochs
-            if not (diverged or last or self.epoch % training.eval_every == 0):
+            due = last or self.epoch % training.eval_every == 0
+            # Reading the losses waits for a GPU, which is to run on from one evaluation to the next.
+            if not due and self.device.type == "cuda":
+                continue
+            losses = self._losses()
+            diverged = not all(math.isfinite(value) for value in losses.values())
+            if not (diverged or due):
                 continue
             scores = self._floors() if diverged else self._validate()
             self.seconds = time.perf_counter() - began
@@ -137,8 +142,19 @@ class TrainingRun:
                 **{f"loss/{name}": None if diverged else value for name, value in losses.items()},
                 **{f"val/{name}": value for name, value in scores.items()},
                 "wall_seconds": self.seconds,
+                "train_seconds": self.train_seconds,
             }
             yield self.last_report
+
+    def _new_step(self) -> TrainingStep:
+        return training_step(
+            self.model,
+            self.optimizer,
+            self.data,
+            noise=self.noise,
+            bf16=self.bf16,
+            grad_clip=self.config.training.grad_clip,
+        )
 
     @property
     def _warming(self) -> bool:
@@ -157,51 +173,47 @@ class TrainingRun:
         if isinstance(self.model, UVAC):
             if self.epoch == self.config.training.warmup_epochs:
                 self.model.start_from_mixture(self.infer(rows)["mean"], seed=seed)
-        elif self._warming and self.start is None:
+        elif self._warming and self.step.start is None:
             x = self.features.x[rows]
             fit = pca_gmm if self.config.training.cluster_init == "pca_gmm" else kmeans
             start = torch.zeros(len(self.features.x), dtype=torch.int64)
             start[rows] = torch.from_numpy(fit(x, n_clusters=k, seed=seed)(x).clusters)
-            self.start = start.to(self.device)
+            self.step.start = start.to(self.device)
 
-    def _train_epoch(self) -> tuple[dict[str, float], float, float]:
-        """One pass over the training clips; returns mean losses (nats a clip) and the last tau and lr."""
-        training = self.config.training
+    def _train_epoch(self) -> tuple[float, float]:
+        """One pass over the training clips; returns the last tau and lr."""
+        training, began = self.config.training, time.perf_counter()
         n = len(self.train_rows)
-        batch = min(training.batch_size, n)
-        steps = n // batch  # the incomplete last batch is dropped: each epoch drops other clips
-        rows = self.train_rows[torch.randperm(n, generator=self.order)].to(self.device)
-        sums = torch.zeros(len(LOSSES), device=self.device)
+        batch, steps = self.steps
+        rows = self.train_rows[torch.randperm(n, generator=self.order)]
+        if self.device.type == "cuda":
+            rows = rows.pin_memory().to(self.device, non_blocking=True)
         self.model.train()
         self.model.warm_up(self._warming)
-        for step in range(steps):
-            progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
-            tau = anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)
-            lr = anneal(training.lr_start, training.lr_end, progress=progress, shape="exponential")
-            scales = 1.0, 1.0 if self._warming else training.lr_y_scale
-            for group, scale in zip(self.optimizer.param_groups, scales, strict=False):
-                group["lr"] = lr * scale
-            terms = self._step(rows[step * batch : (step + 1) * batch], tau)
-            sums += torch.stack([getattr(terms, name).detach() for name in LOSSES])
-        return dict(zip(LOSSES, (sums / steps).tolist(), strict=True)), tau, lr
+        self.step.sums.zero_()
+        with kernels(self.device, deterministic=training.deterministic):
+            for step in range(steps):
+                progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
+                tau = anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)
+                lr = anneal(training.lr_start, training.lr_end, progress=progress, shape="exponential")
+                lrs = [lr, lr if self._warming else lr * training.lr_y_scale][: len(self.optimizer.param_groups)]
+                self.step(rows[step * batch : (step + 1) * batch], tau=tau, lrs=lrs, warming=self._warming)
+        self.epoch += 1
+        self.train_seconds += time.perf_counter() - began
+        return tau, lr
 
-    def _step(self, rows: Tensor, tau: float) -> LossTerms:
-        x, cells = self.data.batch(rows)
-        with self._autocast():
-            inference = self.model.infer(x, tau=tau, generator=self.noise)
-            recon_logits = self.model.generate(inference.y, inference.z)
-        terms: LossTerms = self.model.loss(x, cells, inference, recon_logits)
-        total = terms.total
-        if self._warming and self.start is not None:
-            total = total + F.cross_entropy(inference.logits, self.start[rows])  # what reaches q(y | x)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.grad_clip)
-        self.optimizer.step()
-        return terms
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Clips a step, and steps an epoch: the incomplete last batch is dropped, and each epoch drops other clips."""
+        batch = min(self.config.training.batch_size, len(self.train_rows))
+        return batch, len(self.train_rows) // batch
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+    def _losses(self) -> dict[str, float]:
+        """Mean losses of the last epoch in nats a clip; waits for the device."""
+        began = time.perf_counter()
+        losses = (self.step.sums / self.steps[1]).tolist()
+        self.train_seconds += time.perf_counter() - began
+        return dict(zip(LOSSES, losses, strict=True))
 
     def _floors(self) -> dict[str, Any]:
         """The keys of `evaluate("val")` for a diverged run: stated worst values, null where there is none."""
@@ -234,10 +246,10 @@ class TrainingRun:
         """
         parts: list[dict[str, Tensor]] = []
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), kernels(self.device, deterministic=self.config.training.deterministic):
             for chunk in torch.split(torch.from_numpy(rows).to(self.device), EVAL_BATCH):
                 x, cells = self.data.batch(chunk)
-                with self._autocast():
+                with self.step.autocast():
                     inference = self.model.infer(x)
                     recon_logits = self.model.generate(inference.y, inference.z)
                 parts.append(
@@ -262,6 +274,7 @@ class TrainingRun:
             z=out["mean"],
             labels=self.features.labels(rows),
             nuisances=self.features.nuisances(rows),
+            device=self.device,
         )
         terms = {name: float(out[name].mean(dtype=np.float64)) for name in ("recon", "kl_y", "kl_z")}
         active = metrics.active_units(out["mean"])
@@ -274,6 +287,7 @@ class TrainingRun:
             "config_hash": self.config.hash(),
             "epoch": self.epoch,
             "seconds": self.seconds,
+            "train_seconds": self.train_seconds,
             "last_report": self.last_report,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -293,24 +307,11 @@ class TrainingRun:
                 raise ValueError(f"checkpoint has {key} {state[key]}, this run has {ours}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # the state may be of a run on another device
+            group["capturable"] = self.device.type == "cuda"
         self.order.set_state(state["order"].cpu())
         self.noise.set_state(state["noise"].cpu())
         self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
-        self.epoch, self.seconds, self.last_report = state["epoch"], state["seconds"], state["last_report"]
-
-
-class DeviceFeatures:
-    """The feature tensors, resident on the device; batches are gathered by index."""
-
-    def __init__(self, features: FeatureSet, *, device: torch.device) -> None:
-        with warnings.catch_warnings():
-            # The memory map is read-only and shared between trials, and nothing here writes to it.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            self.x = torch.from_numpy(features.x).to(device)  # [N, T, F]
-            self.mask = torch.from_numpy(features.mask).to(device)  # [N, T]
-        self.bands = (torch.arange(features.x.shape[2]) < features.n_bands).to(device)  # [F]
-
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns x `[B, 1, T, F]` and the cells that count, `[B, 1, T, F]` of 0 and 1."""
-        cells = self.mask[rows][:, None, :, None] & self.bands
-        return self.x[rows][:, None], cells.float()
+        self.epoch, self.last_report = state["epoch"], state["last_report"]
+        self.seconds, self.train_seconds = state["seconds"], state["train_seconds"]
+        self.step = self._new_step()  # a graph would go on with the tensors that the optimiser had

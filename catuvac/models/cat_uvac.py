@@ -27,7 +27,7 @@ class CatUVAC(VariationalModel):
         self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, n_frames=n_frames, n_bands=n_bands)
         self.held = False  # the ELBO does not reach q(y | x)
 
-    def infer(self, x: Tensor, *, tau: float = 1.0, generator: torch.Generator | None = None) -> Inference:
+    def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(y | x) and q(z | x, y); without `generator` y is the one-hot argmax of the logits and z the mean."""
         pixels = split_pixels(x)  # both encoders read it
         logits = self.encoder_y(pixels).float()

@@ -8,21 +8,22 @@ import torch
 from torch import Tensor
 
 
-def gumbel_softmax(logits: Tensor, *, tau: float, generator: torch.Generator) -> Tensor:
+def gumbel_softmax(logits: Tensor, *, tau: float | Tensor, generator: torch.Generator) -> Tensor:
     """Draws a relaxed one-hot sample, `softmax((logits + g) / tau)` with g ~ Gumbel(0, 1) (Jang et al. 2017, eq. 2).
 
     Args:
         logits: `[B, K]`, unnormalised log-probabilities.
-        tau: temperature > 0; near 0 the sample is one-hot, large values make it uniform.
+        tau: temperature > 0; near 0 the sample is one-hot, large values make it uniform. A tensor is not checked, which
+            would wait for its device.
         generator: source of the noise, on the device of `logits`.
 
     Returns:
         `[B, K]` float32, rows on the simplex.
 
     Raises:
-        ValueError: if `tau` is not positive.
+        ValueError: if the number `tau` is not positive.
     """
-    if not tau > 0:
+    if not isinstance(tau, Tensor) and not tau > 0:
         raise ValueError(f"tau must be positive, got {tau}")
     logits = logits.float()
     exponential = torch.empty_like(logits).exponential_(generator=generator)

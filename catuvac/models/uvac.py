@@ -38,7 +38,7 @@ class UVAC(VariationalModel):
         self.prior_log_variance = nn.Parameter(torch.zeros(k, d))  # log σ²
         self.autoencoder = False  # warm-up: no noise, reconstruction alone
 
-    def infer(self, x: Tensor, *, tau: float = 1.0, generator: torch.Generator | None = None) -> Inference:
+    def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(z | x) and p(c | z); there is no relaxed y, so `tau` is not read."""
         del tau
         mean, log_variance = self.encoder(split_pixels(x)).float().chunk(2, dim=-1)

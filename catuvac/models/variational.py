@@ -43,7 +43,7 @@ class VariationalModel(nn.Module, ABC):
     config: ModelConfig
 
     @abstractmethod
-    def infer(self, x: Tensor, *, tau: float = 1.0, generator: torch.Generator | None = None) -> Inference:
+    def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs the encoders.
 
         Args:

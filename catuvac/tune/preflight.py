@@ -42,7 +42,7 @@ PACKAGES = ("torch", "ray", "optuna")  # what a trial's result, or its way back 
 ANSWER_SECONDS = 120.0  # for a node to start a process, import torch and look at the storage
 EXTRACT_SECONDS = 3600.0  # for a node whose cache lacks the features and that has the recordings
 TIMING_SECONDS = 300.0  # for the timed steps to be scheduled and done
-WARM_UP_STEPS, TIMED_STEPS = 3, 10
+WARM_UP_STEPS, TIMED_STEPS = 5, 10
 FLOATS = 3  # a parameter's in a checkpoint: its value and Adam's two moments
 
 
@@ -198,20 +198,21 @@ def step_seconds(config: Config, features: Prepared, *, cpus: float, gpus: float
     torch.set_num_threads(max(1, int(cpus)))
     device = "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
     run = TrainingRun(config, features.open(), device=device)
-    batch = min(config.training.batch_size, len(run.train_rows))
+    batch, steps_an_epoch = run.steps
     rows = run.train_rows[:batch].to(device)
     run.model.train()
     run.model.warm_up(False)  # most epochs come after the warm-up
+    training = config.training
 
     def train(steps: int) -> float:
         began = time.perf_counter()
         for _ in range(steps):
-            total = run._step(rows, config.training.tau_start).total
-        total.item()  # waits for the device
+            run.step(rows, tau=training.tau_start, lrs=[training.lr_start] * len(run.optimizer.param_groups))
+        run.step.sums.tolist()  # waits for the device
         return time.perf_counter() - began
 
     train(WARM_UP_STEPS)
-    return train(TIMED_STEPS) / TIMED_STEPS, len(run.train_rows) // batch
+    return train(TIMED_STEPS) / TIMED_STEPS, steps_an_epoch
 
 
 def _nodes() -> list[Node]:

@@ -1,0 +1,180 @@
+"""One training step: gather the clips, forward, backward, clip the gradient, Adam; losses stay on the device.
+
+The network is so small that a GPU finishes a kernel sooner than Python can launch the next. On CUDA the step is
+therefore captured once as a graph, and an epoch is its replays: tau, the learning rates and the rows of the clips are
+tensors on the device that change between them, and nothing waits for the device until somebody reads the losses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from catuvac.data.store import FeatureSet
+from catuvac.models.cat_uvac import CatUVAC
+from catuvac.models.uvac import UVAC
+
+LOSSES = ("total", "recon", "kl_y", "kl_z")
+EAGER_STEPS = 3  # before a capture: libraries choose kernels and allocate workspaces, which a capture cannot
+
+
+class DeviceFeatures:
+    """The feature tensors, resident on the device; batches are gathered by index."""
+
+    def __init__(self, features: FeatureSet, *, device: torch.device) -> None:
+        with warnings.catch_warnings():
+            # The memory map is read-only and shared between trials, and nothing here writes to it.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self.x = torch.from_numpy(features.x).to(device)  # [N, T, F]
+            self.mask = torch.from_numpy(features.mask).to(device)  # [N, T]
+        self.bands = (torch.arange(features.x.shape[2]) < features.n_bands).to(device)  # [F]
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x `[B, 1, T, F]` and the cells that count, `[B, 1, T, F]` of 0 and 1."""
+        cells = self.mask[rows][:, None, :, None] & self.bands
+        return self.x[rows][:, None], cells.float()
+
+
+class TrainingStep:
+    """The step as it is written; what a CPU runs."""
+
+    def __init__(
+        self,
+        model: CatUVAC | UVAC,
+        optimizer: torch.optim.Adam,
+        data: DeviceFeatures,
+        *,
+        noise: torch.Generator,
+        bf16: bool,
+        grad_clip: float,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.data = data
+        self.noise = noise
+        self.bf16 = bf16
+        self.grad_clip = grad_clip
+        self.start: Tensor | None = None  # [N] clusters that q(y | x) is taught while the model warms up
+        self.sums = torch.zeros(len(LOSSES), device=data.x.device)
+
+    def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], warming: bool = False) -> None:
+        """Trains on the clips `rows` `[B]`, on the device, and adds their mean losses in nats a clip to `sums`.
+
+        Args:
+            rows: of the feature set.
+            tau: Gumbel-Softmax temperature.
+            lrs: a learning rate for each group of the optimiser.
+            warming: teach q(y | x) the clusters of `start`, where there are any.
+        """
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        self._compute(rows, tau, warming)
+
+    def _compute(self, rows: Tensor, tau: float | Tensor, warming: bool) -> None:
+        x, cells = self.data.batch(rows)
+        with self.autocast():
+            inference = self.model.infer(x, tau=tau, generator=self.noise)
+            recon_logits = self.model.generate(inference.y, inference.z)
+        terms = self.model.loss(x, cells, inference, recon_logits)
+        total = terms.total
+        if warming and self.start is not None:
+            total = total + F.cross_entropy(inference.logits, self.start[rows])  # what reaches q(y | x)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self.optimizer.step()
+        self.sums += torch.stack([getattr(terms, name).detach() for name in LOSSES])
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 for what bears it, where this run computes in it."""
+        return torch.autocast(self.sums.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+class GraphedStep(TrainingStep):
+    """The step on CUDA: the first few run as written, and from then on a graph of it is replayed.
+
+    The steps that come before a capture are steps of the training like any other. Where a capture is impossible all of
+    them are, with one warning.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.tau = torch.zeros((), device=self.sums.device)
+        self.lrs = [torch.zeros((), device=self.sums.device) for _ in self.optimizer.param_groups]
+        self.rows: Tensor | None = None  # [B]
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.warming = False  # what the graph, or the steps before it, were for
+        self.eager = 0  # steps since the last change of that
+        self.possible = True
+
+    def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], warming: bool = False) -> None:
+        """As `TrainingStep`, without waiting for the device."""
+        if self.rows is None or len(self.rows) != len(rows) or warming != self.warming:
+            self.rows, self.graph, self.warming, self.eager = rows.clone(), None, warming, 0
+        self.rows.copy_(rows)
+        self.tau.fill_(tau)
+        for group, mine, lr in zip(self.optimizer.param_groups, self.lrs, lrs, strict=True):
+            mine.fill_(lr)
+            group["lr"] = mine
+        if self.graph is None and self.possible and self.eager >= EAGER_STEPS:
+            self.graph = self._capture(self.rows)
+        if self.graph is not None:
+            self.graph.replay()
+            return
+        # On a stream of its own, as a capture: what a library sets up belongs to a stream.
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._compute(self.rows, self.tau, warming)
+        torch.cuda.current_stream().wait_stream(side)
+        self.eager += 1
+
+    def _capture(self, rows: Tensor) -> torch.cuda.CUDAGraph | None:
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.noise)  # every replay draws other numbers
+        try:
+            # Other threads of the process, such as Ray's, may go on using the device.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._compute(rows, self.tau, self.warming)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            warnings.warn(
+                f"the training step cannot be captured as a CUDA graph ({reason}); kernels are launched one by one",
+                stacklevel=2,
+            )
+            self.possible = False
+            return None
+        return graph
+
+
+def training_step(*args: Any, **settings: Any) -> TrainingStep:
+    """The step for the device of the features; arguments as for `TrainingStep`."""
+    data: DeviceFeatures = args[2]
+    return (GraphedStep if data.x.is_cuda else TrainingStep)(*args, **settings)
+
+
+@contextlib.contextmanager
+def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
+    """Chooses CUDA's kernels: the fastest, found by trying, or only those that give the same bits every time.
+
+    On a CPU all do, for one number of threads.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    # cuBLAS gives the same bits where its workspace has a fixed size; this is its own default on an H100.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=not deterministic, deterministic=deterministic):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
