@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 from torch import Tensor
@@ -29,10 +31,16 @@ class ClipTable:
     note: str
 
 
-def read_file(config: CorpusConfig, path: str, sample_rate: int) -> Tensor:
+class Read(Protocol):
+    """Reads a clip, float32 `[samples]` at `sample_rate` Hz; what lies after `seconds` need not be among them."""
+
+    def __call__(self, config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = math.inf) -> Tensor: ...
+
+
+def read_file(config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = math.inf) -> Tensor:
     """`Corpus.read` of every corpus that lies in files; raises `AudioError`."""
     del config
-    return audio.load(path, sample_rate=sample_rate)
+    return audio.load(path, sample_rate=sample_rate, seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Corpus:
     full: int  # clips of the complete corpus as the paper uses it; 0 where there is no such number
     index: Callable[[CorpusConfig, Path | None], ClipTable]  # raises CatuvacError where the root is wrong
     needs_root: bool = True
-    read: Callable[[CorpusConfig, str, int], Tensor] = read_file  # (config, path, Hz) -> float32 [samples]
+    read: Read = read_file
 
 
 def read_table(path: Path, columns: Sequence[str], *, separator: str = ",") -> pd.DataFrame:
