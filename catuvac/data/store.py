@@ -113,11 +113,12 @@ def prepare(
             splits that cannot be filled, or a cache that cannot be written.
     """
     table = index(config.corpus, data_root)
+    workers = workers or _cores()
     try:
         raw = build_once(
             cache_dir,
             _raw_key(config, table.clips),
-            partial(_extract_all, config, table, workers=workers or _cores(), strict=strict, progress=progress),
+            partial(_extract_all, config, table, workers=workers, strict=strict, progress=progress),
         )
         skipped = _skipped(pd.read_parquet(raw / "clips.parquet"))
         if strict and len(skipped):
@@ -128,7 +129,7 @@ def prepare(
             "corpus_norm": config.features.corpus_norm,
             "split": asdict(config.split),
         }
-        entry = open_entry(build_once(cache_dir, key, partial(_normalise, config, table.note, raw)))
+        entry = open_entry(build_once(cache_dir, key, partial(_normalise, config, table.note, raw, workers=workers)))
     except OSError as error:
         raise CatuvacError(
             f"cannot use the cache {cache_dir}: {error.strerror or error}; free some space or choose another folder"
@@ -229,7 +230,7 @@ def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int
     clips.assign(reason=reasons).to_parquet(folder / "clips.parquet")
 
 
-def _normalise(config: Config, note: str, raw: Path, folder: Path) -> None:
+def _normalise(config: Config, note: str, raw: Path, folder: Path, *, workers: int) -> None:
     """Fills a prepared entry from a raw one."""
     listed = pd.read_parquet(raw / "clips.parquet")
     skipped = _skipped(listed)
@@ -243,9 +244,9 @@ def _normalise(config: Config, note: str, raw: Path, folder: Path) -> None:
     train[usable[parts["train"]]] = True
     normaliser = features.Normaliser.fit(x, mask & train[:, None], config.features)
     blocks = np.split(usable, range(features.BLOCK, len(usable), features.BLOCK))
-    _write_rows(
-        folder / "x.npy", (len(usable), *x.shape[1:]), (normaliser.apply(x[rows], mask[rows]) for rows in blocks)
-    )
+    with _threads(workers) as mapped:
+        normalised = mapped(lambda rows: normaliser.apply(x[rows], mask[rows]), blocks)
+        _write_rows(folder / "x.npy", (len(usable), *x.shape[1:]), normalised)
     np.save(folder / "mask.npy", mask[usable])
     np.savez(folder / "splits.npz", train=parts["train"], val=parts["val"], test=parts["test"])
     clips.to_parquet(folder / "clips.parquet")
