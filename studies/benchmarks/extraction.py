@@ -3,8 +3,8 @@
     python -m benchmarks.extraction DIR     # in studies/; DIR holds UrbanSound8K, whole or in part
 
 Both start with the recordings and end with normalised features in a file. The loop's time is given as well without its
-last step, when its levels in dB are an array in memory. Its matrix products run on one thread: more gain it nothing, and
-where other work shares the cores, they wait for each other ten times as long.
+last step, when its levels in dB are an array in memory. Its matrix products run on one thread: more gain it nothing,
+and where other work shares the cores, they wait for each other ten times as long.
 """
 
 from __future__ import annotations
