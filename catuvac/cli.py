@@ -38,7 +38,7 @@ class Source:
     cache_dir: Path | None = None
     """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
     workers: int = 0
-    """processes that extract features; 0 takes all cores"""
+    """threads that extract features; 0 takes all cores"""
     strict: bool = False
     """stop at the first unusable file instead of skipping it"""
     settings: Settings = field(default_factory=Config)

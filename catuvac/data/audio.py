@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import soundfile
+import soxr
 import torch
 from torch import Tensor
-from torchaudio.transforms import Resample
 
 
 class AudioError(Exception):
     """A file that cannot be used; the text is the reason, without the path."""
 
 
-def load(path: str | Path, *, sample_rate: int) -> Tensor:
+def load(path: str | Path, *, sample_rate: int, seconds: float = math.inf) -> Tensor:
     """Decodes a file to mono, channels averaged, at `sample_rate` Hz: float32 `[samples]`, all finite.
+
+    Args:
+        path: the file.
+        sample_rate: Hz.
+        seconds: what lies after so many is not read.
 
     Raises:
         AudioError: the file is absent, empty, unreadable, holds no samples, or holds NaN or infinite ones.
@@ -26,7 +31,13 @@ def load(path: str | Path, *, sample_rate: int) -> Tensor:
     try:
         if path.stat().st_size == 0:
             raise AudioError("empty file (0 bytes)")
-        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            # Down to a sample, but not below one for rounding: a header's length is its frames / rate.
+            wanted = max(1, math.floor(min(seconds, file.frames / rate) * rate + 1e-3))
+            # libsndfile takes longer to make floats of 16-bit samples than to read them.
+            short = file.subtype == "PCM_16"
+            data = file.read(wanted, dtype="int16" if short else "float32", always_2d=True)
     except OSError as error:
         raise AudioError(f"unreadable: {error.strerror}") from error
     except soundfile.SoundFileError as error:
@@ -34,18 +45,19 @@ def load(path: str | Path, *, sample_rate: int) -> Tensor:
         raise AudioError(f"unreadable: {reason}") from error
     if len(data) == 0:
         raise AudioError("zero-length: no samples")
-    samples = torch.from_numpy(data).mean(dim=1)
-    if not torch.isfinite(samples).all():
+    if not np.isfinite(data).all():
         raise AudioError("holds NaN or infinite samples")
-    return resample(samples, rate=rate, to=sample_rate)
+    mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
+    if short:
+        mono = mono * np.float32(2**-15)
+    return resample(torch.from_numpy(mono), rate=rate, to=sample_rate)
 
 
 def resample(samples: Tensor, *, rate: int, to: int) -> Tensor:
-    """Samples `[n]` at `rate` Hz to `to` Hz; the same tensor where the two are equal."""
+    """Samples `[n]` at `rate` Hz to `round(n * to / rate)` at `to` Hz; the same tensor where the two are equal."""
     if rate == to:
         return samples
-    resampled: Tensor = _resampler(rate, to)(samples)
-    return resampled
+    return torch.from_numpy(soxr.resample(samples.numpy(), rate, to))
 
 
 def duration(path: str | Path) -> float:
@@ -60,8 +72,3 @@ def fit_length(samples: Tensor, length: int) -> Tensor:
     """Samples `[n]` to `[length]`: cut, or zeros after the end."""
     cut = samples[:length]
     return torch.nn.functional.pad(cut, (0, length - len(cut)))
-
-
-@lru_cache(maxsize=16)
-def _resampler(rate: int, to: int) -> Resample:
-    return Resample(rate, to)  # holds its filter kernel: built once for each pair of rates

@@ -6,6 +6,7 @@ T frames and F bands are padded to multiples of 16, the encoder's total stride.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -16,13 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchaudio.functional import create_dct
-from torchaudio.transforms import AmplitudeToDB, MelScale, Spectrogram
+from torchaudio.transforms import AmplitudeToDB
 
 from catuvac.config import FeatureConfig
-from catuvac.data.audio import fit_length
 
 STRIDE = 16  # four convolutions of stride 2
-BLOCK = 256  # clips that the normaliser reads at a time: the whole corpus may not fit into memory
+BLOCK = 32  # clips that the normaliser reads at a time: they fit into a core's cache
 MELS_PER_COEFFICIENT = 2  # mel_cepstrum: mel bands for each kept coefficient (26 for 13 is the classic pair)
 
 Array = NDArray[np.float32]
@@ -59,29 +59,34 @@ def extract(samples: Tensor, *, duration: float, config: FeatureConfig) -> Featu
         duration: the true length in s; later samples are padding, and NaN means that all are the clip's own.
         config: the front end.
     """
+    x, mask = extract_batch([samples], durations=[duration], config=config)
+    return Features(x=x[0], mask=mask[0])
+
+
+def extract_batch(
+    clips: Sequence[Tensor], *, durations: Sequence[float], config: FeatureConfig
+) -> tuple[Tensor, Tensor]:
+    """`x` `[B, T, F]` and `mask` `[B, T]` of B clips, each as `extract` has it."""
     front = _front_end(config)
-    length = min(len(samples), _length(config))
-    if not math.isnan(duration):
-        length = min(length, max(1, round(duration * config.sample_rate)))
-    power = front.power(fit_length(samples[:length], _length(config)))  # [bands, frames]
+    clips = [
+        samples[: _own(len(samples), duration, config)] for samples, duration in zip(clips, durations, strict=True)
+    ]
+    power = front.power(clips)  # [B, frames, bands]
 
-    loudness = power.sum(dim=0)
-    within = torch.arange(power.shape[1]) * config.hop < length
-    active = within & (loudness >= loudness[within].max() * 10 ** (-config.activity_db / 10))
+    lengths = torch.tensor([len(samples) for samples in clips])
+    within = torch.arange(power.shape[1]) * config.hop < lengths[:, None]
+    loudness = power.sum(dim=2).where(within, 0)
+    active = within & (loudness >= loudness.amax(dim=1, keepdim=True) * 10 ** (-config.activity_db / 10))
 
-    x = front.level(power).T  # [frames, bands]
+    x = front.level(power)
     if config.time_fit == "stretch":
-        span = active.nonzero().squeeze(1)
-        x = x[int(span[0]) : int(span[-1]) + 1]
-        x = F.interpolate(x.T[None], size=config.stretch_frames, mode="linear", align_corners=True)[0].T
-        active = torch.ones(config.stretch_frames, dtype=torch.bool)
+        x = torch.stack([_stretched(*clip, config.stretch_frames) for clip in zip(x, active, strict=True)])
+        active = torch.ones(x.shape[:2], dtype=torch.bool)
     x = _clip_normalised(x, active, config)
 
     time, bands = frames(config)
-    return Features(
-        x=F.pad(x, (0, bands - x.shape[1], 0, time - x.shape[0])).contiguous(),
-        mask=F.pad(active, (0, time - active.shape[0])),
-    )
+    more = time - x.shape[1]
+    return F.pad(x, (0, bands - x.shape[2], 0, more)).contiguous(), F.pad(active, (0, more))
 
 
 @dataclass(frozen=True)
@@ -120,46 +125,76 @@ class Normaliser:
         """Features `[n, T, F]` in [0, 1], float32; inactive frames and padded bands are 0."""
         bands = len(self.mean)
         span = self.high - self.low or 1.0  # all cells equal: they become 0
+        cells = x[..., :bands] - self.mean
+        cells /= self.std
+        cells -= self.low
+        cells /= span
         out = np.zeros(x.shape, dtype=np.float32)
-        out[..., :bands] = np.clip(((x[..., :bands] - self.mean) / self.std - self.low) / span, 0, 1)
-        out[~mask] = 0
+        np.clip(cells, 0, 1, out=out[..., :bands], where=mask[..., None], casting="same_kind")
         return out
 
 
 class _FrontEnd:
-    """The torchaudio transforms of one configuration, built once for each process."""
+    """The transforms of one configuration, built once; threads share them."""
 
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config
         linear, cepstrum = config.kind == "spectrogram", config.kind == "mel_cepstrum"
         mels = config.n_bands * (MELS_PER_COEFFICIENT if cepstrum else 1)
-        n_fft = config.window if linear else _mel_fft(config, mels)
-        self.spectrogram = Spectrogram(
-            n_fft=n_fft, win_length=config.window, hop_length=config.hop, power=2.0, pad_mode="constant"
-        )
-        self.mel = None if linear else MelScale(mels, config.sample_rate, n_stft=n_fft // 2 + 1)
+        self.n_fft = config.window if linear else _mel_fft(config, mels)
+        self.window = torch.hann_window(config.window)
+        self.mel = None if linear else mel_filters(mels, config.sample_rate, self.n_fft)  # [bins, mels]
         self.decibels = AmplitudeToDB("power", top_db=config.top_db)
         self.dct = create_dct(config.n_bands, mels, norm="ortho") if cepstrum else None  # [mels, coefficients]
 
-    def power(self, samples: Tensor) -> Tensor:
-        """Samples `[n]` to power `[bands, frames]`."""
-        power: Tensor = self.spectrogram(samples)
-        if self.mel is None:
-            return power[self.config.low_bin : self.config.low_bin + self.config.n_bands]
-        mel: Tensor = self.mel(power)
-        return mel
+    def power(self, clips: Sequence[Tensor]) -> Tensor:
+        """B clips `[n]` to power `[B, frames, bands]`, frames after a clip's end being zero."""
+        config, half = self.config, self.n_fft // 2
+        bands = config.n_bands if self.mel is None else self.mel.shape[1]
+        power = torch.zeros(len(clips), _length(config) // config.hop + 1, bands)
+        for samples, out in zip(
+            clips, power, strict=True
+        ):  # one by one: a clip fits into a core's cache, a batch does not
+            heard = min(len(out), -(-(len(samples) + half) // config.hop))  # what windows with samples in them yield
+            end = (heard - 1) * config.hop + self.n_fft - half
+            spectrum = torch.stft(
+                F.pad(samples, (half, end - len(samples))),
+                self.n_fft,
+                config.hop,
+                config.window,
+                self.window,
+                center=False,
+                return_complex=True,
+            ).T  # [heard, bins]
+            cells = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+            if self.mel is None:
+                out[:heard] = cells[:, config.low_bin : config.low_bin + bands]
+            else:
+                torch.mm(cells, self.mel, out=out[:heard])
+        return power
 
     def level(self, power: Tensor) -> Tensor:
-        """Power to magnitude, to dB floored `top_db` below the clip's peak, or to cepstral coefficients."""
+        """Power `[B, frames, bands]` to magnitude, dB floored `top_db` below each clip's peak, or coefficients."""
         if not self.config.decibels:
             return power.sqrt()
-        level: Tensor = self.decibels(power)
-        return level if self.dct is None else self.dct.T @ level
+        level: Tensor = self.decibels(power[:, None])[:, 0]
+        return level if self.dct is None else level @ self.dct
 
 
 @lru_cache(maxsize=8)
 def _front_end(config: FeatureConfig) -> _FrontEnd:
     return _FrontEnd(config)
+
+
+def mel_filters(mels: int, sample_rate: int, n_fft: int) -> Tensor:
+    """Triangles of height 1, `[bins, mels]`, evenly spaced in mel (HTK) from 0 Hz to half the sample rate.
+
+    torchaudio builds the same in float32: where a bin lies close to a filter's edge, its weight is off by up to 0.4 %.
+    """
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None] * sample_rate / n_fft  # Hz
+    edges = 700 * (10 ** (torch.linspace(0, _top_mel(sample_rate), mels + 2, dtype=torch.float64) / 2595) - 1)
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    return torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0).float()
 
 
 def _mel_fft(config: FeatureConfig, mels: int) -> int:
@@ -168,21 +203,39 @@ def _mel_fft(config: FeatureConfig, mels: int) -> int:
     Filters are narrowest at 0 Hz; one holds a bin for certain if it is wider than the spacing of the bins. Padding
     adds bins between the old ones and no resolution: neighbouring narrow bands then look alike.
     """
-    top = 2595 * math.log10(1 + config.sample_rate / 2 / 700)  # mel (HTK), as torchaudio counts
-    narrowest = 700 * (10 ** (2 * top / (mels + 1) / 2595) - 1)  # Hz
+    narrowest = 700 * (10 ** (2 * _top_mel(config.sample_rate) / (mels + 1) / 2595) - 1)  # Hz
     needed = config.sample_rate / narrowest
     return config.window if config.window > needed else 1 << math.ceil(math.log2(needed))
 
 
+def _top_mel(sample_rate: int) -> float:
+    """Half the sample rate in mel (HTK)."""
+    return 2595 * math.log10(1 + sample_rate / 2 / 700)
+
+
+def _own(samples: int, duration: float, config: FeatureConfig) -> int:
+    """How many of a clip's samples count."""
+    samples = min(samples, _length(config))
+    return samples if math.isnan(duration) else min(samples, max(1, round(duration * config.sample_rate)))
+
+
+def _stretched(x: Tensor, active: Tensor, count: int) -> Tensor:
+    """From the first to the last active frame of `x` `[frames, bands]`: `[count, bands]`."""
+    span = active.nonzero()
+    own = x[int(span[0]) : int(span[-1]) + 1]
+    return F.interpolate(own.T[None], size=count, mode="linear", align_corners=True)[0].T
+
+
 def _clip_normalised(x: Tensor, active: Tensor, config: FeatureConfig) -> Tensor:
-    """Subtracts each band's mean over the active frames and divides by its deviation, as `clip_norm` says."""
+    """Subtracts each band's mean over a clip's active frames and divides by its deviation, as `clip_norm` says."""
     if config.clip_norm == "none":
         return x
-    centred = x - x[active].mean(dim=0)
+    weight = (active / active.sum(dim=1, keepdim=True))[:, :, None]  # [B, frames, 1]
+    centred = x - (x * weight).sum(dim=1, keepdim=True)
     if config.clip_norm == "mean":
         return centred
-    deviation = x[active].std(dim=0, correction=0)
-    steady = deviation <= 1e-4 * x.abs().max()  # a constant band: its deviation is rounding error
+    deviation = (centred.square() * weight).sum(dim=1, keepdim=True).sqrt()
+    steady = deviation <= 1e-4 * x.abs().amax(dim=(1, 2), keepdim=True)  # a constant band: it deviates by rounding
     return centred / torch.where(steady, 1.0, deviation)
 
 

@@ -10,18 +10,16 @@ import csv
 import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,12 +34,11 @@ from catuvac.data.audio import AudioError
 from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index
 from catuvac.errors import CatuvacError
 
-FORMAT = 2  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
-CHUNK = 32  # clips a worker takes at a time
-CLIPS_PER_WORKER = 500  # a worker takes seconds to import torch: fewer clips than this do not repay it
+FORMAT = 3  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
+CHUNK = 8  # clips that a thread takes at a time: more share more of the interpreter's work, and take more memory
 
 Rows = NDArray[np.int64]
-Extracted = tuple[NDArray[np.float32], NDArray[np.bool_], str]  # x [T, F], mask [T], and why unusable, or ""
+Extracted = tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]  # x [n, T, F], mask [n, T], why unusable or ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def prepare(
         config: its corpus, feature and split sections, and the number of clusters, matter here.
         data_root: the folder with the recordings; None for a generated corpus.
         cache_dir: where the entries lie.
-        workers: processes that extract; 0 takes all cores where there is work for them, 1 starts none.
+        workers: threads that extract; 0 takes all cores.
         strict: a file that cannot be used is an error, not a skipped row.
         progress: a progress bar on stderr.
 
@@ -116,6 +113,7 @@ def prepare(
             splits that cannot be filled, or a cache that cannot be written.
     """
     table = index(config.corpus, data_root)
+    workers = workers or _cores()
     try:
         raw = build_once(
             cache_dir,
@@ -131,7 +129,7 @@ def prepare(
             "corpus_norm": config.features.corpus_norm,
             "split": asdict(config.split),
         }
-        entry = open_entry(build_once(cache_dir, key, partial(_normalise, config, table.note, raw)))
+        entry = open_entry(build_once(cache_dir, key, partial(_normalise, config, table.note, raw, workers=workers)))
     except OSError as error:
         raise CatuvacError(
             f"cannot use the cache {cache_dir}: {error.strerror or error}; free some space or choose another folder"
@@ -206,23 +204,24 @@ def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int
     """Fills a raw entry: x.npy, mask.npy and clips.parquet with a `reason` column, a row for every listed clip."""
     clips, count = table.clips, len(table.clips)
     time, bands = features.frames(config.features)
-    mask = np.zeros((count, time), dtype=np.bool_)
+    masks: list[NDArray[np.bool_]] = []
     reasons: list[str] = []
 
     def kept(results: Iterable[Extracted]) -> Iterator[NDArray[np.float32]]:
-        for row, (x, active, reason) in enumerate(results):
-            if strict and reason:
-                _refuse(clips["path"][row], reason)
-            mask[row] = active
-            reasons.append(reason)
+        for x, mask, why in results:
+            masks.append(mask)
+            reasons.extend(why)
+            if strict and any(why):
+                row = next(row for row, reason in enumerate(reasons) if reason)
+                _refuse(clips["path"][row], reasons[row])
             yield x
 
-    work = partial(_extract_one, config.corpus, config.features)
-    with _mapper(workers or min(_cores(), -(-count // CLIPS_PER_WORKER))) as mapped:
-        results = mapped(work, clips["path"].tolist(), clips["duration"].tolist())
-        shown = track(results, "features", total=count, console=Console(stderr=True), disable=not progress)
+    chunks = [clips[start : start + CHUNK] for start in range(0, count, CHUNK)]
+    with _threads(workers) as mapped:
+        results = mapped(partial(_extract, config.corpus, config.features), chunks)
+        shown = track(results, "features", total=len(chunks), console=Console(stderr=True), disable=not progress)
         _write_rows(folder / "x.npy", (count, time, bands), kept(shown))
-    np.save(folder / "mask.npy", mask)
+    np.save(folder / "mask.npy", np.concatenate(masks))
     skipped = _skipped(clips.assign(reason=reasons))
     if len(skipped) == count:
         raise CatuvacError(
@@ -231,7 +230,7 @@ def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int
     clips.assign(reason=reasons).to_parquet(folder / "clips.parquet")
 
 
-def _normalise(config: Config, note: str, raw: Path, folder: Path) -> None:
+def _normalise(config: Config, note: str, raw: Path, folder: Path, *, workers: int) -> None:
     """Fills a prepared entry from a raw one."""
     listed = pd.read_parquet(raw / "clips.parquet")
     skipped = _skipped(listed)
@@ -245,9 +244,9 @@ def _normalise(config: Config, note: str, raw: Path, folder: Path) -> None:
     train[usable[parts["train"]]] = True
     normaliser = features.Normaliser.fit(x, mask & train[:, None], config.features)
     blocks = np.split(usable, range(features.BLOCK, len(usable), features.BLOCK))
-    _write_rows(
-        folder / "x.npy", (len(usable), *x.shape[1:]), (normaliser.apply(x[rows], mask[rows]) for rows in blocks)
-    )
+    with _threads(workers) as mapped:
+        normalised = mapped(lambda rows: normaliser.apply(x[rows], mask[rows]), blocks)
+        _write_rows(folder / "x.npy", (len(usable), *x.shape[1:]), normalised)
     np.save(folder / "mask.npy", mask[usable])
     np.savez(folder / "splits.npz", train=parts["train"], val=parts["val"], test=parts["test"])
     clips.to_parquet(folder / "clips.parquet")
@@ -260,44 +259,46 @@ def _normalise(config: Config, note: str, raw: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Extracted]]]:
-    """Yields `map`, over processes where `workers` is above 1; results keep their order either way."""
-    if workers == 1:
-        yield map
-        return
-    # Not fork: a process with torch's threads in it does not survive being forked.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+def _threads(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Yields `map` over threads: it keeps the order, and is at most a few items ahead of whoever takes the results.
+
+    Threads suffice: decoding, resampling and the transforms run outside the interpreter's lock. Processes would take
+    seconds each to import torch.
+    """
+    own = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads begin with this: to share out a single clip costs more than it saves
+    pool = ThreadPoolExecutor(workers)
+
+    def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        ahead: deque[Future[Any]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
     try:
-        yield partial(pool.map, chunksize=CHUNK)
-    except BrokenProcessPool as error:
-        raise CatuvacError("an extracting process was killed, most likely for memory: use fewer workers") from error
+        yield in_order
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(own)
 
 
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """Ends this process when its parent is killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _extract_one(corpus: CorpusConfig, front_end: FeatureConfig, path: str, duration: float) -> Extracted:
-    try:
-        samples = CORPORA[corpus.corpus].read(corpus, path, front_end.sample_rate)
-    except AudioError as error:
-        time, bands = features.frames(front_end)
-        return np.zeros((time, bands), dtype=np.float32), np.zeros(time, dtype=np.bool_), str(error)
-    clip = features.extract(samples, duration=duration, config=front_end)
-    return clip.x.numpy(), clip.mask.numpy(), ""
+def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame) -> Extracted:
+    samples, reasons = [], []
+    for path, duration in zip(clips["path"], clips["duration"], strict=True):
+        try:
+            seconds = min(front_end.clip_seconds, duration)  # in this order: NaN is not below anything
+            samples.append(CORPORA[corpus.corpus].read(corpus, path, front_end.sample_rate, seconds=seconds))
+            reasons.append("")
+        except AudioError as error:
+            samples.append(torch.zeros(1))
+            reasons.append(str(error))
+    x, mask = features.extract_batch(samples, durations=clips["duration"].tolist(), config=front_end)
+    unusable = np.array(reasons) != ""
+    x[unusable], mask[unusable] = 0, False
+    return x.numpy(), mask.numpy(), reasons
 
 
 def _write_rows(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.float32]]) -> None:
@@ -306,7 +307,7 @@ def _write_rows(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
-            file.write(block.tobytes())
+            file.write(np.ascontiguousarray(block).data)
 
 
 def _skipped(clips: pd.DataFrame) -> pd.DataFrame:

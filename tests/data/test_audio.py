@@ -27,6 +27,26 @@ def test_load_resamples_a_tone_to_the_same_tone(tmp_path: Path) -> None:
     assert (samples - expected)[200:-200].abs().max() < 0.01
 
 
+def test_load_reads_no_further_than_asked(tmp_path: Path) -> None:
+    path = tmp_path / "noise.wav"
+    noise = 0.1 * np.random.default_rng(0).normal(size=(22050, 2))
+    noise[11025:] = np.nan
+    soundfile.write(path, noise, 22050, subtype="FLOAT")
+    start = audio.load(path, sample_rate=22050, seconds=0.5)
+    torch.testing.assert_close(start, torch.from_numpy(noise[:11025].mean(axis=1)).float())
+    assert audio.load(path, sample_rate=16000, seconds=0.5).shape == (8000,)
+    soundfile.write(path, noise[:11025], 22050)
+    assert audio.load(path, sample_rate=22050, seconds=audio.duration(path)).shape == (11025,)
+    assert audio.load(path, sample_rate=22050, seconds=9.0).shape == (11025,)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_U8", "FLOAT"])
+def test_every_width_is_scaled_to_one(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "steps.wav"
+    soundfile.write(path, np.array([[0.5, 0.5], [-0.25, 0.75], [-1.0, -1.0]]), 8000, subtype=subtype)
+    torch.testing.assert_close(audio.load(path, sample_rate=8000), torch.tensor([0.5, 0.25, -1.0]), atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_formats(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"noise.{suffix}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchaudio.functional import melscale_fbanks
 
 from catuvac.config import PRESETS, FeatureConfig
 from catuvac.data import features
@@ -136,6 +137,28 @@ def test_no_mel_filter_is_empty() -> None:
     noise = torch.randn(8000, generator=torch.Generator().manual_seed(0))
     x = extract(noise, sample_rate=8000, window=256, hop=80, n_bands=128).x[:101]
     assert (x.std(dim=0) > 0.5).all()
+
+
+def test_mel_filters_are_torchaudios() -> None:
+    for mels, rate, n_fft in ((128, 16000, 960), (64, 8000, 256), (26, 16000, 1024)):
+        theirs = melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, mels, rate)
+        torch.testing.assert_close(features.mel_filters(mels, rate, n_fft), theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("clip_norm", ["none", "mean", "mean_var"])
+@pytest.mark.parametrize("time_fit", ["pad", "stretch"])
+@pytest.mark.parametrize("kind", ["log_mel", "mel_cepstrum", "spectrogram"])
+def test_a_batch_holds_what_each_clip_has_alone(kind: str, time_fit: str, clip_norm: str) -> None:
+    settings: dict[str, Any] = {"kind": kind, "time_fit": time_fit, "clip_norm": clip_norm}
+    config = FeatureConfig(clip_seconds=0.5, n_bands=20, **settings)
+    rng = torch.Generator().manual_seed(0)
+    clips = [torch.randn(count, generator=rng) * torch.linspace(0, 1, count) for count in (9000, 1, 3000, 8000, 512)]
+    durations = [9000 / 16000, math.nan, 0.1, math.nan, 1.0]
+    x, mask = features.extract_batch(clips, durations=durations, config=config)
+    for row, (samples, duration) in enumerate(zip(clips, durations, strict=True)):
+        alone = features.extract(samples, duration=duration, config=config)
+        assert torch.equal(mask[row], alone.mask)
+        torch.testing.assert_close(x[row], alone.x, atol=1e-5, rtol=1e-5)
 
 
 def test_normaliser_uses_active_frames_only() -> None:

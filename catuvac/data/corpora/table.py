@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 from torch import Tensor
@@ -29,10 +32,16 @@ class ClipTable:
     note: str
 
 
-def read_file(config: CorpusConfig, path: str, sample_rate: int) -> Tensor:
+class Read(Protocol):
+    """Reads a clip, float32 `[samples]` at `sample_rate` Hz; what lies after `seconds` need not be among them."""
+
+    def __call__(self, config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = math.inf) -> Tensor: ...
+
+
+def read_file(config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = math.inf) -> Tensor:
     """`Corpus.read` of every corpus that lies in files; raises `AudioError`."""
     del config
-    return audio.load(path, sample_rate=sample_rate)
+    return audio.load(path, sample_rate=sample_rate, seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Corpus:
     full: int  # clips of the complete corpus as the paper uses it; 0 where there is no such number
     index: Callable[[CorpusConfig, Path | None], ClipTable]  # raises CatuvacError where the root is wrong
     needs_root: bool = True
-    read: Callable[[CorpusConfig, str, int], Tensor] = read_file  # (config, path, Hz) -> float32 [samples]
+    read: Read = read_file
 
 
 def read_table(path: Path, columns: Sequence[str], *, separator: str = ",") -> pd.DataFrame:
@@ -78,7 +87,7 @@ def check_values(rows: pd.DataFrame, column: str, known: Collection[str | int], 
         )
 
 
-def keep_present(rows: pd.DataFrame, paths: Sequence[Path], *, partial: bool) -> tuple[pd.DataFrame, str]:
+def keep_present(rows: pd.DataFrame, paths: pd.Series, *, partial: bool) -> tuple[pd.DataFrame, str]:
     """The rows whose file is there, with a column `path`, and what a note should say about the others.
 
     A folder that is absent as a whole is a partial tree, which is fine. A file that is absent from a folder that is
@@ -87,16 +96,17 @@ def keep_present(rows: pd.DataFrame, paths: Sequence[Path], *, partial: bool) ->
     Raises:
         CatuvacError: no file at all, or damage that `partial` does not accept.
     """
-    found = [path.is_file() for path in paths]
-    if not any(found):
+    # By name, with nothing built for a file: a corpus lists thousands of which most may not be there.
+    folders = paths.map(os.path.dirname)
+    expected = folders.isin([folder for folder in folders.unique() if os.path.isdir(folder)])
+    found = expected & paths.map(os.path.isfile)
+    if not found.any():
         raise CatuvacError(f"none of the {len(paths)} listed files is there, the first: {paths[0]}: put them there")
-    folders = {folder for folder in {path.parent for path in paths} if folder.is_dir()}
-    expected = [path for path in paths if path.parent in folders]
-    absent = [path for path, here in zip(paths, found, strict=True) if not here and path.parent in folders]
-    if absent and not partial:
+    absent = paths[expected & ~found]
+    if len(absent) and not partial:
         raise CatuvacError(
-            f"{len(absent)} of {len(expected)} listed files are absent, the first {absent[0]}: put them there, or "
-            "accept it with --partial"
+            f"{len(absent)} of {expected.sum()} listed files are absent, the first {absent.iloc[0]}: put them there, "
+            "or accept it with --partial"
         )
-    kept = rows.assign(path=list(map(str, paths)))[found].reset_index(drop=True)
-    return kept, f"; {len(absent)} listed but absent" if absent else ""
+    kept = rows.assign(path=paths)[found].reset_index(drop=True)
+    return kept, f"; {len(absent)} listed but absent" if len(absent) else ""

@@ -50,7 +50,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
 def _development(config: CorpusConfig, root: Path) -> ClipTable:
     rows = read_table(root / "meta.csv", COLUMNS, separator="\t")
     check_values(rows, "scene_label", SCENES, root / "meta.csv")
-    kept, absent = keep_present(rows, [root / name for name in rows["filename"]], partial=config.partial)
+    kept, absent = keep_present(rows, f"{root}/" + rows["filename"], partial=config.partial)
     clips = pd.DataFrame(
         {
             "path": kept["path"],
@@ -68,7 +68,7 @@ def _development(config: CorpusConfig, root: Path) -> ClipTable:
 def _unlabelled(config: CorpusConfig, root: Path) -> ClipTable:
     if (root / UNLABELLED).is_file():
         rows = read_table(root / UNLABELLED, ["filename"], separator="\t")
-        kept, absent = keep_present(rows, [root / name for name in rows["filename"]], partial=config.partial)
+        kept, absent = keep_present(rows, f"{root}/" + rows["filename"], partial=config.partial)
         paths = kept["path"]
     else:
         paths, absent = pd.Series([str(path) for path in sorted((root / "audio").glob("*.wav"))]), ""

@@ -37,8 +37,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     rows = read_table(root / table, COLUMNS)
     check_values(rows, "class", CLASSES, root / table)
     check_values(rows, "salience", SALIENCES, root / table)
-    places = zip(rows["fold"], rows["slice_file_name"], strict=True)
-    paths = [root / "audio" / f"fold{fold}" / name for fold, name in places]
+    paths = f"{root}/audio/fold" + rows["fold"].astype(str) + "/" + rows["slice_file_name"]
     kept, absent = keep_present(rows, paths, partial=config.partial)
     clips = pd.DataFrame(
         {
