@@ -45,6 +45,9 @@ def connect() -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV of what the tables hold
     # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # Trials that may wait for resources. `SlotSearch` never gives more than the cluster carries, and one at a time would
+    # leave the processes of the others that have just ended without a trial. For grids it is what Ray takes itself.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
     # It looks for the files of the loggers that are switched off.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -126,8 +126,13 @@ def slots(resources: Mapping[str, float], plan: Study | Grid) -> int:
 
 def concurrent(plan: Study | Grid, nodes: Sequence[Node]) -> int:
     """How many trials run at once."""
-    carried = sum(slots(node.resources, plan) for node in nodes)
-    return min(carried, plan.max_concurrent or carried, plan.trials)
+    room = sum(slots(node.resources, plan) for node in nodes)
+    return min(room, plan.max_concurrent or room, plan.trials)
+
+
+def carried(plan: Study | Grid) -> int:
+    """How many trials the nodes that are up carry at once."""
+    return sum(slots(node.resources, plan) for node in _nodes())
 
 
 def versions() -> dict[str, str]:
