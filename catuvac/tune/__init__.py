@@ -5,6 +5,7 @@ preflight.py    what is checked before the first trial
 search.py       what Ray asks for the next trial
 trial.py        the trainables
 tables.py       rows, lines, checkpoints kept
+overhead.py     what a study costs beside its training
 tensorboard.py, gauges.py    for watching
 places.py       folders, object stores
 anew.py         what a resumed study does not take from Ray's snapshot

@@ -45,8 +45,8 @@ def connect() -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV of what the tables hold
     # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    # Trials that may wait for resources. `SlotSearch` never gives more than the cluster carries, and one at a time would
-    # leave the processes of the others that have just ended without a trial. For grids it is what Ray takes itself.
+    # Trials that may wait for resources: `SlotSearch` gives no more than the cluster carries, and where only one may
+    # wait, the processes of others that have just ended go. For grids it is what Ray takes itself.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
     # It looks for the files of the loggers that are switched off.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
@@ -97,21 +97,29 @@ def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:
     if isinstance(plan, Study) and not finished(plan):
         Slots.create(plan, exist_ok=resume)
     restored = resume and places.has_snapshot(plan)
-    _fit(plan, trainable, resume=restored)
+    tables = _fit(plan, trainable, resume=restored)
     if restored and _rows(plan) < plan.trials:
         # Ray could not read its snapshot after all, and ended as if there were no more trials.
         print("snapshot   was damaged; the trials that are left go on from their checkpoints", flush=True)
         _fit(plan, trainable, resume=False)
     if (rows := _rows(plan)) < plan.trials:
         raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
+    if isinstance(plan, Study):
+        print(f"overhead   {_overhead(tables, resumed=resume)}", flush=True)
+
+
+def _overhead(tables: Tables, *, resumed: bool) -> str:
+    if resumed:
+        return "not stated: the study was resumed, and the seconds of its trials are those of every driver"
+    return str(tables.overhead() or "not stated: nothing was trained")
 
 
 def _rows(plan: Trials) -> int:
     return len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0
 
 
-def _fit(plan: Trials, trainable: Any, *, resume: bool) -> None:
-    """Runs what is left, restored from Ray's snapshot or begun without it."""
+def _fit(plan: Trials, trainable: Any, *, resume: bool) -> Tables:
+    """Runs what is left, restored from Ray's snapshot or begun without it; returns what has kept its tables."""
     done = finished(plan)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     board, tables = TensorBoard(plan), Tables(plan, done)
@@ -131,6 +139,7 @@ def _fit(plan: Trials, trainable: Any, *, resume: bool) -> None:
         board.close()
     if tables.unfinished:
         raise KeyboardInterrupt
+    return tables
 
 
 def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resume: bool) -> tune.Tuner:

@@ -36,6 +36,11 @@ def trial_folder(number: int, ray_trial: str) -> str:
     return f"trial-{number:04}-{ray_trial}"
 
 
+def number_of(folder: Path) -> int:
+    """The number of the trial whose folder it is."""
+    return int(folder.name.split("-")[1])
+
+
 def where(plan: Plan) -> tuple[pyarrow.fs.FileSystem, str]:
     """The file system and the path on it of the folder with the trials.
 

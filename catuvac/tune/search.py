@@ -3,10 +3,10 @@
 Ray's own OptunaSearch keeps its memory in Ray's snapshots, which are seconds old when a driver dies, and tells early
 stopped trials as complete. This searcher remembers nothing: Optuna's storage does.
 
-It gives no more trials than the cluster carries. Ray asks for one more than that, requests a placement group for it,
-which keeps a worker process busy, and cancels the group when the trial takes over the process of one that has ended; and
-it keeps as many processes of ended trials as trials wait, so that of several that end together some go, with all that
-they have imported. A trial that is asked for once there is room for it costs none of this, and Optuna knows more by then.
+It gives no more trials than the cluster carries. Left to itself, Ray asks for one more, requests a placement group for
+it, which occupies a worker process, and cancels the group when the trial takes over the process of one that has ended;
+and of processes whose trials end together it keeps as many as trials wait: one. The others go, with all that they have
+imported. A trial that is asked for once there is room costs none of this, and Optuna knows more by then.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SlotSearch(MadeAnew, Searcher):  # type: ignore[misc]
         return min(limit, self.study.max_concurrent or limit)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Makes room for the next one. `Tables` tells Optuna, once the trial's row is written: resumptions trust that."""
+        """Makes room. `Tables` tells Optuna, once the trial's row is written: the row is what a resumption believes."""
         del result, error
         self.live.discard(trial_id)
 

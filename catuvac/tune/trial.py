@@ -21,8 +21,8 @@ from catuvac.tune import places
 
 DONE_BEFORE = "done before"  # of a trial that a resumed study need not run again
 
-# Times that a checkpoint takes to be written, between two of them: they cost 2 % of a trial at most. Where a trial is cut
-# off, it trains again what it did since: up to seven seconds where one of 30 MB takes 0.14 s, or an evaluation.
+# Between two writings of a checkpoint or a table, in times that the first took: they cost 2 % at most. A trial that is
+# cut off trains again what it did since its checkpoint: up to seven seconds where 30 MB take 0.14 s to write.
 SPACING = 50
 
 Done = Mapping[str, Mapping[str, Any]]  # the rows of `trials.parquet` that need not be run again, by trial_id
