@@ -16,7 +16,7 @@ import optuna
 import ray
 from ray import tune
 from ray.tune.error import TuneError
-from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from catuvac import results, runs
 from catuvac.data.store import Prepared
@@ -25,10 +25,12 @@ from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots
 from catuvac.study import Study
 from catuvac.tune import places
+from catuvac.tune.failures import STORAGE, failure
 from catuvac.tune.gauges import Gauges
+from catuvac.tune.packing import Asha, Fifo, Median
 from catuvac.tune.preflight import check_resources
 from catuvac.tune.search import SlotSearch
-from catuvac.tune.tables import STORAGE, Tables, Trials, failure, finished
+from catuvac.tune.tables import Tables, Trials, finished
 from catuvac.tune.tensorboard import TensorBoard
 from catuvac.tune.trial import run_cell, train_trial
 
@@ -174,20 +176,20 @@ def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resu
     )
 
 
-def _scheduler(plan: Trials) -> TrialScheduler | None:
+def _scheduler(plan: Trials) -> TrialScheduler:
     """FIFO unless asked for another: a trial that is stopped early never reaches tau_end.
 
     Ray does not store a scheduler with its snapshots: after a resumption the rungs fill again from nothing.
     """
     if not isinstance(plan, Study) or plan.scheduler == "fifo":
-        return None
+        return Fifo()
     epochs, every = plan.config.training.epochs, plan.config.training.eval_every
     common = {"metric": plan.metrics[0], "mode": "max", "time_attr": "epoch"}
     # Neither may judge a trial before a quarter of its epochs: scores jump while tau is high.
     grace = max(every, epochs // 4)
     if plan.scheduler == "median":
-        return MedianStoppingRule(**common, grace_period=grace, min_samples_required=3)
-    return ASHAScheduler(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
+        return Median(**common, grace_period=grace, min_samples_required=3)
+    return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
 
 
 def _start_folder(plan: Trials, features: str) -> None:

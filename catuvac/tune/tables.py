@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,9 @@ from catuvac.study import Study
 from catuvac.training import Report
 from catuvac.tune import places
 from catuvac.tune.anew import MadeAnew
+from catuvac.tune.failures import STORAGE, failure, last_words
 from catuvac.tune.overhead import Overhead, overhead
+from catuvac.tune.packing import gpu_share
 from catuvac.tune.trial import DONE_BEFORE, SPACING, Done
 
 Trials = Study | Grid
@@ -31,29 +32,6 @@ Trials = Study | Grid
 EVALUATIONS = "evaluations.jsonl"  # of a trial that has not ended: a line an evaluation, before they enter the table
 PROGRESS_SECONDS = 15.0  # s between progress lines
 PUSH_SECONDS = 30.0  # s between copies of the tables to an object store
-STORAGE = "storage"
-FAILURES = (  # what to look for in a trial's last words, the first that is found
-    (STORAGE, r"No space left on device|Read-only file system|Disk quota exceeded|Permission denied"),
-    ("out of memory", r"OutOfMemory|out of memory|MemoryError"),
-    ("node lost", r"actor died unexpectedly|node has died|actor is temporarily unavailable|ActorDiedError"),
-)
-
-
-def failure(error: str) -> str:
-    """Tells apart what ended a trial: the storage, the memory, the node, or a crash with its last line."""
-    for name, pattern in FAILURES:
-        if found := re.search(pattern, error):
-            return f"{name}: {found.group()}" if name == STORAGE else name
-    lines = [line for line in error.splitlines() if line.strip()]
-    return f"crash: {lines[-1].strip()[:200]}" if lines else "crash"
-
-
-def _last_words(trial: Trial) -> str:
-    """The trace of a trial's latest failure; Ray appends each to one file, which has not reached the storage yet."""
-    try:
-        return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2]
-    except (OSError, TypeError):  # no file was written
-        return ""
 
 
 def finished(plan: Trials) -> dict[str, dict[str, Any]]:
@@ -86,10 +64,12 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
                 self.unfiled[row["number"]] = trial_id, True
         self.filed = -math.inf  # s, of the clock
         self.cost = 0.0  # s that the last filing took
+        self.shares: dict[str, float] = {}  # of a GPU that a trial was started with last
         self.running: set[str] = set()  # trials, by Ray's id
         self.at_once = 0  # trials, at most
         self.clock = time.monotonic()
-        self.ends: list[float] = []  # s, of the clock, when each trial ended
+        self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
+        self.ends: list[float] = []  # and when each ended
         self.began = time.time()
         self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
         self.printed = self.pushed = 0.0
@@ -107,7 +87,9 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         """Notes the time."""
         del iteration, trials, info
         self.started.setdefault(trial.trial_id, time.time())
+        self.shares[trial.trial_id] = gpu_share(trial)
         self.running.add(trial.trial_id)
+        self.starts.append(time.monotonic())
         self.at_once = max(self.at_once, len(self.running))
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
@@ -156,7 +138,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         """
         del iteration, info
         self._ended(trial)
-        why = failure(_last_words(trial))
+        why = failure(last_words(trial))
         if why.startswith(STORAGE):
             raise CatuvacError(f"trial {trial.config['number']} could not be stored ({why})")
         self._write(trial, self._row(trial, status="error") | {"failure": why})
@@ -167,7 +149,9 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         """Says that a trial is tried again."""
         del iteration, trials, info
         self.running.discard(trial.trial_id)
-        self._show(trial, f"{failure(_last_words(trial))}; goes on from its last checkpoint")
+        before, now = self.shares.get(trial.trial_id, 0.0), gpu_share(trial)
+        room = f", with {now:.4g} of a GPU in place of {before:.4g}" if now > before > 0 else ""
+        self._show(trial, f"{failure(last_words(trial))}; goes on from its last checkpoint{room}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Notes whether there is more to do: before the end of the experiment Ray ends every trial."""
@@ -185,7 +169,9 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         """What a study that this driver alone has run cost beside its training; None where nothing was trained."""
         table = results.read_trials(self.plan.folder)
         wall, train = (float(table[name].fillna(0.0).sum()) for name in ("wall_seconds", "train_seconds"))
-        return overhead(began=self.clock, ends=self.ends, at_once=self.at_once, wall=wall, train=train)
+        return overhead(
+            began=self.clock, starts=self.starts, ends=self.ends, at_once=self.at_once, wall=wall, train=train
+        )
 
     def _ended(self, trial: Trial) -> None:
         self.running.discard(trial.trial_id)

@@ -70,16 +70,18 @@ def _long(folder: Path, *, seconds: float, trials: int) -> dict[str, Any]:
     flags = ("--trials", str(trials), "--epochs", str(epochs), "--eval-every", str(epochs // EVALUATIONS))
     lines, wall = _sweep(folder / "study", *flags)
     text = "\n".join(lines)
-    found = re.search(r"^overhead +([\d.]+) % of .* metrics ([\d.]+) %, the rest .* ([\d.]+) %$", text, re.MULTILINE)
+    shares = r"^overhead +([\d.]+) % of .* metrics ([\d.]+) %, the rest .*\) ([\d.]+) %, of which ([\d.]+) %"
+    found = re.search(shares, text, re.MULTILINE)
     if found is None:
         raise RuntimeError(f"no overhead is stated:\n{text}")
-    overhead, metrics, rest = map(float, found.groups())
+    overhead, metrics, rest, start = map(float, found.groups())
     return {
         "study": f"{trials} trials of {epochs} epochs",
         "training s/trial": round(float(results.read_trials(folder / "study" / "a")["train_seconds"].mean()), 1),
         "overhead %": overhead,
         "metrics %": metrics,
         "the rest %": rest,
+        "of which before the first trials %": start,
         "wall s, with the start of Ray": round(wall, 1),
     }
 
