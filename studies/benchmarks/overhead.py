@@ -2,8 +2,8 @@
 
     python studies/benchmarks/overhead.py --trivial 2000
 
-One study has trials of a chosen length, ten evaluations each; its overhead is what `tau_sweep.py` states at its end.
-The other has many trials of one epoch on eight clips a class, and is timed by the lines that end them: bookkeeping that
+One study has trials of a chosen length, evaluated as the preset says; its overhead is what `tau_sweep.py` states at its
+end. The other has many trials of one epoch on eight clips a class, and is timed by the lines that end them: bookkeeping that
 grows with the number of trials shows in the last tenth of them.
 """
 
@@ -24,7 +24,6 @@ from catuvac import results
 
 SWEEP = Path(__file__).parents[1] / "tau_sweep.py"
 AT_ONCE = 2  # trials
-EVALUATIONS = 10  # of a long trial
 TIMED_EPOCHS = 8  # of the trials that say how long an epoch takes
 WARM = 2 * AT_ONCE  # trials after which every process has been started
 TRIVIAL = """
@@ -66,9 +65,8 @@ def _long(folder: Path, *, seconds: float, trials: int) -> dict[str, Any]:
     timed = ("--trials", str(AT_ONCE), "--epochs", str(TIMED_EPOCHS), "--eval-every", str(TIMED_EPOCHS))
     _sweep(folder / "timed", *timed)
     table = results.read_trials(folder / "timed" / "a")
-    epochs = max(EVALUATIONS, round(seconds * TIMED_EPOCHS / table["train_seconds"].mean()))
-    flags = ("--trials", str(trials), "--epochs", str(epochs), "--eval-every", str(epochs // EVALUATIONS))
-    lines, wall = _sweep(folder / "study", *flags)
+    epochs = max(1, round(seconds * TIMED_EPOCHS / table["train_seconds"].mean()))
+    lines, wall = _sweep(folder / "study", "--trials", str(trials), "--epochs", str(epochs))
     text = "\n".join(lines)
     shares = r"^overhead +([\d.]+) % of .* metrics ([\d.]+) %, the rest .*\) ([\d.]+) %, of which ([\d.]+) %"
     found = re.search(shares, text, re.MULTILINE)

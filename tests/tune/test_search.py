@@ -18,7 +18,7 @@ from catuvac.tune.search import SlotSearch
 @pytest.fixture
 def plan(tmp_path: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> Study:
     """Four trials, on a cluster that carries two."""
-    monkeypatch.setattr(search, "carried", lambda plan: 2)
+    monkeypatch.setattr(search, "carried", lambda _: 2)
     made = Study(name="a", storage=tmp_path, config=tiny_config, arms=(Arm("random", 4),))
     made.folder.mkdir()
     Slots.create(made)
