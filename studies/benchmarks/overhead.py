@@ -3,8 +3,8 @@
     python studies/benchmarks/overhead.py --trivial 2000
 
 One study has trials of a chosen length, evaluated as the preset says; its overhead is what `tau_sweep.py` states at its
-end. The other has many trials of one epoch on eight clips a class, and is timed by the lines that end them: bookkeeping that
-grows with the number of trials shows in the last tenth of them.
+end. The other has many trials of one epoch on eight clips a class, and is timed by the lines that end them:
+bookkeeping that grows with the number of trials shows in the last tenth of them.
 """
 
 from __future__ import annotations
