@@ -1,4 +1,4 @@
-"""What a training costs, in floating-point operations: counted on one real step, not timed."""
+"""What a training costs, in floating-point operations and in memory: counted on one real step, not timed."""
 
 from __future__ import annotations
 
@@ -6,27 +6,64 @@ import itertools
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from catuvac.config import Config
 from catuvac.data import features
+from catuvac.models.cat_uvac import CatUVAC
+from catuvac.models.uvac import UVAC
 from catuvac.training import MODELS
 
+COPIES = 4  # of a parameter: its value, its gradient and Adam's two moments
 BATCH = 2  # clips of the counted step: batch norm needs two
 PEER_LAYERS = (500, 500, 2000, 10)  # ClustPy's encoder after the T·F inputs; its decoder mirrors it
 
 
 def training_flops(config: Config) -> int:
     """Floating-point operations of one training step per clip: forward and backward, matrix products alone."""
+    model, x = _model(config)
+    with FlopCounterMode(display=False) as counter:
+        _loss(model, x).backward()  # type: ignore[no-untyped-call]
+    return int(counter.get_total_flops()) // BATCH
+
+
+def training_bytes(config: Config) -> int:
+    """Bytes of a training's own tensors at the largest: parameters with what Adam keeps of them, and one batch.
+
+    Of the batch, what the backward pass needs is counted, in float32. The features are not, nor what a device needs
+    before the first tensor.
+    """
+    model, x = _model(config)
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}  # bytes of each storage: operations share them
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        total = _loss(model, x)
+    del total  # until here the graph keeps what it has saved: no two of them had one address
+    weights = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
+    return COPIES * weights + sum(saved.values()) * config.training.batch_size // BATCH
+
+
+def _model(config: Config) -> tuple[CatUVAC | UVAC, Tensor]:
+    """A model and x `[2, 1, T, F]`."""
     time, bands = features.frames(config.features)
     settings = replace(config.model, likelihood="bernoulli")  # costs no product, and needs no sigma from the features
     model = MODELS[settings.method](settings, n_frames=time, n_bands=bands)
-    x = torch.rand(BATCH, 1, time, bands)
-    with FlopCounterMode(display=False) as counter:
-        inference = model.infer(x, generator=torch.Generator().manual_seed(0))
-        recon_logits = model.generate(inference.y, inference.z)
-        model.loss(x, torch.ones_like(x), inference, recon_logits).total.backward()  # type: ignore[no-untyped-call]
-    return int(counter.get_total_flops()) // BATCH
+    return model, torch.rand(BATCH, 1, time, bands)
+
+
+def _loss(model: CatUVAC | UVAC, x: Tensor) -> Tensor:
+    inference = model.infer(x, generator=torch.Generator().manual_seed(0))
+    recon_logits = model.generate(inference.y, inference.z)
+    total: Tensor = model.loss(x, torch.ones_like(x), inference, recon_logits).total
+    return total
 
 
 def peer_flops(config: Config) -> int:

@@ -39,7 +39,8 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),  # one of STATUSES
         pa.field("objective", pa.float64()),
         pa.field("epochs", pa.int64()),  # finished ones
-        pa.field("wall_seconds", pa.float64()),  # s
+        pa.field("wall_seconds", pa.float64()),  # s, of training and evaluation
+        pa.field("train_seconds", pa.float64()),  # s, of these inside training epochs
         pa.field("config_hash", pa.string(), nullable=False),
         pa.field("revision", pa.string()),  # of the source; null outside a checkout
         pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC

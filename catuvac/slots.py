@@ -111,10 +111,9 @@ class Slots:
         trial.set_user_attr(RAY_TRIAL, ray_trial)
         return {**self.study.space.suggest(trial), "number": slot["number"], "arm": slot["arm"]}
 
-    @property
-    def running(self) -> int:
-        """How many slots are with Ray."""
-        return len(self._trials((TrialState.RUNNING,)))
+    def running(self) -> set[str]:
+        """Ids of the trials of Ray's that run a slot."""
+        return {trial.user_attrs[RAY_TRIAL] for trial in self._trials((TrialState.RUNNING,))}
 
     def tell(self, ray_trial: str, row: Row) -> None:
         """Ends the slot of a trial as its row of `trials.parquet` says; one that has ended keeps its end.

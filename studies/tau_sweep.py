@@ -12,10 +12,10 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -84,8 +84,9 @@ class TauSweep:
     default: the preset's"""
     cpus_per_trial: float = 1.0
     """CPU cores, and torch threads"""
-    gpus_per_trial: float = 0.0
-    """share of a GPU: 0.25 packs four trials on each"""
+    gpus_per_trial: float | Literal["auto"] = 0.0
+    """share of a GPU: 0.25 packs four trials on each; auto: as many as fit into its memory, none where there is no GPU;
+    a trial that runs out of the GPU's memory goes on with twice its share"""
     max_concurrent: int = 0
     """trials at a time; 0: as many as the cluster carries"""
     max_failures: int = 3
@@ -110,6 +111,10 @@ class TauSweep:
         print(f"search     {arms}, {study.config.training.epochs} epochs each, {study.scheduler}, by {ranks}")
         sys.stdout.flush()
         tune.connect()
+        if self.gpus_per_trial == "auto":
+            share, line = tune.choose_share(study, prepared)
+            study = replace(study, gpus_per_trial=share)
+            print(line, flush=True)
         for line in tune.preflight(study, config=study.config, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
@@ -151,7 +156,7 @@ class TauSweep:
             seed=self.seed,
             optuna_url=jobs.database(self.optuna_storage),
             cpus_per_trial=self.cpus_per_trial,
-            gpus_per_trial=self.gpus_per_trial,
+            gpus_per_trial=0.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial,  # chosen on the cluster
             max_concurrent=self.max_concurrent,
             autoscaling=self.autoscaling,
             max_failures=self.max_failures,

@@ -16,7 +16,7 @@ import optuna
 import ray
 from ray import tune
 from ray.tune.error import TuneError
-from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from catuvac import results, runs
 from catuvac.data.store import Prepared
@@ -25,10 +25,12 @@ from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots
 from catuvac.study import Study
 from catuvac.tune import places
+from catuvac.tune.failures import STORAGE, failure
 from catuvac.tune.gauges import Gauges
+from catuvac.tune.packing import Asha, Fifo, Median
 from catuvac.tune.preflight import check_resources
 from catuvac.tune.search import SlotSearch
-from catuvac.tune.tables import STORAGE, Tables, Trials, failure, finished
+from catuvac.tune.tables import Tables, Trials, finished
 from catuvac.tune.tensorboard import TensorBoard
 from catuvac.tune.trial import run_cell, train_trial
 
@@ -45,6 +47,9 @@ def connect() -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV of what the tables hold
     # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # Trials that may wait for resources: `SlotSearch` gives no more than the cluster carries, and where only one may
+    # wait, the processes of others that have just ended go. For grids it is what Ray takes itself.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
     # It looks for the files of the loggers that are switched off.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -94,21 +99,29 @@ def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:
     if isinstance(plan, Study) and not finished(plan):
         Slots.create(plan, exist_ok=resume)
     restored = resume and places.has_snapshot(plan)
-    _fit(plan, trainable, resume=restored)
+    tables = _fit(plan, trainable, resume=restored)
     if restored and _rows(plan) < plan.trials:
         # Ray could not read its snapshot after all, and ended as if there were no more trials.
         print("snapshot   was damaged; the trials that are left go on from their checkpoints", flush=True)
         _fit(plan, trainable, resume=False)
     if (rows := _rows(plan)) < plan.trials:
         raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
+    if isinstance(plan, Study):
+        print(f"overhead   {_overhead(tables, resumed=resume)}", flush=True)
+
+
+def _overhead(tables: Tables, *, resumed: bool) -> str:
+    if resumed:
+        return "not stated: the study was resumed, and the seconds of its trials are those of every driver"
+    return str(tables.overhead() or "not stated: nothing was trained")
 
 
 def _rows(plan: Trials) -> int:
     return len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0
 
 
-def _fit(plan: Trials, trainable: Any, *, resume: bool) -> None:
-    """Runs what is left, restored from Ray's snapshot or begun without it."""
+def _fit(plan: Trials, trainable: Any, *, resume: bool) -> Tables:
+    """Runs what is left, restored from Ray's snapshot or begun without it; returns what has kept its tables."""
     done = finished(plan)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     board, tables = TensorBoard(plan), Tables(plan, done)
@@ -128,6 +141,7 @@ def _fit(plan: Trials, trainable: Any, *, resume: bool) -> None:
         board.close()
     if tables.unfinished:
         raise KeyboardInterrupt
+    return tables
 
 
 def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resume: bool) -> tune.Tuner:
@@ -162,20 +176,20 @@ def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resu
     )
 
 
-def _scheduler(plan: Trials) -> TrialScheduler | None:
+def _scheduler(plan: Trials) -> TrialScheduler:
     """FIFO unless asked for another: a trial that is stopped early never reaches tau_end.
 
     Ray does not store a scheduler with its snapshots: after a resumption the rungs fill again from nothing.
     """
     if not isinstance(plan, Study) or plan.scheduler == "fifo":
-        return None
+        return Fifo()
     epochs, every = plan.config.training.epochs, plan.config.training.eval_every
     common = {"metric": plan.metrics[0], "mode": "max", "time_attr": "epoch"}
     # Neither may judge a trial before a quarter of its epochs: scores jump while tau is high.
     grace = max(every, epochs // 4)
     if plan.scheduler == "median":
-        return MedianStoppingRule(**common, grace_period=grace, min_samples_required=3)
-    return ASHAScheduler(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
+        return Median(**common, grace_period=grace, min_samples_required=3)
+    return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
 
 
 def _start_folder(plan: Trials, features: str) -> None:

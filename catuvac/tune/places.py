@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickletools
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,6 +34,11 @@ TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # cop
 def trial_folder(number: int, ray_trial: str) -> str:
     """Such as trial-0007-3f1c2d_00000."""
     return f"trial-{number:04}-{ray_trial}"
+
+
+def number_of(folder: Path) -> int:
+    """The number of the trial whose folder it is."""
+    return int(folder.name.split("-")[1])
 
 
 def where(plan: Plan) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -72,6 +79,25 @@ def save_checkpoint(plan: Plan, number: int, kind: Kind, state: Mapping[str, Any
         checkpoint.save(Path(local) / "state.pt", state)
         system.create_dir(folder)
         _copy(pyarrow.fs.LocalFileSystem(), f"{local}/state.pt", system, f"{folder}/{kind}.pt")
+
+
+def last_is_best(plan: Plan, number: int) -> None:
+    """Makes the last state, just written, the best one too, without writing it twice."""
+    system, root = where(plan)
+    folder = f"{root}/{CHECKPOINTS}/{number:04}"
+    if plan.remote:
+        _copy(system, f"{folder}/last.pt", system, f"{folder}/best.pt")
+        return
+    temporary = Path(folder) / f".best.pt.{os.getpid()}"
+    try:
+        try:
+            # Two names of one file: neither is ever written to, only replaced.
+            os.link(Path(folder) / "last.pt", temporary)
+        except OSError:  # a file system without hard links, or what a killed writer has left
+            shutil.copyfile(Path(folder) / "last.pt", temporary)
+        os.replace(temporary, Path(folder) / "best.pt")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(plan: Plan, number: int, kind: Kind, *, device: torch.device) -> dict[str, Any] | None:

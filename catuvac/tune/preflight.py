@@ -80,7 +80,7 @@ def preflight(
     entries = [features] if features else list({cell.features.path: cell.features for cell in cells}.values())
     configs = [config] if config else [cell.config for cell in cells if cell.method in VARIATIONAL]
     check_resources(plan)
-    nodes = _nodes()
+    nodes = alive()
     carriers = [node for node in nodes if slots(node.resources, plan) > 0]
     at_once = concurrent(plan, nodes) if carriers else min(plan.max_concurrent or plan.trials, plan.trials)
     lines = [_resources(plan, nodes, at_once) if carriers else f"resources  {_no_carrier(plan, nodes)} yet"]
@@ -89,7 +89,11 @@ def preflight(
     compare(here, {node.name: visit["versions"] for node, visit in visited})
     lines.append(f"versions   {', '.join(f'{name} {version}' for name, version in here.items())} on {_count(nodes)}")
     if plan.gpus_per_trial > 0:
-        lines += [f"gpus       {node.name}: {_gpu_names(visit['gpus'])}" for node, visit in visited if node in carriers]
+        lines += [
+            f"gpus       {node.name}: {_gpu_names([name for name, _ in visit['gpus']])}"
+            for node, visit in visited
+            if node in carriers
+        ]
     for node, visit in visited:
         if visit["storage"]:
             raise _unshared(f"node {node.name}: {visit['storage']}")
@@ -109,7 +113,7 @@ def preflight(
 
 def check_resources(plan: Study | Grid) -> None:
     """Raises CatuvacError where no node can ever carry a trial: Ray would wait for one, without an end."""
-    nodes = _nodes()
+    nodes = alive()
     if not plan.autoscaling and not any(slots(node.resources, plan) for node in nodes):
         raise CatuvacError(f"{_no_carrier(plan, nodes)}; lower --cpus-per-trial or --gpus-per-trial")
 
@@ -126,8 +130,13 @@ def slots(resources: Mapping[str, float], plan: Study | Grid) -> int:
 
 def concurrent(plan: Study | Grid, nodes: Sequence[Node]) -> int:
     """How many trials run at once."""
-    carried = sum(slots(node.resources, plan) for node in nodes)
-    return min(carried, plan.max_concurrent or carried, plan.trials)
+    room = sum(slots(node.resources, plan) for node in nodes)
+    return min(room, plan.max_concurrent or room, plan.trials)
+
+
+def carried(plan: Study | Grid) -> int:
+    """How many trials the nodes that are up carry at once."""
+    return sum(slots(node.resources, plan) for node in alive())
 
 
 def versions() -> dict[str, str]:
@@ -148,14 +157,22 @@ def compare(here: Mapping[str, str], nodes: Mapping[str, Mapping[str, str]]) -> 
                 )
 
 
-def gpus() -> list[str]:
-    """The names of the GPUs that the driver of this machine sees, whatever CUDA_VISIBLE_DEVICES hides."""
+def gpus() -> list[tuple[str, int]]:
+    """Names of the GPUs that the driver of this machine sees, whatever CUDA_VISIBLE_DEVICES hides, and their bytes.
+
+    0 bytes where nvidia-smi does not tell.
+    """
     # Not torch: it would start CUDA in a process that Ray keeps, and hold some of the memory.
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return []
+    cards = []
+    for line in lines:
+        name, _, mebibytes = line.rpartition(",")
+        cards.append((name.strip(), int(mebibytes) * 2**20 if mebibytes.strip().isdigit() else 0))
+    return cards
 
 
 def checkpoint_bytes(config: Config) -> int:
@@ -215,7 +232,8 @@ def step_seconds(config: Config, features: Prepared, *, cpus: float, gpus: float
     return train(TIMED_STEPS) / TIMED_STEPS, steps_an_epoch
 
 
-def _nodes() -> list[Node]:
+def alive() -> list[Node]:
+    """The nodes that are up."""
     return [
         Node(
             id=node["NodeID"], name=f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})", resources=node["Resources"]
@@ -263,7 +281,7 @@ def _gpu_names(names: Sequence[str]) -> str:
     return ", ".join(counts) or "none that nvidia-smi shows; trials there train on the CPU"
 
 
-def _ask(function: Callable[..., Any], nodes: Sequence[Node], *args: Any, seconds: float) -> list[Any]:
+def ask(function: Callable[..., Any], nodes: Sequence[Node], *args: Any, seconds: float = ANSWER_SECONDS) -> list[Any]:
     """Calls `function(*args)` on every node at once; returns the answers in the order of the nodes."""
     task = ray.remote(num_cpus=0, max_retries=0)(function)
     pinned = (NodeAffinitySchedulingStrategy(node.id, soft=False) for node in nodes)
@@ -299,7 +317,7 @@ def _visit_all(plan: Study | Grid, nodes: Sequence[Node]) -> list[dict[str, Any]
         places = [str(plan.storage), *([plan.remote] if plan.remote else [])]
         for place in places:
             probes.enter_context(_probe(place, name))
-        return _ask(_visit, nodes, places[-1], name, seconds=ANSWER_SECONDS)
+        return ask(_visit, nodes, places[-1], name, seconds=ANSWER_SECONDS)
 
 
 def _visit(place: str, name: str) -> dict[str, Any]:
@@ -396,7 +414,7 @@ def _write(place: str, name: str, text: str) -> None:
 
 def _same_features(entry: Prepared, carriers: Sequence[Node]) -> str:
     here = _fingerprint(entry)
-    for node, there in zip(carriers, _ask(_fingerprint, carriers, entry, seconds=EXTRACT_SECONDS), strict=True):
+    for node, there in zip(carriers, ask(_fingerprint, carriers, entry, seconds=EXTRACT_SECONDS), strict=True):
         if there != here:
             raise CatuvacError(
                 f"node {node.name} has other features, {there[0]} with checksum {there[1]:08x}, than the driver, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
+import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,36 +22,16 @@ from catuvac.study import Study
 from catuvac.training import Report
 from catuvac.tune import places
 from catuvac.tune.anew import MadeAnew
-from catuvac.tune.trial import DONE_BEFORE, Done
+from catuvac.tune.failures import STORAGE, failure, last_words
+from catuvac.tune.overhead import Overhead, overhead
+from catuvac.tune.packing import gpu_share
+from catuvac.tune.trial import DONE_BEFORE, SPACING, Done
 
 Trials = Study | Grid
 
 EVALUATIONS = "evaluations.jsonl"  # of a trial that has not ended: a line an evaluation, before they enter the table
 PROGRESS_SECONDS = 15.0  # s between progress lines
 PUSH_SECONDS = 30.0  # s between copies of the tables to an object store
-STORAGE = "storage"
-FAILURES = (  # what to look for in a trial's last words, the first that is found
-    (STORAGE, r"No space left on device|Read-only file system|Disk quota exceeded|Permission denied"),
-    ("out of memory", r"OutOfMemory|out of memory|MemoryError"),
-    ("node lost", r"actor died unexpectedly|node has died|actor is temporarily unavailable|ActorDiedError"),
-)
-
-
-def failure(error: str) -> str:
-    """Tells apart what ended a trial: the storage, the memory, the node, or a crash with its last line."""
-    for name, pattern in FAILURES:
-        if found := re.search(pattern, error):
-            return f"{name}: {found.group()}" if name == STORAGE else name
-    lines = [line for line in error.splitlines() if line.strip()]
-    return f"crash: {lines[-1].strip()[:200]}" if lines else "crash"
-
-
-def _last_words(trial: Trial) -> str:
-    """The trace of a trial's latest failure; Ray appends each to one file, which has not reached the storage yet."""
-    try:
-        return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2]
-    except (OSError, TypeError):  # no file was written
-        return ""
 
 
 def finished(plan: Trials) -> dict[str, dict[str, Any]]:
@@ -74,6 +54,22 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.started: dict[str, float] = {}  # time of the first start, by trial
         self.epochs: dict[str, int] = {}  # epochs done, by trial
         self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
+        # Evaluations of trials that have a row and wait for the table of history: their id and whether they are done.
+        self.unfiled: dict[int, tuple[str, bool]] = {}
+        self.files: dict[int, set[Path]] = {}  # with evaluations, by number, under whatever ids Ray has run the trial
+        for path in plan.folder.glob(f"trial-*/{EVALUATIONS}"):
+            self.files.setdefault(places.number_of(path.parent), set()).add(path)
+        for trial_id, row in done.items():  # what a driver that died had not filed
+            if row["number"] in self.files:
+                self.unfiled[row["number"]] = trial_id, True
+        self.filed = -math.inf  # s, of the clock
+        self.cost = 0.0  # s that the last filing took
+        self.shares: dict[str, float] = {}  # of a GPU that a trial was started with last
+        self.running: set[str] = set()  # trials, by Ray's id
+        self.at_once = 0  # trials, at most
+        self.clock = time.monotonic()
+        self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
+        self.ends: list[float] = []  # and when each ended
         self.began = time.time()
         self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
         self.printed = self.pushed = 0.0
@@ -91,6 +87,10 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         """Notes the time."""
         del iteration, trials, info
         self.started.setdefault(trial.trial_id, time.time())
+        self.shares[trial.trial_id] = gpu_share(trial)
+        self.running.add(trial.trial_id)
+        self.starts.append(time.monotonic())
+        self.at_once = max(self.at_once, len(self.running))
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
         """Keeps an evaluation."""
@@ -100,6 +100,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
             row = runs.history_row(result, study=self.plan.name, trial_id=self._id(trial))
             path = self.plan.folder / places.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS
             path.parent.mkdir(exist_ok=True)
+            self.files.setdefault(trial.config["number"], set()).add(path)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         self._show_progress(trials)
@@ -107,6 +108,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Writes a trial that has ended, by itself or by the scheduler."""
         del iteration, info
+        self._ended(trial)
         report = trial.last_result
         if report["status"] == DONE_BEFORE:
             self._show_progress(trials)
@@ -119,6 +121,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
             "objective": self.plan.objective(report),
             "epochs": report["epoch"],
             "wall_seconds": report["wall_seconds"],
+            "train_seconds": report.get("train_seconds"),
         }
         self._write(trial, row)
         self._prune(trial.config["number"], row)
@@ -134,7 +137,8 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
             CatuvacError: the storage failed, and every other trial would too: the study stops where it is.
         """
         del iteration, info
-        why = failure(_last_words(trial))
+        self._ended(trial)
+        why = failure(last_words(trial))
         if why.startswith(STORAGE):
             raise CatuvacError(f"trial {trial.config['number']} could not be stored ({why})")
         self._write(trial, self._row(trial, status="error") | {"failure": why})
@@ -144,18 +148,34 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Says that a trial is tried again."""
         del iteration, trials, info
-        self._show(trial, f"{failure(_last_words(trial))}; goes on from its last checkpoint")
+        self.running.discard(trial.trial_id)
+        before, now = self.shares.get(trial.trial_id, 0.0), gpu_share(trial)
+        room = f", with {now:.4g} of a GPU in place of {before:.4g}" if now > before > 0 else ""
+        self._show(trial, f"{failure(last_words(trial))}; goes on from its last checkpoint{room}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Notes whether there is more to do: before the end of the experiment Ray ends every trial."""
         del iteration, info
-        self.live = any(not trial.is_finished() for trial in trials)
+        self.live = any(not trial.is_finished() for trial in reversed(trials))  # the live ones are the latest
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         """Notes whether Ray was stopped before the end."""
         del trials, info
         self.unfinished = self.live
+        self._file()
         places.push(self.plan)
+
+    def overhead(self) -> Overhead | None:
+        """What a study that this driver alone has run cost beside its training; None where nothing was trained."""
+        table = results.read_trials(self.plan.folder)
+        wall, train = (float(table[name].fillna(0.0).sum()) for name in ("wall_seconds", "train_seconds"))
+        return overhead(
+            began=self.clock, starts=self.starts, ends=self.ends, at_once=self.at_once, wall=wall, train=train
+        )
+
+    def _ended(self, trial: Trial) -> None:
+        self.running.discard(trial.trial_id)
+        self.ends.append(time.monotonic())
 
     def _id(self, trial: Trial) -> str:
         trial_id: str = self.plan.identify(trial.config, trial.trial_id)["trial_id"]
@@ -173,25 +193,39 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
     def _write(self, trial: Trial, row: dict[str, Any]) -> None:
         """The row comes before Optuna's end of the slot: a driver that dies between them leaves what can be mended."""
         number = trial.config["number"]
-        results.append_history(self.plan.folder, self._evaluations(number, row["trial_id"]))
         results.append_trial(self.plan.folder, row)
         if row["status"] != "error":
             self.done[row["trial_id"]] = row
-            for path in self._evaluation_files(number):
-                path.unlink()
+        self.unfiled[number] = row["trial_id"], row["status"] != "error"
+        # The whole table is written each time, and a long study's takes longer than a short trial.
+        if time.monotonic() - self.filed >= SPACING * self.cost:
+            self._file()
         if self.slots is not None:
             self.slots.tell(trial.trial_id, row)
         if time.time() - self.pushed > PUSH_SECONDS:
             self.pushed = time.time()
+            self._file()
             places.push(self.plan)
 
-    def _evaluation_files(self, number: int) -> list[Path]:
-        return list(self.plan.folder.glob(f"{places.trial_folder(number, '*')}/{EVALUATIONS}"))
+    def _file(self) -> None:
+        """Moves the evaluations of trials that have ended into the table of history."""
+        began = time.monotonic()
+        results.append_history(
+            self.plan.folder,
+            [row for number, (trial_id, _) in self.unfiled.items() for row in self._evaluations(number, trial_id)],
+        )
+        for number, (_, done) in self.unfiled.items():
+            if done:
+                for path in self.files.pop(number, set()):
+                    path.unlink(missing_ok=True)
+        self.unfiled.clear()
+        self.filed = time.monotonic()
+        self.cost = self.filed - began
 
     def _evaluations(self, number: int, trial_id: str) -> list[dict[str, Any]]:
         """A trial's rows, the latest of each epoch, under whatever ids Ray has run it."""
         rows: dict[int, dict[str, Any]] = {}
-        for path in sorted(self._evaluation_files(number), key=lambda path: path.stat().st_mtime):
+        for path in sorted(self.files.get(number, ()), key=lambda path: path.stat().st_mtime):
             for line in path.read_text(encoding="utf-8").splitlines():
                 with contextlib.suppress(ValueError):  # the last line of a driver that was killed
                     row = json.loads(line)

@@ -26,7 +26,7 @@ from catuvac.slots import Slots
 from catuvac.study import Arm, Study
 from catuvac.training import TrainingRun
 from catuvac.tune import places
-from catuvac.tune.tables import failure
+from catuvac.tune.failures import failure
 
 SWEEP = Path(__file__).parents[2] / "studies" / "tau_sweep.py"
 

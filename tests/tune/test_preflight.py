@@ -81,9 +81,9 @@ class TestArithmetic:
     def test_gpus_are_those_that_nvidia_smi_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         assert preflight.gpus() == []
-        (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA H100\necho NVIDIA H100\n")
+        (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA H100, 81559\necho NVIDIA GB10, [N/A]\n")
         (tmp_path / "nvidia-smi").chmod(0o755)
-        assert preflight.gpus() == ["NVIDIA H100", "NVIDIA H100"]
+        assert preflight.gpus() == [("NVIDIA H100", 81559 * 2**20), ("NVIDIA GB10", 0)]
         (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho no devices were found\nexit 6\n")
         assert preflight.gpus() == []
 

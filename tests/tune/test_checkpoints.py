@@ -1,0 +1,51 @@
+"""When a trial's state is written, and what is then on the disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from catuvac import checkpoint
+from catuvac.config import Config
+from catuvac.study import Arm, Study
+from catuvac.tune.trial import Checkpoints
+
+
+@pytest.fixture(params=["folder", "object store"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path, tiny_config: Config) -> tuple[Checkpoints, Path]:
+    """Of trial 3, and where they lie."""
+    remote = (tmp_path / "store").as_uri() if request.param == "object store" else ""
+    plan = Study(name="a", storage=tmp_path, remote=remote, config=tiny_config, arms=(Arm("random", 4),))
+    root = tmp_path / "store" if remote else tmp_path
+    return Checkpoints(plan, 3), root / "a" / "checkpoints" / "0003"
+
+
+def values(folder: Path) -> dict[str, float]:
+    return {path.stem: float(checkpoint.load(path)["weight"]) for path in folder.iterdir()}
+
+
+def test_the_best_state_is_that_of_its_evaluation_however_late_it_is_written(kept: tuple[Checkpoints, Path]) -> None:
+    checkpoints, folder = kept
+    state: dict[str, Any] = {"weight": torch.tensor(1.0)}
+    checkpoints.add(state, best=True, final=False)
+    assert values(folder) == {"last": 1, "best": 1}
+    checkpoints.cost = math.inf  # as on a disk that never ends writing: nothing is due
+    for weight, best in ((2.0, True), (3.0, False)):
+        state["weight"].fill_(weight)
+        checkpoints.add(state, best=best, final=False)
+    assert values(folder) == {"last": 1, "best": 1}
+    state["weight"].fill_(4.0)
+    checkpoints.add(state, best=False, final=True)
+    assert values(folder) == {"last": 4, "best": 2}
+
+
+def test_what_costs_nothing_is_written_at_each_evaluation(kept: tuple[Checkpoints, Path]) -> None:
+    checkpoints, folder = kept
+    for weight in (1.0, 2.0):
+        checkpoints.add({"weight": torch.tensor(weight)}, best=weight == 1, final=False)
+        checkpoints.cost = 0.0
+    assert values(folder) == {"last": 2, "best": 1}
