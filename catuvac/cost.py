@@ -16,16 +16,17 @@ from catuvac.models.uvac import UVAC
 from catuvac.training import MODELS
 
 COPIES = 4  # of a parameter: its value, its gradient and Adam's two moments
-BATCH = 2  # clips of the counted step: batch norm needs two
+CLIPS = (2, 4)  # of the counted steps: two tell what a clip costs from what a step does; batch norm needs two
 PEER_LAYERS = (500, 500, 2000, 10)  # ClustPy's encoder after the T·F inputs; its decoder mirrors it
 
 
 def training_flops(config: Config) -> int:
-    """Floating-point operations of one training step per clip: forward and backward, matrix products alone."""
-    model, x = _model(config)
-    with FlopCounterMode(display=False) as counter:
-        _loss(model, x).backward()  # type: ignore[no-untyped-call]
-    return int(counter.get_total_flops()) // BATCH
+    """Floating-point operations of one training step per clip: forward and backward, matrix products alone.
+
+    What a step costs once, whatever the batch (the maps of y's channels), is left out.
+    """
+    few, more = (_flops(config, clips) for clips in CLIPS)
+    return (more - few) // (CLIPS[1] - CLIPS[0])
 
 
 def training_bytes(config: Config) -> int:
@@ -34,7 +35,23 @@ def training_bytes(config: Config) -> int:
     Of the batch, what the backward pass needs is counted, in float32. The features are not, nor what a device needs
     before the first tensor.
     """
-    model, x = _model(config)
+    few, more = (_saved(config, clips) for clips in CLIPS)
+    batch = few + (config.training.batch_size - CLIPS[0]) * (more - few) // (CLIPS[1] - CLIPS[0])
+    model, _ = _model(config, clips=CLIPS[0])
+    weights = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
+    return COPIES * weights + batch
+
+
+def _flops(config: Config, clips: int) -> int:
+    model, x = _model(config, clips=clips)
+    with FlopCounterMode(display=False) as counter:
+        _loss(model, x).backward()  # type: ignore[no-untyped-call]
+    return int(counter.get_total_flops())
+
+
+def _saved(config: Config, clips: int) -> int:
+    """Bytes that the forward pass keeps for the backward pass."""
+    model, x = _model(config, clips=clips)
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}  # bytes of each storage: operations share them
 
@@ -47,16 +64,15 @@ def training_bytes(config: Config) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         total = _loss(model, x)
     del total  # until here the graph keeps what it has saved: no two of them had one address
-    weights = sum(parameter.numel() for parameter in model.parameters()) * torch.float32.itemsize
-    return COPIES * weights + sum(saved.values()) * config.training.batch_size // BATCH
+    return sum(saved.values())
 
 
-def _model(config: Config) -> tuple[CatUVAC | UVAC, Tensor]:
-    """A model and x `[2, 1, T, F]`."""
+def _model(config: Config, *, clips: int) -> tuple[CatUVAC | UVAC, Tensor]:
+    """A model and x `[clips, 1, T, F]`."""
     time, bands = features.frames(config.features)
     settings = replace(config.model, likelihood="bernoulli")  # costs no product, and needs no sigma from the features
     model = MODELS[settings.method](settings, n_frames=time, n_bands=bands)
-    return model, torch.rand(BATCH, 1, time, bands)
+    return model, torch.rand(clips, 1, time, bands)
 
 
 def _loss(model: CatUVAC | UVAC, x: Tensor) -> Tensor:

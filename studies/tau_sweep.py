@@ -87,6 +87,8 @@ class TauSweep:
     gpus_per_trial: float | Literal["auto"] = 0.0
     """share of a GPU: 0.25 packs four trials on each; auto: as many as fit into its memory, none where there is no GPU;
     a trial that runs out of the GPU's memory goes on with twice its share"""
+    deterministic: bool = False
+    """CUDA: the same bits every time, slower; the CPU always gives them"""
     max_concurrent: int = 0
     """trials at a time; 0: as many as the cluster carries"""
     max_failures: int = 3
@@ -138,6 +140,8 @@ class TauSweep:
         config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
         flags = {name: getattr(self, name) for name in ("epochs", "eval_every", "n_clusters")}
         config = config.with_settings({name: value for name, value in flags.items() if value is not None})
+        if self.deterministic:
+            config = config.with_settings({"deterministic": True})
         ranges = {name: getattr(self, name) for name in ("tau_start", "tau_ratio", "beta", "latent_dim")}
         ranges = chosen.get("search", {}) | {name: ends for name, ends in ranges.items() if ends is not None}
         trials = chosen["trials"] if self.trials is None else self.trials
