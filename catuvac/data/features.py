@@ -152,9 +152,8 @@ class _FrontEnd:
         config, half = self.config, self.n_fft // 2
         bands = config.n_bands if self.mel is None else self.mel.shape[1]
         power = torch.zeros(len(clips), _length(config) // config.hop + 1, bands)
-        for samples, out in zip(
-            clips, power, strict=True
-        ):  # one by one: a clip fits into a core's cache, a batch does not
+        # One by one: a clip fits into a core's cache, a batch does not.
+        for samples, out in zip(clips, power, strict=True):
             heard = min(len(out), -(-(len(samples) + half) // config.hop))  # what windows with samples in them yield
             end = (heard - 1) * config.hop + self.n_fft - half
             spectrum = torch.stft(
