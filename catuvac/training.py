@@ -99,7 +99,7 @@ class TrainingRun:
         self.order = torch.Generator().manual_seed(config.training.seed)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed + 1)
         self.epoch = 0
-        self.seconds = 0.0  # since the start, summed over resumptions
+        self.seconds = 0.0  # of training and evaluation, summed over resumptions
         self.train_seconds = 0.0  # of those, in training steps
         self.last_report: Report = {}
         self.data = DeviceFeatures(features, device=self.device)
@@ -118,7 +118,7 @@ class TrainingRun:
             yield self.last_report
             return
         training = self.config.training
-        began = time.perf_counter() - self.seconds
+        began = time.perf_counter()
         while not self.finished:
             if training.cluster_init != "random":
                 self._start_clusters()
@@ -133,7 +133,7 @@ class TrainingRun:
             if not (diverged or due):
                 continue
             scores = self._floors() if diverged else self._validate()
-            self.seconds = time.perf_counter() - began
+            self.seconds += time.perf_counter() - began
             self.last_report = {
                 "epoch": self.epoch,
                 "status": "diverged" if diverged else "complete" if last else "running",
@@ -145,6 +145,7 @@ class TrainingRun:
                 "train_seconds": self.train_seconds,
             }
             yield self.last_report
+            began = time.perf_counter()  # what the caller does with a report is not the run's
 
     def _new_step(self) -> TrainingStep:
         return training_step(

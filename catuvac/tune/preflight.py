@@ -35,6 +35,7 @@ from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
 from catuvac.grid import VARIATIONAL, Grid
 from catuvac.plan import duration
+from catuvac.step import kernels
 from catuvac.study import Study
 from catuvac.training import MODELS, TrainingRun
 
@@ -223,8 +224,9 @@ def step_seconds(config: Config, features: Prepared, *, cpus: float, gpus: float
 
     def train(steps: int) -> float:
         began = time.perf_counter()
-        for _ in range(steps):
-            run.step(rows, tau=training.tau_start, lrs=[training.lr_start] * len(run.optimizer.param_groups))
+        with kernels(run.device, deterministic=training.deterministic):
+            for _ in range(steps):
+                run.step(rows, tau=training.tau_start, lrs=[training.lr_start] * len(run.optimizer.param_groups))
         run.step.sums.tolist()  # waits for the device
         return time.perf_counter() - began
 
