@@ -14,7 +14,7 @@ from analysis import columns
 from analysis.figures import selection as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats import CONFIDENCE, MIN_UNITS, Correlation, resampled, spearman
-from analysis.trials import RankCorrelation, Study, floats, rank_correlation, units, values
+from analysis.trials import Study, floats, units, values
 
 # Label-free scores set against accuracy, with the sign that makes higher better.
 LABEL_FREE = {
@@ -73,18 +73,6 @@ def select(study: Study) -> Selection | None:
         best_acc_trial=str(trials["trial_id"].iloc[top]),
         regret=float(accuracies.iloc[top] - acc),
     )
-
-
-def agreement_with_labels(study: Study) -> dict[str, RankCorrelation]:
-    """Rank correlation of every recorded label-free score with accuracy, each signed so that higher is better.
-
-    A diagnosis of the scores: it reads labels, so it never selects.
-    """
-    trials = study.complete
-    acc = values(trials, "val/acc")
-    return {
-        name: rank_correlation(sign * values(trials, name), acc) for name, sign in LABEL_FREE.items() if name in trials
-    }
 
 
 @dataclass(frozen=True)

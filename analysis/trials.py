@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from catuvac.errors import CatuvacError
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 
-MIN_PAIRS = 3  # two points always rank perfectly
 INDEPENDENT = ("random", "qmc", "grid", "confirm")  # arms whose points no result has placed
 KEY = ["study", "trial_id"]
 
@@ -57,15 +56,6 @@ class Study:
     def counts(self) -> dict[str, int]:
         """Trials by status, every status present."""
         return {status: int((self.trials["status"] == status).sum()) for status in STATUSES}
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """Spearman's rho over `n` pairs; `rho` is None where it is undefined, and `reason` says why."""
-
-    rho: float | None
-    n: int
-    reason: str = ""
 
 
 def load(folder: Path) -> Study:
@@ -163,14 +153,3 @@ def splits(trials: pd.DataFrame) -> list[str]:
         "not recorded" if pd.isna(kind) else f"{kind} by {group}" if kind == "grouped" else str(kind)
         for kind, group in zip(kinds, groups, strict=True)
     ]
-
-
-def rank_correlation(a: pd.Series[float], b: pd.Series[float]) -> RankCorrelation:
-    """Spearman's rho over the rows where both values exist, ties at their mean rank."""
-    both = a.notna() & b.notna()
-    n = int(both.sum())
-    if n < MIN_PAIRS:
-        return RankCorrelation(None, n, f"fewer than {MIN_PAIRS} trials")
-    if a[both].nunique() == 1 or b[both].nunique() == 1:
-        return RankCorrelation(None, n, "one of the two is constant")
-    return RankCorrelation(float(a[both].rank().corr(b[both].rank())), n)

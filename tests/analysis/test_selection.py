@@ -16,7 +16,7 @@ from planted import falling_with_tau_end, trial
 from sections import rendered, texts
 
 from analysis.section import Group, Section
-from analysis.selection import RANDOM, Regrets, agreement_with_labels, correlations, regrets, section, select
+from analysis.selection import RANDOM, Regrets, correlations, regrets, section, select
 from analysis.trials import Study, load
 from catuvac.results import append_trial
 
@@ -36,22 +36,11 @@ def test_no_labels_no_regret(tmp_path: Path) -> None:
     assert selection is not None
     assert selection.best["trial_id"] == "t00"
     assert selection.regret is None
-    assert agreement_with_labels(study)["objective"].n == 0
 
 
 def test_nothing_is_selected_from_no_complete_trial(tmp_path: Path) -> None:
     append_trial(tmp_path, trial(0, status="error", objective=None))
     assert select(load(tmp_path)) is None
-
-
-def test_agreement_is_signed_so_that_higher_is_better(tmp_path: Path) -> None:
-    for i in range(4):
-        append_trial(tmp_path, trial(i, **{"val/acc": 0.1 * i, "val/dbi_x": 3.0 - i, "val/silhouette_x": -0.1 * i}))
-    agreement = agreement_with_labels(load(tmp_path))
-    assert agreement["val/dbi_x"].rho == pytest.approx(1.0)
-    assert agreement["val/silhouette_x"].rho == pytest.approx(-1.0)
-    assert agreement["objective"].rho is None
-    assert "val/dbi_z" not in agreement
 
 
 def known(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:

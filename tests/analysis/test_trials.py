@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from planted import falling_with_tau_end, trial
 
-from analysis.trials import RankCorrelation, load, load_all, rank_correlation, units
+from analysis.trials import load, load_all, units
 from catuvac.config import Shape
 from catuvac.errors import CatuvacError
 from catuvac.results import HISTORY, TRIALS, append_trial
@@ -31,20 +30,6 @@ def test_a_bad_folder_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / TRIALS).write_bytes(b"PAR1")
     with pytest.raises(CatuvacError, match="damaged"):
         load(tmp_path)
-
-
-def test_rank_correlation_ignores_missing_pairs_and_shares_ties() -> None:
-    a = pd.Series([1.0, 2.0, 3.0, np.nan, 5.0])
-    assert rank_correlation(a, a**3) == RankCorrelation(pytest.approx(1.0), 4)
-    # Ranks 1 2 3 and 1 2.5 2.5: rho = 1.5 / sqrt(2 × 1.5).
-    tied = rank_correlation(pd.Series([1.0, 2.0, 3.0]), pd.Series([0.0, 7.0, 7.0]))
-    assert tied.rho == pytest.approx(1.5 / np.sqrt(2 * 1.5))
-
-
-def test_rank_correlation_says_why_it_is_undefined() -> None:
-    a = pd.Series([1.0, 2.0, 3.0])
-    assert rank_correlation(a, a * 0).reason == "one of the two is constant"
-    assert rank_correlation(a[:2], a[:2]) == RankCorrelation(None, 2, "fewer than 3 trials")
 
 
 def test_folders_side_by_side(tmp_path: Path) -> None:
