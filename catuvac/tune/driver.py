@@ -50,6 +50,8 @@ def connect() -> None:
     # Trials that may wait for resources: `SlotSearch` gives no more than the cluster carries, and where only one may
     # wait, the processes of others that have just ended go. For grids it is what Ray takes itself.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
+    # A study that stops leaves the failures of other trials unread, which Ray prints after our own last line.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     # It looks for the files of the loggers that are switched off.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

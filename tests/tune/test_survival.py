@@ -171,7 +171,8 @@ def test_a_full_disk_stops_the_study_and_costs_the_unfinished_epochs_alone(
     assert driver.end() == 2, driver.text()
     assert "Exception in thread" not in driver.text()
     error = driver.text().strip().splitlines()[-1]
-    assert re.match(r"error: the study stopped: .* cannot be written \(storage: No space left on device\); ", error)
+    stopped = r"error: the study stopped: .* cannot be written \(storage: No space left on device\); "
+    assert re.match(stopped, error), driver.text()
     assert "--resume" in error
     (small_disk / "filler").unlink()
     before = reached(small_disk)
