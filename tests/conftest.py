@@ -13,6 +13,7 @@ from catuvac.data import store
 from catuvac.data.store import FeatureSet
 
 os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works on this machine
+os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 would starve trials while another test computes
 torch.set_num_threads(1)  # the networks of the tests are too small to share, and results depend on the number
 
 

@@ -41,7 +41,7 @@ def memory(pid: int) -> float:
 @pytest.mark.timeout(180 + 20 * TRIALS)
 def test_quarter_gpus_are_never_oversubscribed(two_nodes: Cluster, tmp_path: Path, cache_dir: Path) -> None:
     share = ("--cpus-per-trial", "0.25", "--gpus-per-trial", "0.25")
-    flags = ("--sampler", "random", "--trials", str(TRIALS), "--epochs", "30")
+    flags = ("--sampler", "random", "--trials", str(TRIALS), "--epochs", "20")
     driver = Driver(two_nodes, tmp_path, cache_dir, "--name", "a", *flags, *share)
     ray.init(address=two_nodes.address, log_to_driver=False, logging_level="ERROR")
     most: Counter[str] = Counter()
@@ -57,7 +57,7 @@ def test_quarter_gpus_are_never_oversubscribed(two_nodes: Cluster, tmp_path: Pat
     print(f"trials at once, at most, on each node: {sorted(most.values())}")
     assert len(most) == 2
     assert max(most.values()) <= 4  # a quarter of one GPU each
-    check_complete(tmp_path, trials=TRIALS, last=30)
+    check_complete(tmp_path, trials=TRIALS, last=20)
 
 
 @pytest.mark.slow
