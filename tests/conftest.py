@@ -13,7 +13,8 @@ from catuvac.data import store
 from catuvac.data.store import FeatureSet
 
 os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works on this machine
-os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 would starve trials while another test computes
+# Ray gives its workers 15, and another test would starve them.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 torch.set_num_threads(1)  # the networks of the tests are too small to share, and results depend on the number
 
 
