@@ -8,6 +8,7 @@ left. No Ray.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -52,6 +53,31 @@ def storage(study: Study) -> optuna.storages.BaseStorage:
         reason = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
         words = f"cannot use the Optuna storage {where}: {reason[-1] if reason else type(error).__name__}"
         raise CatuvacError(_without_password(url, words)) from error
+
+
+def mend_journal(study: Study) -> None:
+    """Takes out of a journal file what a full disk has cut short; no driver may be writing to it.
+
+    Optuna does not mind the beginning of a line at the end, but what is written next would be part of that line, and
+    the file could not be read again. `Slots.resume` makes good what is lost with it.
+    """
+    path = study.folder / JOURNAL
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if _is_whole(line)]
+    if len(whole) < len(lines):
+        mended = path.with_name(f".{JOURNAL}.{os.getpid()}")
+        mended.write_bytes(b"".join(whole))
+        os.replace(mended, path)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
 
 
 class Slots:

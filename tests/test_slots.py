@@ -16,7 +16,7 @@ import pytest
 
 from catuvac.config import Config
 from catuvac.errors import CatuvacError
-from catuvac.slots import STORAGE_VARIABLE, Slots
+from catuvac.slots import JOURNAL, STORAGE_VARIABLE, Slots, mend_journal
 from catuvac.study import Arm, Study
 
 
@@ -124,6 +124,21 @@ def test_slots_that_were_not_made_are_made_at_the_resumption(study: Study) -> No
     Slots.create(half)  # as if the driver had died after the fourth
     slots = Slots.create(study, exist_ok=True)
     assert [trial.user_attrs["number"] for trial in slots.optuna.get_trials()] == list(range(6))
+
+
+def test_a_journal_that_a_full_disk_cut_short_is_mended(study: Study) -> None:
+    slots = Slots.create(study)
+    point = slots.ask("ray0")
+    journal = study.folder / JOURNAL
+    whole = journal.read_bytes()
+    slots.tell("ray0", row())
+    journal.write_bytes(journal.read_bytes()[:-20])  # the end of trial 0 is lost
+    mend_journal(study)
+    assert journal.read_bytes() == whole
+    resumed = Slots(study)
+    resumed.resume(set(), {"ray0": row()})  # the table has it
+    assert point is not None
+    assert states(Slots(study))["COMPLETE"] == 1
 
 
 def test_several_objectives(study: Study) -> None:

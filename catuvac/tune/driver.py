@@ -22,7 +22,7 @@ from catuvac import results, runs
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
 from catuvac.plan import DESIGN, settings_of
-from catuvac.slots import Slots
+from catuvac.slots import Slots, mend_journal
 from catuvac.study import Study
 from catuvac.tune import places
 from catuvac.tune.failures import STORAGE, failure
@@ -98,6 +98,8 @@ def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:
     check_resources(plan)
     if not resume:
         _start_folder(plan, features)
+    if isinstance(plan, Study) and resume:
+        mend_journal(plan)
     if isinstance(plan, Study) and not finished(plan):
         Slots.create(plan, exist_ok=resume)
     restored = resume and places.has_snapshot(plan)

@@ -47,7 +47,7 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(
     cluster: Cluster, tmp_path: Path, cache_dir: Path
 ) -> None:
     moments = random.Random(0)
-    flags = ("--name", "a", "--sampler", "qmc")
+    flags = ("--name", "a", "--sampler", "qmc", "--trials", str(TRIALS))
     driver = Driver(cluster, tmp_path, cache_dir, *flags)
     driver.wait_for(lambda: (tmp_path / "a" / "study.json").exists())
     for _ in range(KILLS):
