@@ -154,12 +154,6 @@ class GraphedStep(TrainingStep):
         return graph
 
 
-def training_step(*args: Any, **settings: Any) -> TrainingStep:
-    """The step for the device of the features; arguments as for `TrainingStep`."""
-    data: DeviceFeatures = args[2]
-    return (GraphedStep if data.x.is_cuda else TrainingStep)(*args, **settings)
-
-
 @contextlib.contextmanager
 def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
     """Chooses CUDA's kernels: the fastest, found by trying, or only those that give the same bits every time.

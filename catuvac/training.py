@@ -31,7 +31,7 @@ from catuvac.models.networks import GRID
 from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
 from catuvac.schedules import anneal
-from catuvac.step import LOSSES, DeviceFeatures, TrainingStep, kernels, training_step
+from catuvac.step import LOSSES, DeviceFeatures, GraphedStep, TrainingStep, kernels
 
 Report = dict[str, Any]
 
@@ -148,7 +148,8 @@ class TrainingRun:
             began = time.perf_counter()  # what the caller does with a report is not the run's
 
     def _new_step(self) -> TrainingStep:
-        return training_step(
+        kind = GraphedStep if self.device.type == "cuda" else TrainingStep
+        return kind(
             self.model,
             self.optimizer,
             self.data,

@@ -8,6 +8,7 @@ OUT/throughput.json, with the machine, versions and revision; studies/throughput
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -57,35 +58,20 @@ class Throughput:
         found: dict[str, Any] = {"machine": machine.describe()}
         self.out.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
-            found[part] = self._measures()[part]()
+            found[part] = self._measure(part)
             text = markdown(found)
             runs.write_text(self.out / "throughput.json", json.dumps(found, indent=2))
             runs.write_text(self.out / "throughput.md", text)
         print(text)
 
-    def _measures(self) -> dict[str, Callable[[], Rows]]:
-        def extraction() -> Rows:
-            from benchmarks import extraction
-
-            assert self.data_root is not None
-            return extraction.measure(self.data_root, repeats=self.repeats)
-
-        def overhead() -> Rows:
-            from benchmarks import overhead
-
-            return overhead.measure(trivial=self.trivial)
-
-        def timed(part: str) -> Callable[[], Rows]:
-            def measure() -> Rows:
-                import importlib
-
-                rows: Rows = importlib.import_module(f"benchmarks.{part}").measure(repeats=self.repeats)
-                return rows
-
-            return measure
-
-        parts = {part: timed(part) for part in ("step", "training", "packing", "scores")}
-        return {**parts, "extraction": extraction, "overhead": overhead}
+    def _measure(self, part: Part) -> Rows:
+        measure: Callable[..., Rows] = importlib.import_module(f"benchmarks.{part}").measure
+        match part:
+            case "extraction":
+                return measure(self.data_root, repeats=self.repeats)
+            case "overhead":
+                return measure(trivial=self.trivial)
+        return measure(repeats=self.repeats)
 
 
 def markdown(found: dict[str, Any]) -> str:

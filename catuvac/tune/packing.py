@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -13,7 +14,7 @@ from catuvac.cost import training_bytes
 from catuvac.data.store import Prepared
 from catuvac.study import Study
 from catuvac.tune.failures import last_words, out_of_gpu_memory
-from catuvac.tune.preflight import alive, ask, gpus
+from catuvac.tune.preflight import alive, ask, carried, gpus
 
 SHARES = (1, 2, 3, 4, 6, 8)  # trials on a card
 MOST = SHARES[-1]  # more trials on a card wait for each other and bring nothing: assumed, not measured on any GPU
@@ -56,7 +57,7 @@ def choose(study: Study, features: Prepared) -> tuple[float, str]:
     largest = study.config.with_settings({"latent_dim": study.space.latent_dim[1]})
     own, resident = training_bytes(largest), features.open().x.nbytes
     need, memory = CONTEXT + own + resident, min(cards)
-    room = sum(math.floor(node.resources.get("CPU", 0) / study.cpus_per_trial + 1e-9) for node in carriers)
+    room = carried(replace(study, gpus_per_trial=0.0), carriers)
     wanted = math.ceil(min(room, study.trials, study.max_concurrent or room) / len(cards))
     count = trials_on_a_card(need=need, memory=memory, wanted=wanted)
     return share_of(count), (

@@ -131,13 +131,13 @@ def slots(resources: Mapping[str, float], plan: Study | Grid) -> int:
 
 def concurrent(plan: Study | Grid, nodes: Sequence[Node]) -> int:
     """How many trials run at once."""
-    room = sum(slots(node.resources, plan) for node in nodes)
+    room = carried(plan, nodes)
     return min(room, plan.max_concurrent or room, plan.trials)
 
 
-def carried(plan: Study | Grid) -> int:
-    """How many trials the nodes that are up carry at once."""
-    return sum(slots(node.resources, plan) for node in alive())
+def carried(plan: Study | Grid, nodes: Sequence[Node] | None = None) -> int:
+    """How many trials these nodes, or all that are up, carry at once."""
+    return sum(slots(node.resources, plan) for node in (alive() if nodes is None else nodes))
 
 
 def versions() -> dict[str, str]:
