@@ -26,6 +26,7 @@ from torch import Tensor
 from catuvac import metrics
 from catuvac.config import Config, ConfigError, ModelConfig, Precision
 from catuvac.data.store import FeatureSet
+from catuvac.memory import keep_freed
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.networks import GRID
 from catuvac.models.shallow import kmeans, pca_gmm
@@ -87,6 +88,8 @@ class TrainingRun:
         self.config = config
         self.features = features
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            keep_freed()
         n_frames, n_bands = features.x.shape[1:]
         self.bf16 = use_bf16(config.training.precision, self.device, n_bands)
         with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers

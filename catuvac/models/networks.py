@@ -47,20 +47,43 @@ class FirstConvolution(nn.Conv2d):
         return add_weighted(h, y, maps.view(-1, CHANNELS[0], *maps.shape[-2:]))
 
 
-class FirstTransposedConvolution(nn.ConvTranspose2d):
+class TransposedConvolution(nn.ConvTranspose2d):
+    """Doubles T and F; adds the bias by itself, whose gradient inside a convolution takes a CPU as long as the rest."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, **STRIDED)
+
+    def forward(self, h: Tensor) -> Tensor:  # type: ignore[override]
+        """h `[B, C, T, F]` → `[B, C', 2 T, 2 F]`."""
+        return add_bias(F.conv_transpose2d(h, self.weight, stride=2, padding=3), self.bias)
+
+
+class FirstTransposedConvolution(TransposedConvolution):
     """The decoder's first layer, on h and, beside it, y's constant channels; exactly so, as `FirstConvolution`."""
 
     def __init__(self, *, n_clusters: int) -> None:
-        super().__init__(CHANNELS[-1] + n_clusters, CHANNELS[-2], **STRIDED)
+        super().__init__(CHANNELS[-1] + n_clusters, CHANNELS[-2])
 
     def forward(self, h: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         """h `[B, 128, T/16, F/16]` and y `[B, K]` → `[B, 64, T/8, F/8]`."""
         of_h, of_y = self.weight[: CHANNELS[-1]], self.weight[CHANNELS[-1] :]
-        out = F.conv_transpose2d(h, of_h, self.bias, stride=2, padding=3)
-        if not len(of_y):
-            return out
-        each = torch.eye(len(of_y), dtype=h.dtype, device=h.device)[:, :, None, None].expand(-1, -1, *h.shape[-2:])
-        return add_weighted(out, y, F.conv_transpose2d(each, of_y, stride=2, padding=3))
+        out = F.conv_transpose2d(h, of_h, stride=2, padding=3)
+        if len(of_y):
+            each = torch.eye(len(of_y), dtype=h.dtype, device=h.device)[:, :, None, None].expand(-1, -1, *h.shape[-2:])
+            out = add_weighted(out, y, F.conv_transpose2d(each, of_y, stride=2, padding=3))
+        return add_bias(out, self.bias)
+
+
+class LastTransposedConvolution(TransposedConvolution):
+    """The decoder's last layer, to one channel; computed as four, as `FirstConvolution` does."""
+
+    def __init__(self) -> None:
+        super().__init__(CHANNELS[0], 1)
+
+    def forward(self, h: Tensor) -> Tensor:  # type: ignore[override]
+        """h `[B, 16, T/2, F/2]` → `[B, 1, T, F]`."""
+        assert self.bias is not None
+        return join_pixels(F.conv_transpose2d(h, split_kernel(self.weight))) + self.bias
 
 
 def add_weighted(h: Tensor, y: Tensor, maps: Tensor) -> Tensor:
@@ -69,12 +92,28 @@ def add_weighted(h: Tensor, y: Tensor, maps: Tensor) -> Tensor:
     return flat.view(len(h), *h.shape[-2:], h.shape[1]).permute(0, 3, 1, 2)
 
 
+def add_bias(h: Tensor, bias: Tensor | None) -> Tensor:
+    """h `[B, C, T, F]` + bias `[C]`, as long rows: channels come last in memory, and a few at a time take longer."""
+    assert bias is not None
+    rows = h.permute(0, 2, 3, 1).flatten(1)
+    rows = rows + bias.to(h.dtype).repeat(rows.shape[1] // len(bias))
+    return rows.view(len(h), *h.shape[-2:], h.shape[1]).permute(0, 3, 1, 2)
+
+
 def split_pixels(x: Tensor) -> Tensor:
     """`[B, 1, T, F]` → `[B, 4, T/2 + 3, F/2 + 3]`: the four pixels of each step of a strided kernel, as channels.
 
     Matrix units work on 16 or 32 channels at a time, and one channel leaves them idle.
     """
-    return F.pixel_unshuffle(F.pad(x, (3, 3, 3, 3)), 2).contiguous(memory_format=torch.channels_last)
+    padded = F.pad(x[:, 0], (3, 3, 3, 3))
+    return torch.stack([padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1).permute(0, 3, 1, 2)
+
+
+def join_pixels(pixels: Tensor) -> Tensor:
+    """`[B, 4, T/2 + 3, F/2 + 3]` → `[B, 1, T, F]`: the inverse of `split_pixels`, without its border."""
+    one, two, three, four = pixels.permute(0, 2, 3, 1).unbind(dim=-1)
+    rows = [torch.stack(pair, dim=-1).flatten(2) for pair in ((one, two), (three, four))]  # every other one: [B, …, F]
+    return torch.stack(rows, dim=2).flatten(1, 2)[:, None, 3:-3, 3:-3]
 
 
 def split_kernel(weight: Tensor) -> Tensor:
@@ -122,9 +161,9 @@ class ConvDecoder(nn.Module):
         self.grid = (CHANNELS[-1], n_frames // GRID, n_bands // GRID)
         self.project = nn.Linear(latent_dim, self.grid[0] * self.grid[1] * self.grid[2])
         layers: list[nn.Module] = [FirstTransposedConvolution(n_clusters=n_clusters)]
-        for previous, following in itertools.pairwise((*CHANNELS[-2::-1], 1)):  # 64 → 32 → 16 → 1
-            layers += [nn.ReLU(inplace=True), nn.ConvTranspose2d(previous, following, **STRIDED)]
-        self.convolutions = nn.Sequential(*layers)  # no ReLU after the last: these are logits
+        for previous, following in itertools.pairwise(CHANNELS[-2::-1]):  # 64 → 32 → 16
+            layers += [nn.ReLU(), TransposedConvolution(previous, following)]
+        self.convolutions = nn.Sequential(*layers, nn.ReLU(), LastTransposedConvolution())  # logits: no ReLU at the end
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
         """`[B, K]`, `[B, d]` → reconstruction logits `[B, 1, T, F]`."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from rich.progress import track
 
 from benchmarks import machine, plain_loop
-from benchmarks.machine import peak_memory
+from benchmarks.apart import apart
 from catuvac.cost import training_flops
-from catuvac.data.store import FeatureSet
 from catuvac.training import TrainingRun
 
 CLIPS = {"cpu": 256, "cuda": 6400}  # trained on at a time
@@ -27,22 +27,13 @@ def measure(
 
 def _cell(device: str, name: str, batch: int, *, repeats: int) -> dict[str, Any]:
     shape, steps = machine.SHAPES[name], CLIPS[device] // batch
-    config = machine.settings(shape, batch_size=batch)
-    features = machine.generated(batch * steps, shape)
-    made: dict[str, Callable[[], object]] = {}
-
-    def plain() -> None:
-        made["plain loop"] = _plain(features, device, batch, steps)
-        made["plain loop"]()
-
-    def ours() -> None:
-        made["catuvac"] = TrainingRun(config, features, device=device)._train_epoch
-        made["catuvac"]()
-
-    memory = {"plain loop": peak_memory(plain, device), "catuvac": peak_memory(ours, device)}
+    plain, ours = (partial(make, device, shape, batch) for make in (_plain, _ours))
     product, product_flops = machine.product(device)
-    took = machine.alternating({**made, "product": product}, device=device, repeats=repeats)
+    with apart(plain, device) as (plain_steps, plain_memory), apart(ours, device) as (our_steps, memory):
+        works = {"plain loop": plain_steps, "catuvac": our_steps, "product": product}
+        took = machine.alternating(works, device=device, repeats=repeats)
     plain_ms, ms = (1000 * took[which] / steps for which in ("plain loop", "catuvac"))
+    config = machine.settings(shape, batch_size=batch)
     flops, ceiling = training_flops(config) * batch / ms * 1000, product_flops / took["product"]
     return {
         "device": device,
@@ -52,16 +43,21 @@ def _cell(device: str, name: str, batch: int, *, repeats: int) -> dict[str, Any]
         "ms/step": round(ms, 2),
         "ratio": round(plain_ms / ms, 2),
         "clips/s": round(1000 * batch / ms),
-        "plain loop, peak MiB": round(memory["plain loop"]),
-        "peak MiB": round(memory["catuvac"]),
+        "plain loop, peak MiB": round(plain_memory),
+        "peak MiB": round(memory),
         "TFLOP/s": round(flops / 1e12, 3),
         "product, TFLOP/s": round(ceiling / 1e12, 3),
         "of the product, %": round(100 * flops / ceiling, 1),
     }
 
 
-def _plain(features: FeatureSet, device: str, batch: int, steps: int) -> Callable[[], object]:
-    shape = features.x.shape[1:]
+def _ours(device: str, shape: tuple[int, int], batch: int) -> Callable[[], object]:
+    features = machine.generated(CLIPS[device], shape)
+    return TrainingRun(machine.settings(shape, batch_size=batch), features, device=device)._train_epoch
+
+
+def _plain(device: str, shape: tuple[int, int], batch: int) -> Callable[[], object]:
+    features = machine.generated(CLIPS[device], shape)
     model = plain_loop.PlainCatUVAC(machine.CLUSTERS, machine.LATENT, *shape).to(device)
     losses = plain_loop.train(
         model,
@@ -76,4 +72,4 @@ def _plain(features: FeatureSet, device: str, batch: int, steps: int) -> Callabl
         noise=torch.Generator(device).manual_seed(1),
         order=torch.Generator().manual_seed(0),
     )
-    return lambda: [next(losses) for _ in range(steps)]
+    return lambda: [next(losses) for _ in range(CLIPS[device] // batch)]

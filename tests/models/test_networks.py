@@ -8,6 +8,9 @@ from catuvac.models.networks import (
     ConvRecurrentEncoder,
     FirstConvolution,
     FirstTransposedConvolution,
+    LastTransposedConvolution,
+    TransposedConvolution,
+    join_pixels,
     split_pixels,
 )
 
@@ -68,3 +71,25 @@ def test_the_first_transposed_convolution_is_that_of_h_beside_ys_channels(n_clus
     found = torch.autograd.grad((folded * target).sum(), [layer.weight, y], materialize_grads=True)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", [TransposedConvolution(4, 3), LastTransposedConvolution()])
+@pytest.mark.parametrize(("n_frames", "n_bands"), [(8, 8), (16, 24)])
+def test_the_other_transposed_convolutions_are_torchs(
+    layer: TransposedConvolution, n_frames: int, n_bands: int
+) -> None:
+    layer = layer.double()
+    h = torch.randn(3, layer.in_channels, n_frames, n_bands).double().requires_grad_()
+    plain = torch.nn.ConvTranspose2d.forward(layer, h)
+    folded = layer(h)
+    torch.testing.assert_close(folded, plain, rtol=0, atol=1e-13)
+    target = torch.randn_like(plain)
+    expected = torch.autograd.grad((plain * target).sum(), [layer.weight, layer.bias, h])
+    found = torch.autograd.grad((folded * target).sum(), [layer.weight, layer.bias, h])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-11)
+
+
+def test_pixels_that_are_split_are_joined_again() -> None:
+    x = torch.randn(2, 1, 6, 10)
+    assert torch.equal(join_pixels(split_pixels(x)), x)
