@@ -57,7 +57,7 @@ class Driver:
         while not happened():
             assert self.process.poll() is None, self.text()
             assert time.monotonic() < deadline, self.text()
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def end(self) -> int:
         """Waits for the end and returns the exit code."""
