@@ -10,6 +10,7 @@ from typing import Any
 from catuvac.config import Config, ConfigError
 
 DESIGN = "study.json"  # in every study's folder from the start: what it was started with
+JOURNAL = "optuna.journal"  # beside it: a study's slots, where they are in no database
 CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
 
 

@@ -20,9 +20,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from catuvac.errors import CatuvacError
+from catuvac.plan import JOURNAL
 from catuvac.study import Point, Study
 
-JOURNAL = "optuna.journal"
 STORAGE_VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # a database's URL, which may hold a password
 RAY_TRIAL = "ray_trial"  # attribute of a slot: the id of the trial of Ray's that runs it
 STATES = {

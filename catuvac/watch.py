@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO
 
 from catuvac.errors import CatuvacError
-from catuvac.plan import DESIGN
-from catuvac.slots import JOURNAL, STORAGE_VARIABLE
+from catuvac.plan import DESIGN, JOURNAL
+from catuvac.slots import STORAGE_VARIABLE
 
 HOST = "127.0.0.1"
 RAY = f"http://{HOST}:8265/"

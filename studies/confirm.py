@@ -103,9 +103,9 @@ class Confirm:
         seeds = fresh_seeds(design, trials, count=self.seeds)
 
         # Ray and torch take seconds to import, and bad flags must not wait for them.
-        from catuvac import tune
         from catuvac.grid import Cell, Grid
         from catuvac.plan import duration
+        from catuvac.tune import driver, preflight
 
         base = settings[0].config
         prepared = jobs.prepare(base, data_root=self.data_root, cache_dir=self.cache_dir)
@@ -132,7 +132,7 @@ class Confirm:
             max_concurrent=self.max_concurrent,
             autoscaling=self.autoscaling,
         )
-        tune.check_folder(grid, resume=self.resume)
+        driver.check_folder(grid, resume=self.resume)
         print(f"confirm    {grid.folder}{f', trials in {remote}' if remote else ''}")
         for setting in settings:
             print(f"{setting.name:<11}{setting}")
@@ -142,12 +142,12 @@ class Confirm:
         if all(setting.name != "paper" for setting in settings):
             print("note       the paper's setting is among them")
         print(f"seeds      {seeds[0]} to {seeds[-1]}, {base.training.epochs} epochs each", flush=True)
-        tune.connect()
-        for line in tune.preflight(grid, config=base, features=prepared, estimate=self.dry_run):
+        driver.connect()
+        for line in preflight.preflight(grid, config=base, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
             return
-        tune.run_grid(grid, resume=self.resume)
+        driver.run_grid(grid, resume=self.resume)
         _print(results.read_trials(grid.folder), grid)
         print(f"wall time  {duration(time.time() - began)}")
         print(f"trials     {grid.folder / results.TRIALS}")

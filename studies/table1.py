@@ -81,17 +81,17 @@ class Table1:
             return
         began = time.time()
         from analysis import table1
-        from catuvac import tune
         from catuvac.plan import duration
+        from catuvac.tune import driver, preflight
 
         grid = self._grid()
         print(f"table      {grid.folder}")
         print(f"cells      {grid.trials}, {grid.epochs} epochs in all")
         sys.stdout.flush()
-        tune.connect()
-        for line in tune.preflight(grid, config=None, features=None):
+        driver.connect()
+        for line in preflight.preflight(grid, config=None, features=None):
             print(line, flush=True)
-        tune.run_grid(grid, resume=self.resume)
+        driver.run_grid(grid, resume=self.resume)
         paths = table1.write(
             grid.folder,
             command=shlex.join(["python", *sys.argv]),
@@ -133,7 +133,8 @@ class Table1:
         return [(method, 1 if method == "labels" else self.seeds) for method in chosen]
 
     def _grid(self) -> Grid:
-        from catuvac import grid, tune
+        from catuvac import grid
+        from catuvac.tune import driver
 
         name = self.name or f"table1-{datetime.now():%Y%m%d-%H%M%S}"
         cells = []
@@ -158,7 +159,7 @@ class Table1:
             gpus_per_trial=self.gpus_per_trial,
             max_concurrent=self.max_concurrent,
         )
-        tune.check_folder(made, resume=self.resume)
+        driver.check_folder(made, resume=self.resume)
         return made
 
     def _print_cost(self) -> None:

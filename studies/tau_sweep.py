@@ -103,32 +103,32 @@ class TauSweep:
         study = self._study()
 
         # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
-        from catuvac import tune
         from catuvac.plan import duration
+        from catuvac.tune import driver, packing, places, preflight
 
-        tune.check_folder(study, resume=self.resume)
+        driver.check_folder(study, resume=self.resume)
         print(f"study      {study.folder}{f', trials in {study.remote}' if study.remote else ''}")
         prepared = jobs.prepare(study.config, data_root=self.data_root, cache_dir=self.cache_dir)
         arms, ranks = " then ".join(map(str, study.arms)), " and ".join(study.objectives)
         print(f"search     {arms}, {study.config.training.epochs} epochs each, {study.scheduler}, by {ranks}")
         sys.stdout.flush()
-        tune.connect()
+        driver.connect()
         if self.gpus_per_trial == "auto":
-            share, line = tune.choose_share(study, prepared)
+            share, line = packing.choose(study, prepared)
             study = replace(study, gpus_per_trial=share)
             print(line, flush=True)
-        for line in tune.preflight(study, config=study.config, features=prepared, estimate=self.dry_run):
+        for line in preflight.preflight(study, config=study.config, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
             return
-        tune.run_study(study, prepared, resume=self.resume)
-        summary = tune.finish(study)
+        driver.run_study(study, prepared, resume=self.resume)
+        summary = driver.finish(study)
         print(summary)
         if self.report:
             from analysis import report
 
             report.build(study.folder, command=shlex.join(["python", *sys.argv]), figures="none")
-        tune.push(study)
+        places.push(study)
         print(f"wall time  {duration(time.time() - began)}")
         print(f"watch      catuvac watch {study.folder}")
         print(f"report     {'' if self.report else 'catuvac report '}{study.folder}{'/report.html' * self.report}")

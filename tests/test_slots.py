@@ -16,7 +16,8 @@ import pytest
 
 from catuvac.config import Config
 from catuvac.errors import CatuvacError
-from catuvac.slots import JOURNAL, STORAGE_VARIABLE, Slots, mend_journal
+from catuvac.plan import JOURNAL
+from catuvac.slots import STORAGE_VARIABLE, Slots, mend_journal
 from catuvac.study import Arm, Study
 
 

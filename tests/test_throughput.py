@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ STUDIES = Path(__file__).parents[1] / "studies"
 sys.path.insert(0, str(STUDIES))
 
 from benchmarks import machine, plain_loop  # noqa: E402
+from benchmarks.apart import apart  # noqa: E402
 
 from catuvac.training import TrainingRun  # noqa: E402
 
@@ -69,3 +73,22 @@ def test_bad_flags_are_one_line_and_exit_code_2(flags: list[str], words: str, tm
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def kept(log: Path) -> Callable[[], object]:
+    """Work that notes its process, and keeps 64 MiB."""
+    memory = torch.ones(2**26, dtype=torch.uint8)
+
+    def work() -> None:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()} {memory[-1]}\n")
+
+    return work
+
+
+def test_work_apart_is_made_once_in_another_process_and_its_memory_seen(tmp_path: Path) -> None:
+    with apart(partial(kept, tmp_path / "log"), "cpu") as (work, memory):
+        work()
+    assert 64 <= memory < 80
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert first == second != f"{os.getpid()} 1"

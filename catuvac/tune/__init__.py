@@ -11,11 +11,6 @@ overhead.py     what a study costs beside its training
 tensorboard.py, gauges.py    for watching
 places.py       folders, object stores
 anew.py         what a resumed study does not take from Ray's snapshot
+
+Nothing is imported here: the process of a trial needs trial.py, and would wait for the driver's imports.
 """
-
-from catuvac.tune.driver import check_folder, connect, finish, run_grid, run_study
-from catuvac.tune.packing import choose as choose_share
-from catuvac.tune.places import push
-from catuvac.tune.preflight import preflight
-
-__all__ = ["check_folder", "choose_share", "connect", "finish", "preflight", "push", "run_grid", "run_study"]

@@ -17,8 +17,7 @@ import torch
 
 from catuvac import checkpoint, results
 from catuvac.errors import CatuvacError
-from catuvac.plan import CHECKPOINTS, DESIGN, Plan
-from catuvac.slots import JOURNAL
+from catuvac.plan import CHECKPOINTS, DESIGN, JOURNAL, Plan
 
 Kind = Literal["last", "best"]
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from catuvac import checkpoint, results, runs, tune
+from catuvac import checkpoint, results, runs
 from catuvac.config import Config, load_yaml
 from catuvac.data.store import FeatureSet, Prepared, open_entry
 from catuvac.errors import CatuvacError
 from catuvac.slots import Slots
 from catuvac.study import Arm, Study
 from catuvac.training import TrainingRun
-from catuvac.tune import places
+from catuvac.tune import driver, places
 from catuvac.tune.failures import failure
 
 SWEEP = Path(__file__).parents[2] / "studies" / "tau_sweep.py"
@@ -57,8 +57,8 @@ def finished(
 ) -> Study:
     del local_ray
     made = study(tmp_path_factory.mktemp("results"), tiny_config, keep_top=2)
-    tune.run_study(made, prepared)
-    tune.finish(made)
+    driver.run_study(made, prepared)
+    driver.finish(made)
     return made
 
 
@@ -114,16 +114,16 @@ class TestStudy:
 
     def test_an_existing_name_is_refused(self, finished: Study, prepared: Prepared) -> None:
         with pytest.raises(CatuvacError, match="give another --name"):
-            tune.run_study(finished, prepared)
+            driver.run_study(finished, prepared)
 
     def test_resuming_with_other_flags_is_refused(self, finished: Study) -> None:
         with pytest.raises(CatuvacError, match="seed 0 → 5"):
-            tune.check_folder(replace(finished, seed=5), resume=True)
-        tune.check_folder(replace(finished, cpus_per_trial=2.0), resume=True)
+            driver.check_folder(replace(finished, seed=5), resume=True)
+        driver.check_folder(replace(finished, cpus_per_trial=2.0), resume=True)
 
     def test_a_finished_study_resumed_repeats_nothing(self, finished: Study, prepared: Prepared) -> None:
         before = results.read_trials(finished.folder)
-        tune.run_study(finished, prepared, resume=True)
+        driver.run_study(finished, prepared, resume=True)
         assert results.read_trials(finished.folder).equals(before)
         assert len(Slots(finished).optuna.get_trials()) == 3
 
@@ -132,17 +132,17 @@ class TestStudy:
         self, tmp_path: Path, tiny_config: Config, prepared: Prepared
     ) -> None:
         with pytest.raises(CatuvacError, match="no node can carry a trial of 1 CPUs and 2 GPUs"):
-            tune.run_study(study(tmp_path, tiny_config, gpus_per_trial=2.0), prepared)
+            driver.run_study(study(tmp_path, tiny_config, gpus_per_trial=2.0), prepared)
         assert not (tmp_path / "a").exists()
 
     @pytest.mark.usefixtures("local_ray")
     def test_several_objectives(self, tmp_path: Path, tiny_config: Config, prepared: Prepared) -> None:
         made = study(tmp_path, tiny_config, arms=(Arm("tpe", 2),), objectives=("silhouette_x", "mutual_information"))
-        tune.run_study(made, prepared)
+        driver.run_study(made, prepared)
         trials = results.read_trials(made.folder)
         assert trials["objective"].tolist() == trials["val/objective_silhouette_x"].tolist()
         assert [len(trial.values) for trial in Slots(made).optuna.get_trials()] == [2, 2]
-        assert "best" in tune.finish(made)
+        assert "best" in driver.finish(made)
 
     @pytest.mark.usefixtures("local_ray")
     def test_trials_that_a_scheduler_stops_are_marked_and_pruned(
@@ -150,7 +150,7 @@ class TestStudy:
     ) -> None:
         config = tiny_config.with_settings({"epochs": 12})
         made = study(tmp_path, config, arms=(Arm("random", 6),), scheduler="asha", max_concurrent=1)
-        tune.run_study(made, prepared)
+        driver.run_study(made, prepared)
         trials = results.read_trials(made.folder).set_index("trial_id")
         stopped = trials[trials["status"] == "stopped"]
         assert set(trials["status"]) == {"complete", "stopped"}
@@ -166,7 +166,7 @@ class TestStudy:
     ) -> None:
         config = tiny_config.with_settings({"lr_start": 1e30, "lr_end": 1e30, "grad_clip": 1e30})
         made = study(tmp_path, config, arms=(Arm("random", 1),))
-        tune.run_study(made, prepared)
+        driver.run_study(made, prepared)
         trial = results.read_trials(made.folder).iloc[0]
         assert (trial["status"], trial["objective"]) == ("diverged", 0.0)
         assert Slots(made).optuna.get_trials()[0].state.name == "FAIL"
@@ -177,14 +177,14 @@ class TestStudy:
     ) -> None:
         made = study(tmp_path, tiny_config, arms=(Arm("random", 1),), max_failures=1)
         nowhere = replace(prepared, path=tmp_path / "nowhere", cache_dir=SWEEP)  # a file: no cache can be made there
-        tune.run_study(made, nowhere)
+        driver.run_study(made, nowhere)
         trial = results.read_trials(made.folder).iloc[0]
         assert trial["status"] == "error"
         assert "cannot use the cache" in trial["failure"]
         assert capfd.readouterr().out.count("goes on from its last checkpoint") == 1
         with pytest.raises(CatuvacError, match="no trial of"):
-            tune.finish(made)
-        tune.run_study(made, prepared, resume=True)
+            driver.finish(made)
+        driver.run_study(made, prepared, resume=True)
         assert results.read_trials(made.folder)["status"].tolist() == ["complete"]
         assert [trial.state.name for trial in Slots(made).optuna.get_trials()] == ["FAIL", "COMPLETE"]
 
@@ -193,16 +193,16 @@ class TestStudy:
         self, tmp_path: Path, tiny_config: Config, prepared: Prepared
     ) -> None:
         made = study(tmp_path / "here", tiny_config, remote=(tmp_path / "store").as_uri())
-        tune.run_study(made, prepared)
-        tune.finish(made)
-        tune.push(made)
+        driver.run_study(made, prepared)
+        driver.finish(made)
+        places.push(made)
         assert not list(made.folder.glob("checkpoints"))
         assert (tmp_path / "store" / "a" / "checkpoints" / "0000" / "last.pt").exists()
         elsewhere = replace(made, storage=tmp_path / "there")  # another machine goes on
-        tune.check_folder(elsewhere, resume=True)
+        driver.check_folder(elsewhere, resume=True)
         for name in ("trials.parquet", "history.parquet", "best.yaml", "optuna.journal", "study.json"):
             assert (elsewhere.folder / name).read_bytes() == (made.folder / name).read_bytes()
-        tune.run_study(elsewhere, prepared, resume=True)
+        driver.run_study(elsewhere, prepared, resume=True)
         assert len(results.read_trials(elsewhere.folder)) == 3
 
 

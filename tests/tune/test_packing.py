@@ -13,7 +13,7 @@ import ray
 import torch
 from ray import tune as ray_tune
 
-from catuvac import results, tune
+from catuvac import results
 from catuvac.config import Config, preset
 from catuvac.cost import training_bytes
 from catuvac.data.store import FeatureSet, Prepared
@@ -147,7 +147,7 @@ class TestOnAGpu:
         # ASHA's first rung is the first epoch: all four trials are to pass it.
         config = plan.config.with_settings({"eval_every": 1})
         asked = replace(plan, config=config, gpus_per_trial=share, scheduler=scheduler, max_failures=1)
-        tune.run_study(asked, prepared)
+        driver.run_study(asked, prepared)
         printed = capfd.readouterr().out
         table = results.read_trials(asked.folder).set_index("number")
         assert sorted(table.index) == [0, 1, 2, 3]
@@ -167,13 +167,13 @@ class TestOnAGpu:
             assert set(table["status"]) == {"complete"}
 
     def test_a_share_chosen_from_the_cards_memory(self, plan: Study, prepared: Prepared) -> None:
-        share, line = tune.choose_share(plan, prepared)
+        share, line = packing.choose(plan, prepared)
         assert share == 0.25  # four trials, and four cores to feed them
         assert line.startswith("packing    4 a GPU: 1")
-        share, _ = tune.choose_share(replace(plan, max_concurrent=2), prepared)
+        share, _ = packing.choose(replace(plan, max_concurrent=2), prepared)
         assert share == 0.5
 
 
 def test_no_gpu_no_share(plan: Study, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "alive", list)
-    assert tune.choose_share(plan, prepared) == (0.0, "packing    no GPU in the cluster: trials train on the CPU")
+    assert packing.choose(plan, prepared) == (0.0, "packing    no GPU in the cluster: trials train on the CPU")

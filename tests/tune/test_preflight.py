@@ -6,7 +6,6 @@ The nodes differ in their current folder, so a path below /proc/self/cwd is anot
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 import signal
@@ -25,9 +24,9 @@ from catuvac.errors import CatuvacError
 from catuvac.grid import Cell, Grid, cell_config
 from catuvac.study import Arm, Study
 from catuvac.training import TrainingRun
+from catuvac.tune import preflight
 from catuvac.tune.preflight import Node
 
-preflight = importlib.import_module("catuvac.tune.preflight")  # the package exports a function of this name
 HERE = Path("/proc/self/cwd")
 
 
