@@ -21,6 +21,7 @@ sys.path.insert(0, str(STUDIES))
 from benchmarks import machine, plain_loop  # noqa: E402
 from benchmarks.apart import apart  # noqa: E402
 
+from catuvac.errors import CatuvacError  # noqa: E402
 from catuvac.training import TrainingRun  # noqa: E402
 
 SHAPE, BATCH, STEPS = (32, 32), 8, 50
@@ -92,3 +93,13 @@ def test_work_apart_is_made_once_in_another_process_and_its_memory_seen(tmp_path
     assert 64 <= memory < 80
     first, second = (tmp_path / "log").read_text().splitlines()
     assert first == second != f"{os.getpid()} 1"
+
+
+def ended() -> Callable[[], object]:
+    """Work that ends its process."""
+    return partial(os._exit, 1)
+
+
+def test_a_process_that_is_ended_is_one_line() -> None:
+    with pytest.raises(CatuvacError, match="has been ended"), apart(ended, "cpu"):
+        pass

@@ -50,6 +50,8 @@ class FirstConvolution(nn.Conv2d):
 class TransposedConvolution(nn.ConvTranspose2d):
     """Doubles T and F; adds the bias by itself, whose gradient inside a convolution takes a CPU as long as the rest."""
 
+    bias: Tensor
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, **STRIDED)
 
@@ -82,7 +84,6 @@ class LastTransposedConvolution(TransposedConvolution):
 
     def forward(self, h: Tensor) -> Tensor:  # type: ignore[override]
         """h `[B, 16, T/2, F/2]` → `[B, 1, T, F]`."""
-        assert self.bias is not None
         return join_pixels(F.conv_transpose2d(h, split_kernel(self.weight))) + self.bias
 
 
@@ -92,9 +93,8 @@ def add_weighted(h: Tensor, y: Tensor, maps: Tensor) -> Tensor:
     return flat.view(len(h), *h.shape[-2:], h.shape[1]).permute(0, 3, 1, 2)
 
 
-def add_bias(h: Tensor, bias: Tensor | None) -> Tensor:
+def add_bias(h: Tensor, bias: Tensor) -> Tensor:
     """h `[B, C, T, F]` + bias `[C]`, as long rows: channels come last in memory, and a few at a time take longer."""
-    assert bias is not None
     rows = h.permute(0, 2, 3, 1).flatten(1)
     rows = rows + bias.to(h.dtype).repeat(rows.shape[1] // len(bias))
     return rows.view(len(h), *h.shape[-2:], h.shape[1]).permute(0, 3, 1, 2)
@@ -111,9 +111,10 @@ def split_pixels(x: Tensor) -> Tensor:
 
 def join_pixels(pixels: Tensor) -> Tensor:
     """`[B, 4, T/2 + 3, F/2 + 3]` → `[B, 1, T, F]`: the inverse of `split_pixels`, without its border."""
-    one, two, three, four = pixels.permute(0, 2, 3, 1).unbind(dim=-1)
-    rows = [torch.stack(pair, dim=-1).flatten(2) for pair in ((one, two), (three, four))]  # every other one: [B, …, F]
-    return torch.stack(rows, dim=2).flatten(1, 2)[:, None, 3:-3, 3:-3]
+    upper_left, upper_right, lower_left, lower_right = pixels.permute(0, 2, 3, 1).unbind(dim=-1)
+    upper = torch.stack([upper_left, upper_right], dim=-1).flatten(2)  # [B, T/2 + 3, F + 6]
+    lower = torch.stack([lower_left, lower_right], dim=-1).flatten(2)
+    return torch.stack([upper, lower], dim=2).flatten(1, 2)[:, None, 3:-3, 3:-3]
 
 
 def split_kernel(weight: Tensor) -> Tensor:

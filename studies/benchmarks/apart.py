@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
 from benchmarks import machine
+from catuvac.errors import CatuvacError
 
 Work = Callable[[], object]
 
@@ -18,11 +21,19 @@ _works: list[Work] = []  # of this process, when it is such a one
 
 @contextlib.contextmanager
 def apart(make: Callable[[], Work], device: str) -> Iterator[tuple[Work, float]]:
-    """Yields what calls the work that `make` makes there, and the MiB that making and calling it once took."""
+    """Yields what calls the work that `make` makes there, and the MiB that making and calling it once took.
+
+    Raises:
+        CatuvacError: the process has been ended from outside.
+    """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        memory = process.submit(_begin, make, device, torch.get_num_threads()).result()
-        yield lambda: process.submit(_again, device).result(), memory
+    silently = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}  # it ends on Ctrl-C
+    with ProcessPoolExecutor(1, mp_context=context, **silently) as process:
+        try:
+            memory = process.submit(_begin, make, device, torch.get_num_threads()).result()
+            yield lambda: process.submit(_again, device).result(), memory
+        except BrokenProcessPool as error:
+            raise CatuvacError("a process of the benchmark has been ended: was it out of memory?") from error
 
 
 def _begin(make: Callable[[], Work], device: str, threads: int) -> float:
