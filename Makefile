@@ -15,12 +15,12 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 .PHONY: study test lint stop
 .DELETE_ON_ERROR:
 
+# pip would compile on one core. Some packages hold templates that are no Python, which is no failure.
 .venv/.installed: pyproject.toml
 	@echo "creating .venv: torch brings about 5 GB, this takes minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,datasets,peers]'
-	# pip would compile on one core. Some packages hold templates that are no Python.
-	-$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null
+	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	touch $@
 
 study: .venv/.installed

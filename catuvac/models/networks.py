@@ -88,16 +88,24 @@ class LastTransposedConvolution(TransposedConvolution):
 
 
 def add_weighted(h: Tensor, y: Tensor, maps: Tensor) -> Tensor:
-    """h `[B, C, T, F]` + Σ_k y_k maps_k for y `[B, K]` and maps `[K, C, T, F]`; channels come last in memory."""
-    flat = torch.addmm(h.permute(0, 2, 3, 1).flatten(1), y.to(h.dtype), maps.permute(0, 2, 3, 1).flatten(1))
-    return flat.view(len(h), *h.shape[-2:], h.shape[1]).permute(0, 3, 1, 2)
+    """h `[B, C, T, F]` + Σ_k y_k maps_k for y `[B, K]` and maps `[K, C, T, F]`."""
+    return to_grid(torch.addmm(to_rows(h), y.to(h.dtype), to_rows(maps)), like=h)
 
 
 def add_bias(h: Tensor, bias: Tensor) -> Tensor:
-    """h `[B, C, T, F]` + bias `[C]`, as long rows: channels come last in memory, and a few at a time take longer."""
-    rows = h.permute(0, 2, 3, 1).flatten(1)
-    rows = rows + bias.to(h.dtype).repeat(rows.shape[1] // len(bias))
-    return rows.view(len(h), *h.shape[-2:], h.shape[1]).permute(0, 3, 1, 2)
+    """h `[B, C, T, F]` + bias `[C]`, as long rows: a few channels at a time take several times as long."""
+    rows = to_rows(h)
+    return to_grid(rows + bias.to(h.dtype).repeat(rows.shape[1] // len(bias)), like=h)
+
+
+def to_rows(h: Tensor) -> Tensor:
+    """`[B, C, T, F]` → `[B, T F C]`, without a copy: channels come last in memory."""
+    return h.permute(0, 2, 3, 1).flatten(1)
+
+
+def to_grid(rows: Tensor, *, like: Tensor) -> Tensor:
+    """`[B, T F C]` → `[B, C, T, F]`, of which `like` has C, T and F."""
+    return rows.view(len(rows), *like.shape[-2:], like.shape[1]).permute(0, 3, 1, 2)
 
 
 def split_pixels(x: Tensor) -> Tensor:
@@ -147,7 +155,7 @@ class ConvRecurrentEncoder(nn.Module):
         for layer in others:
             h = layer(h)  # at last [B, 128, T/16, F/16]
         h = h.permute(0, 2, 1, 3).flatten(start_dim=2)  # [B, T/16, 128 * F/16]
-        with torch.autocast(h.device.type, enabled=False):  # a few steps of 128: float32 costs nothing here
+        with torch.autocast(h.device.type, enabled=False):  # a few steps of 128: bfloat16 gains next to nothing
             steps, _ = self.recurrent(h.to(self.head.weight.dtype))
             out: Tensor = self.head(steps[:, -1])
         return out
