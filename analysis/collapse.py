@@ -19,6 +19,7 @@ from analysis.figures import collapse as figures
 from analysis.section import Drawing, Group, Section, Statement, Table, Value, slug
 from analysis.stats import CONFIDENCE, Floats, resampled
 from analysis.trials import INDEPENDENT, Study, units, values
+from catuvac.metrics import DECIDED
 
 OUTCOMES = ("healthy", "collapsed", "diverged")
 DESIGNED = ("random", "qmc", "grid")  # arms that cover the search space; confirm runs repeat settings that did well
@@ -72,10 +73,11 @@ class Collapse:
     """Outcomes of one corpus and K.
 
     Attributes:
-        points: a row per complete or diverged trial: trial_id, outcome (of `OUTCOMES`), total (merged into less than
-            `TOTAL` effective clusters), arm, adaptive (placed by TPE), unit, the settings.
-        rates: by "collapsed", "total", "diverged" and "lost" over the `DESIGNED` trials: count, n, rate, low, high
-            (Wilson's 95 % interval); no rows where there are none.
+        points: a row per complete or diverged trial: trial_id, outcome (of `OUTCOMES`), undecided (I(x; y) of at most
+            ½ log K, so that each clip's cluster is a near-tie), total (merged into less than `TOTAL` effective
+            clusters), arm, adaptive (placed by TPE), unit, the settings.
+        rates: by "collapsed", "undecided", "total", "diverged" and "lost" over the `DESIGNED` trials: count, n, rate,
+            low, high (Wilson's 95 % interval); no rows where there are none.
         bins: the rates of each setting's bins: setting, at (its geometric mean, or a schedule's name), outcome, n,
             rate, low, high.
         fit: over the independent trials; None where it cannot be fitted, and `reason` says why.
@@ -91,14 +93,16 @@ class Collapse:
 
 
 def collapse(study: Study, k: int) -> Collapse:
-    """Sorts the trials of one K into healthy, collapsed (fewer than K/2 clusters used) and diverged."""
+    """Sorts the trials of one K into healthy, collapsed (fewer than K/2 clusters used, or y undecided) and diverged."""
     trials = study.trials
     used, diverged = values(trials, "val/clusters_used"), (trials["status"] == "diverged").to_numpy(dtype=bool)
+    undecided = values(trials, "val/mutual_information") <= DECIDED * np.log(k)
     known = diverged | ((trials["status"] == "complete").to_numpy(dtype=bool) & used.notna())
     points = pd.DataFrame(
         {
             "trial_id": trials["trial_id"].astype(str),
-            "outcome": np.where(diverged, "diverged", np.where(used < k / 2, "collapsed", "healthy")),
+            "outcome": np.where(diverged, "diverged", np.where((used < k / 2) | undecided, "collapsed", "healthy")),
+            "undecided": ~diverged & undecided,
             "total": ~diverged & (values(trials, "val/effective_clusters") < TOTAL),
             "arm": trials["arm"].astype(str),
             "adaptive": ~trials["arm"].isin(INDEPENDENT).to_numpy(dtype=bool),
@@ -135,6 +139,7 @@ def section(study: Study) -> Section:
 def _rates(points: pd.DataFrame) -> pd.DataFrame:
     events = {
         "collapsed": points["outcome"] == "collapsed",
+        "undecided": points["undecided"],
         "total": points["total"],
         "diverged": points["outcome"] == "diverged",
         "lost": points["outcome"] != "healthy",
@@ -284,8 +289,9 @@ def _rate(name: str, panel: str, k: int, found: Collapse) -> Statement:
     if facts["collapsed_count"] == facts["n"]:
         collapsed = "all {n} (95 % interval {collapsed_low:.1%} to 100%)"
     text = (
-        f"{{panel}}: {collapsed} random, QMC or grid trials collapsed to fewer than {{half:g}} of {{k}} clusters, "
-        "{total_count} of them to less than {merged:g} effective ones; "
+        f"{{panel}}: {collapsed} random, QMC or grid trials collapsed: fewer than {{half:g}} of {{k}} clusters in use, "
+        "or assignments that were never decided, I(x; y) at most half of log K ({undecided_count} of them); "
+        "{total_count} merged to less than {merged:g} effective ones; "
     )
     text += (
         "{diverged_count} diverged ({diverged:.0%}, {diverged_low:.1%} to {diverged_high:.1%})."
@@ -337,7 +343,7 @@ def _parts(panel: str, k: int, found: Collapse) -> list[Group | Table]:
     varied = list(fit.settings["setting"]) if fit else [name for name in NUMERIC_SETTINGS if points[name].nunique() > 1]
     caption = (
         f"{panel}: {len(points)} trials ({left_out}). Collapsed: complete, with fewer than {k / 2:g} of {k} clusters "
-        "used; diverged: by status."
+        "used or with I(x; y) of at most ½ log K, where q(y|x) has not decided; diverged: by status."
     )
     if points["adaptive"].any():
         caption += " Hollow points were placed by TPE and carry no inference."

@@ -10,7 +10,10 @@ NAMES = {
     "wall_seconds": "wall time, s",
     "acc": "ACC",
     "nmi": "NMI",
+    "ami": "AMI",
     "ari": "ARI",
+    "invariant_information": "I(y(v); y(v′)) / log K",
+    "y_decided": "y decided",
     "elbo": "ELBO, nats",
     "entropy_y": "H(y|x), nats",
     "mutual_information": "I(x; y), nats",
@@ -82,8 +85,8 @@ def title(column: str) -> str:
     score, _, suffix = name.rpartition("_")
     if score in SCORES:
         words = f"{SCORES[score]} ({suffix})"
-    elif score == "nmi":
-        words = f"NMI {suffix}"
+    elif score in ("nmi", "ami"):
+        words = f"{NAMES[score]} {suffix}"
     else:
         words = NAMES.get(name, name.replace("_", " "))
     return f"test {words}" if namespace == "test" else words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.columns import title
@@ -11,6 +12,8 @@ from analysis.section import Section, Statement, Table, Value
 from analysis.selection import select
 from analysis.table import number, varied_settings
 from analysis.trials import Study, splits, values
+from catuvac.config import PAPER_METHOD
+from catuvac.metrics import DECIDED
 from catuvac.plan import duration
 
 
@@ -18,6 +21,7 @@ def section(study: Study) -> Section:
     """Opens the report; the whole of it is headline."""
     statements = [_run(study)]
     statements += [Statement(f"run/problem-{i}", "{why}.", {"why": why}) for i, why in enumerate(study.problems)]
+    statements += _paper(study)
     parts = []
     for name, panel in study.panels().items():
         chosen = select(panel)
@@ -65,6 +69,32 @@ def _run(study: Study) -> Statement:
     )
 
 
+def _paper(study: Study) -> list[Statement]:
+    """What the paper's own protocol came to beside the search, a sentence for each corpus and K."""
+    own = study.complete[study.complete["method"] == PAPER_METHOD]
+    found = []
+    for (corpus, _), trials in own.groupby(["corpus", "n_clusters"], sort=True):
+        k = int(trials["n_clusters"].iloc[0])
+        decided = values(trials, "val/mutual_information") > DECIDED * np.log(k)
+        facts: dict[str, Value] = {
+            "panel": f"{corpus}, K = {k}",
+            "n": len(trials),
+            "decided": int(decided.sum()),
+            "used": float(values(trials, "val/clusters_used").mean()),
+            "k": k,
+        }
+        text = (
+            "{panel}: by the paper's protocol (random start, no added term), q(y|x) decided in {decided} of {n} "
+            "trainings, which use {used:.1f} of {k} clusters in the mean"
+        )
+        agreement = values(trials, "val/ami").dropna()
+        if len(agreement):
+            facts |= {"low": float(agreement.min()), "high": float(agreement.max())}
+            text += "; AMI with the label {low:.2f} to {high:.2f}"
+        found.append(Statement(f"paper/{corpus}-k{k}", text + ".", facts))
+    return found
+
+
 def _best(name: str, best: dict[str, Any]) -> list[Statement]:
     """The p-space Silhouette stands beside the clusters used or not at all."""
     facts: dict[str, Value] = {
@@ -78,6 +108,8 @@ def _best(name: str, best: dict[str, Any]) -> list[Statement]:
     if best.get("val/clusters_used") is not None:
         facts["clusters_used"] = best["val/clusters_used"]
         text += ", {clusters_used:.0f} of {k} clusters used"
+    if best.get("val/y_decided") is not None and not best["val/y_decided"]:
+        text += ", but q(y|x) undecided, so that its clusters are near-ties"
     for space in "xzp" if "clusters_used" in facts else "xz":
         score = best.get(f"val/silhouette_{space}")
         if score is not None:

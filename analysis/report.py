@@ -33,6 +33,7 @@ from analysis import (
     temperature,
     tradeoff,
     trap,
+    views,
 )
 from analysis.figures.style import save, svg
 from analysis.page import render
@@ -40,6 +41,7 @@ from analysis.section import Clip, Drawing, Group, Section, Statement
 from analysis.selection import select
 from analysis.table import TrialTable, constant_settings, number, trial_table
 from analysis.trials import Study, load, load_all
+from catuvac.config import PAPER_METHOD
 from catuvac.errors import CatuvacError, guarded
 from catuvac.plan import CHECKPOINTS, DESIGN
 
@@ -112,6 +114,8 @@ def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Itera
     for module in (dynamics, collapse, seeds, selection):
         yield lambda section=module.section: section(study)  # type: ignore[misc]
     yield lambda: clusters.section(models[0]) if models else _no_clusters(why)
+    if models:
+        yield lambda: views.section(models[0])
     yield simplex.section
 
 
@@ -126,7 +130,7 @@ def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], s
     for folder in folders:
         try:
             complete = load(folder).complete
-            complete = complete[complete["number"].isin(trained.kept(folder))]
+            complete = complete[(complete["method"] != PAPER_METHOD) & complete["number"].isin(trained.kept(folder))]
             best = complete.sort_values("objective", ascending=False, kind="stable")["number"][:SHARPENED]
             if len(best):
                 return [trained.open_trial(folder, int(number)) for number in best], ""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.columns import title
 from analysis.trials import Study
+from catuvac.objective import reads_labels
 
 DASH = "–"
 
@@ -82,7 +83,7 @@ def _reason(column: str, status: str) -> str:
     name = column.rpartition("/")[2]
     if status in ("error", "diverged"):
         return f"the trial ended as {status}"
-    if name in ("acc", "ari") or name.startswith("nmi"):
+    if reads_labels(name):
         return "no labels"
     if column.startswith("test/"):
         return "the test split is read for confirm runs only"

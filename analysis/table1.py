@@ -34,11 +34,13 @@ METHODS = {
     "dec": "DEC",
     "vade": "VaDE",
     "uvac": "UVAC",
+    "cat_uvac_paper": "Cat. UVAC, paper's protocol",
     "cat_uvac": "Cat. UVAC",
 }
 CORPORA = {
     "synthetic": "Synthetic",
     "fsdd": "FSDD",
+    "arabic_digits": "Arabic digits",
     "audiomnist": "AudioMNIST",
     "tau2019": "TAU2019",
     "urbansound8k": "UrbanSound8K",
@@ -55,7 +57,7 @@ READING = (
     "the size of the paper's, and as scikit-learn computes it. The Silhouette trap: probabilities near 0 and 1 are "
     "compact by construction, so scores in p can be near-perfect while most clusters are empty; read them with the "
     "clusters used in the same line, and compare them with no other space. The paper names no space for its scores, "
-    f"and neither ARI nor clusters used. {DASH} is a value that does not exist."
+    f"and neither AMI, ARI nor clusters used. {DASH} is a value that does not exist."
 )
 
 
@@ -101,11 +103,11 @@ def summarise(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per (corpus, n_clusters, split, method, space): `seeds` complete and `failed`; mean `NAME` and half-width
-        `NAME_half` of the 95 % Student-t interval for acc (share), nmi, ari, clusters_used, nmi_<nuisance>, silhouette,
-        dbi, dispersion and chi; `bounded`, the seeds with a score of that space at its stated bound; `seconds`, mean
-        wall time. A half-width is null with one seed and for labels; acc is null where K is not the number of classes,
-        for a one-to-one matching then leaves clusters or classes over. A method of which no seed is complete has one
-        row, space x, without scores. `source` is measured or paper.
+        `NAME_half` of the 95 % Student-t interval for acc (share), nmi, ami, ari, clusters_used, nmi_<nuisance>,
+        silhouette, dbi, dispersion and chi; `bounded`, the seeds with a score of that space at its stated bound;
+        `seconds`, mean wall time. A half-width is null with one seed and for labels; acc is null where K is not the
+        number of classes, for a one-to-one matching then leaves clusters or classes over. A method of which no seed is
+        complete has one row, space x, without scores. `source` is measured or paper.
 
     Raises:
         CatuvacError: no cells, or two of the same seed.
@@ -159,7 +161,7 @@ def blocks(trials: pd.DataFrame) -> list[Block]:
         for i, row in enumerate(rows):
             first = i == 0 or row["method"] != rows[i - 1]["method"]
             lines.append(_line(row, nuisances, first=first))
-        columns = ["method", "space", "ACC %", "NMI", "ARI", "clusters used", "Silhouette", "DBI"]
+        columns = ["method", "space", "ACC %", "NMI", "AMI", "ARI", "clusters used", "Silhouette", "DBI"]
         columns += ["CHI (BCSS/WCSS)", "CHI (scikit-learn)"]
         columns += [f"NMI {name.removeprefix('nmi_').replace('_', ' ')}" for name in nuisances]
         title = f"{CORPORA.get(str(corpus), corpus)}, K = {n_clusters}, split {split}"
@@ -324,9 +326,9 @@ def _line(row: Mapping[Any, Any], nuisances: Sequence[str], *, first: bool) -> L
     cells = [f"{method} (paper)" if paper else method, space]
     if first or paper:
         percent = [None if pd.isna(value) else 100 * value for value in (row["acc"], row["acc_half"])]
-        cells += [_number(*percent, decimals=2 if paper else 1), shown("nmi"), shown("ari")]
+        cells += [_number(*percent, decimals=2 if paper else 1), shown("nmi"), shown("ami"), shown("ari")]
     else:
-        cells += ["", "", ""]
+        cells += [""] * 4
     used, half = row["clusters_used"], row["clusters_used_half"]
     whole = pd.notna(used) and float(used).is_integer() and (pd.isna(half) or half == 0)
     cells.append(_number(used, half, decimals=0 if whole else 1))

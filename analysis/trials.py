@@ -123,7 +123,7 @@ def units(trials: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _mean_temperature(trials: pd.DataFrame) -> pd.Series[float]:
-    """Mean of tau over a whole training: the integral of `catuvac.schedules.anneal` over its progress."""
+    """Mean of tau over a whole training: the integral of `catuvac.training.schedules.anneal` over its progress."""
     start, end = values(trials, "config/tau_start"), values(trials, "config/tau_end")
     schedule = trials.get("config/tau_schedule", pd.Series(pd.NA, index=trials.index)).astype(object)
     straight = (start + end) / 2  # linear, and cosine, which is symmetric about its middle

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from catuvac.errors import CatuvacError
@@ -32,9 +32,10 @@ FLOORS: dict[str, float] = {
     "dispersion": 0.0,  # the same
 }
 DISPERSION_CEILING = 1e6  # BCSS/WCSS has no upper limit, and WCSS is 0 where all points of each cluster coincide
-LABEL_SCORES = ("acc", "nmi", "ari")
+LABEL_SCORES = ("acc", "nmi", "ami", "ari")
 INTERNAL_SCORES = tuple(FLOORS)
 SPACES = ("x", "z", "p")  # features, posterior mean, assignment probabilities
+DECIDED = 0.5  # share of log K that I(x; y) must exceed for y to be decided
 COINCIDE = 1e-8  # centres closer than this, with the data scaled to unit deviation, are one point
 
 
@@ -48,6 +49,7 @@ def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     Returns:
         acc: share of clips whose label is the one matched to their cluster (Hungarian, one to one), in [0, 1].
         nmi: mutual information over the arithmetic mean of the entropies, in [0, 1].
+        ami: mutual information adjusted for chance, 0 by chance, 1 at best: the primary agreement.
         ari: adjusted Rand index, 0 by chance, 1 at best.
 
     Raises:
@@ -62,6 +64,7 @@ def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         return {
             "acc": float(counts[rows, columns].sum() / len(a)),
             "nmi": float(normalized_mutual_info_score(a, b, average_method="arithmetic")),
+            "ami": float(adjusted_mutual_info_score(a, b, average_method="arithmetic")),
             "ari": float(adjusted_rand_score(a, b)),
         }
 
@@ -140,6 +143,8 @@ def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
         entropy_y: mean H(q), in [0, log K].
         confidence: mean probability of the most probable cluster, in [1/K, 1].
         mutual_information: I(x; y) = H(mean of q) - mean H(q), in [0, log K].
+        y_decided: I(x; y) > ½ log K; where it is false, the most probable cluster of a clip is a near-tie, and scores
+            of the clusters are mostly noise.
 
     Raises:
         CatuvacError: not a table of finite probabilities.
@@ -155,14 +160,39 @@ def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
     sizes = np.bincount(q.argmax(axis=1), minlength=q.shape[1])
     entropy_of_mean = float(entr(q.mean(axis=0)).sum())
     mean_entropy = float(entr(q).sum(axis=1).mean())
+    mutual_information = max(0.0, entropy_of_mean - mean_entropy)
     return {
         "clusters_used": float((sizes > 0).sum()),
         "effective_clusters": float(np.exp(entropy_of_mean)),
         "largest_share": float(sizes.max() / sizes.sum()),
         "entropy_y": mean_entropy,
         "confidence": float(q.max(axis=1).mean()),
-        "mutual_information": max(0.0, entropy_of_mean - mean_entropy),
+        "mutual_information": mutual_information,
+        "y_decided": mutual_information > DECIDED * math.log(q.shape[1]),
     }
+
+
+def invariant_information(one: ArrayLike, other: ArrayLike) -> float:
+    """I(y(v); y(v')) / log K of two views of the same clips, in [0, 1] (Ji et al. 2019, as a score).
+
+    Collapse gives 0, as the clusters then tell no clip from another, and so does indecision; clusters that a view
+    changes lie between. No labels have a part in it.
+
+    Args:
+        one, other: `[N, K]` probabilities of each clip's first and second view.
+
+    Raises:
+        CatuvacError: no tables of one shape.
+    """
+    p, q = _probabilities(one), _probabilities(other)
+    _require(p.shape == q.shape, f"two views of the same clips have one shape, got {p.shape} and {q.shape}")
+    if not (np.isfinite(p).all() and np.isfinite(q).all()):
+        return 0.0
+    joint = p.T @ q / len(p)
+    joint = (joint + joint.T) / (2 * joint.sum())
+    marginal = joint.sum(axis=1)
+    information = 2 * entr(marginal).sum() - entr(joint).sum()
+    return float(np.clip(information / math.log(p.shape[1]), 0.0, 1.0))
 
 
 def active_units(mean: ArrayLike, *, threshold: float = 0.01) -> int:
@@ -183,6 +213,7 @@ def evaluate(
     z: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     nuisances: Mapping[str, ArrayLike] | None = None,
+    views: tuple[ArrayLike, ArrayLike] | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """All of section 4 for one model on one split, by flat names without the `val/` prefix.
@@ -197,6 +228,7 @@ def evaluate(
         z: `[N, d]` posterior means.
         labels: `[N]`.
         nuisances: columns of `[N]`, such as the speaker.
+        views: probabilities `[N, K]` of two views of each clip, for `invariant_information`.
         device: where distances are computed.
 
     Raises:
@@ -213,7 +245,11 @@ def evaluate(
         q = _probabilities(probabilities)
         if not np.isfinite(q).all():
             return floors(
-                n_clusters=q.shape[1], with_z=z is not None, with_labels=labels is not None, nuisances=tuple(nuisances)
+                n_clusters=q.shape[1],
+                with_z=z is not None,
+                with_labels=labels is not None,
+                with_views=views is not None,
+                nuisances=tuple(nuisances),
             )
         assignment = assignment_scores(q)
         clusters = q.argmax(axis=1) if clusters is None else _codes(clusters)
@@ -222,7 +258,10 @@ def evaluate(
     if labels is not None:
         scores.update(label_scores(clusters, labels))
     for name, column in nuisances.items():
-        scores[f"nmi_{name}"] = label_scores(clusters, column)["nmi"]
+        agreement = label_scores(clusters, column)
+        scores.update({f"nmi_{name}": agreement["nmi"], f"ami_{name}": agreement["ami"]})
+    if views is not None:
+        scores["invariant_information"] = invariant_information(*views)
     degenerate = False
     for space, points in zip(SPACES, (x, z, q), strict=True):
         if points is not None:
@@ -233,11 +272,17 @@ def evaluate(
 
 
 def floors(
-    *, n_clusters: int, with_z: bool = True, with_labels: bool = False, nuisances: tuple[str, ...] = ()
+    *,
+    n_clusters: int,
+    with_z: bool = True,
+    with_labels: bool = False,
+    with_views: bool = False,
+    nuisances: tuple[str, ...] = (),
 ) -> dict[str, float]:
     """The keys of `evaluate` with the worst value of each: what a diverged run reports."""
     scores: dict[str, float] = dict.fromkeys(LABEL_SCORES if with_labels else (), 0.0)
-    scores.update({f"nmi_{name}": 0.0 for name in nuisances})
+    scores.update({f"{score}_{name}": 0.0 for name in nuisances for score in ("nmi", "ami")})
+    scores.update({"invariant_information": 0.0} if with_views else {})
     spaces = [space for space in SPACES if with_z or space != "z"]
     scores.update({f"{name}_{space}": floor for space in spaces for name, floor in FLOORS.items()})
     scores.update(
@@ -247,6 +292,7 @@ def floors(
         entropy_y=float(np.log(n_clusters)),  # nothing decided
         confidence=1.0 / n_clusters,
         mutual_information=0.0,
+        y_decided=False,
         degenerate=True,
     )
     return scores

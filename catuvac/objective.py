@@ -25,6 +25,7 @@ from typing import Any
 from catuvac.errors import CatuvacError
 from catuvac.metrics import LABEL_SCORES
 
+DEFAULT_OBJECTIVE = "invariant_information"
 OBJECTIVE_FLOOR = 0.0  # every objective lies in [0, 1]
 
 
@@ -34,6 +35,7 @@ def guard(scores: Mapping[str, float], n_clusters: int) -> float:
 
 
 OBJECTIVES: dict[str, Callable[[Mapping[str, float], int], float]] = {
+    "invariant_information": lambda scores, k: scores["invariant_information"],  # noqa: ARG005
     "silhouette_x": lambda scores, k: (1.0 + scores["silhouette_x"]) / 2.0 * guard(scores, k),
     "silhouette_z": lambda scores, k: (1.0 + scores["silhouette_z"]) / 2.0 * guard(scores, k),
     "silhouette_p": lambda scores, k: (1.0 + scores["silhouette_p"]) / 2.0 * guard(scores, k),
@@ -43,7 +45,7 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], int], float]] = {
 
 def reads_labels(score: str) -> bool:
     """Whether a score is computed from labels or nuisance columns."""
-    return score in LABEL_SCORES or score.startswith("nmi_")
+    return score in LABEL_SCORES or score.startswith(("nmi_", "ami_"))
 
 
 def objective(scores: Mapping[str, float], *, name: str, n_clusters: int) -> float:

@@ -20,9 +20,10 @@ from catuvac.config import Config, ConfigError
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
+from catuvac.grid import VARIATIONAL
 from catuvac.objective import scored
 from catuvac.plan import DESIGN, settings_of
-from catuvac.training import MODELS, Report, TrainingRun
+from catuvac.training.run import Report, TrainingRun
 
 
 def replay(
@@ -89,8 +90,8 @@ def _row(folder: Path, trial: str) -> dict[str, Any]:
     if row["status"] == "error":
         why = f" ({row['failure']})" if row.get("failure") else ""
         raise CatuvacError(f"trial {trial} ended in an error{why}: it has no metrics to compare")
-    if row["method"] not in MODELS:
-        raise CatuvacError(f"trial {trial} is {row['method']}; only {' and '.join(MODELS)} can be replayed")
+    if row["method"] not in VARIATIONAL:
+        raise CatuvacError(f"trial {trial} is {row['method']}; only {', '.join(VARIATIONAL)} can be replayed")
     return row
 
 

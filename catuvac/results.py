@@ -58,6 +58,7 @@ HISTORY_SCHEMA = pa.schema(
 )
 TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/")
 HISTORY_NAMESPACES = ("val/", "loss/")
+FLAGS = ("/degenerate", "/y_decided")  # how the names of scores that are true or false end
 
 
 def append_trial(folder: Path, row: Mapping[str, Any]) -> None:
@@ -139,7 +140,7 @@ def _column(name: str, values: list[Any], schema: pa.Schema, namespaces: tuple[s
     elif name.startswith("config/"):
         expected = None
     else:
-        expected = pa.bool_() if name.endswith("/degenerate") else pa.float64()
+        expected = pa.bool_() if name.endswith(FLAGS) else pa.float64()
     try:
         array = pa.array(values)  # inferred, then cast: an explicit type would silently truncate 1.5 to an integer
         if expected is not None and array.type != expected:

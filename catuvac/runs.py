@@ -22,13 +22,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from catuvac import checkpoint, metrics, results
+from catuvac import metrics, results
 from catuvac.config import Config, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.models.shallow import Assignment, kmeans
-from catuvac.training import Report, TrainingRun
+from catuvac.training import checkpoint
+from catuvac.training.run import Report, TrainingRun
 
 METHODS = {"cat_uvac": "Cat. UVAC", "uvac": "UVAC"}
 HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
@@ -163,7 +164,11 @@ def summary(report: Report) -> str:
     if "val/clusters_used" not in report:
         return str(report["status"])
     in_p = f" p {report['val/silhouette_p']:.2f}" if "val/silhouette_p" in report else ""
-    words = [f"clusters used {report['val/clusters_used']:.0f}", f"silhouette x {report['val/silhouette_x']:.2f}{in_p}"]
+    undecided = "" if report.get("val/y_decided", True) else " (undecided)"
+    words = [
+        f"clusters used {report['val/clusters_used']:.0f}{undecided}",
+        f"silhouette x {report['val/silhouette_x']:.2f}{in_p}",
+    ]
     if "val/acc" in report:
         words.append(f"acc {report['val/acc']:.2f}")
     return ", ".join(words)

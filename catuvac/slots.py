@@ -135,7 +135,8 @@ class Slots:
         self.optuna.sampler = self._sampler(slot["number"])
         trial = self.optuna.ask()
         trial.set_user_attr(RAY_TRIAL, ray_trial)
-        return {**self.study.space.suggest(trial), "number": slot["number"], "arm": slot["arm"]}
+        point = {} if slot["arm"] == "paper" else self.study.space.suggest(trial)
+        return {**point, "number": slot["number"], "arm": slot["arm"]}
 
     def running(self) -> set[str]:
         """Ids of the trials of Ray's that run a slot."""
@@ -184,7 +185,7 @@ class Slots:
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """A sampler for one slot, seeded by its number: there is no sampler's state to lose with the driver."""
-        designed = self.study.trials - sum(arm.trials for arm in self.study.arms if arm.sampler == "tpe")
+        designed = self.study.trials - sum(arm.trials for arm in self.study.arms if arm.sampler in ("tpe", "paper"))
         # A third of the trials at random, ten at most: the model needs something to start from.
         startup = 0 if designed >= 10 else min(10, max(1, self.study.trials // 3))
         return optuna.samplers.TPESampler(

@@ -1,7 +1,8 @@
 """What a search tries: ranges, arms, and the point of every trial that is designed beforehand. No Ray.
 
 Optuna places the trials of the `tpe` arm as results come in. Those of the others are fixed before the first one starts:
-they are independent of every result, so temperature curves may be estimated on them (design, section 5).
+they are independent of every result, so temperature curves may be estimated on them (design, section 5). The `paper`
+arm searches nothing: it trains by the paper's protocol, beside which a study's own settings can be read.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import numpy as np
 from scipy.stats import qmc
 
-from catuvac.config import Config, ConfigError, Shape, unknown
-from catuvac.objective import OBJECTIVES
+from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, Shape, unknown
+from catuvac.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from catuvac.plan import Plan, columns
 
 if TYPE_CHECKING:
     import optuna
 
-Sampler = Literal["tpe", "random", "qmc", "grid"]
+Sampler = Literal["tpe", "random", "qmc", "grid", "paper"]  # paper: nothing is searched, seeds alone differ
 Scheduler = Literal["fifo", "asha", "median"]
 Point = dict[str, Any]
 
@@ -138,7 +139,7 @@ class Study(Plan):
     config: Config  # the settings that the search does not touch
     arms: tuple[Arm, ...]  # run one after the other: tpe learns from the arms before it
     space: SearchSpace = field(default_factory=SearchSpace)
-    objectives: tuple[str, ...] = ("silhouette_x",)  # keys of catuvac.objective.OBJECTIVES; the first one ranks
+    objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)  # keys of catuvac.objective.OBJECTIVES; the first one ranks
     scheduler: Scheduler = "fifo"  # asha and median stop trials early: those never reach tau_end
     seed: int = 0
     optuna_url: str = ""  # Optuna's storage; "": a journal file in the study's folder
@@ -187,7 +188,7 @@ class Study(Plan):
 
     def _points(self, arm: Arm) -> list[Point]:
         match arm.sampler:
-            case "tpe":
+            case "tpe" | "paper":
                 return [{}] * arm.trials
             case "grid":
                 return self.space.grid(arm.trials)
@@ -217,7 +218,7 @@ class Study(Plan):
         return {
             "trial_id": trial_id,
             "number": point["number"],
-            "method": config.model.method,
+            "method": PAPER_METHOD if point["arm"] == "paper" else config.model.method,
             "arm": point["arm"],
             **columns(config),
         }
@@ -240,6 +241,8 @@ class Study(Plan):
         Each trial trains with a seed of its own, the study's plus its number: seeds matter as much as most settings,
         and a search on one seed would tune to it.
         """
+        if point.get("arm") == "paper":
+            return self.config.with_settings({**PAPER_PROTOCOL, "seed": self.seed + point["number"]})
         settings = {name: value for name, value in point.items() if name not in ("tau_ratio", "number", "arm")}
         # The product of the two can exceed tau_start by rounding.
         settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from catuvac import checkpoint, results, runs
+from catuvac import results, runs
 from catuvac.config import Config
 from catuvac.data import store
 from catuvac.data.audio import AudioError
@@ -23,7 +23,8 @@ from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.models.uvac import UVAC
 from catuvac.plan import CHECKPOINTS, DESIGN, settings_of
-from catuvac.training import TrainingRun
+from catuvac.training import checkpoint
+from catuvac.training.run import VIEW_SEED, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ class Trained:
                 drawn = model.generate(F.one_hot(torch.arange(k), k).float(), torch.zeros(k, self.z.shape[1]))
             picture: NDArray[np.float32] = torch.sigmoid(drawn.float())[:, 0, :, : self.features.n_bands].numpy()
         return picture
+
+    def views(self, clips: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+        """Clips of the split, each with `count` views drawn as in training: `[n, 1 + count, T, F]` in [0, 1]."""
+        run = self.run
+        x, cells = run.data.batch(torch.from_numpy(self.rows[clips]))
+        generator = torch.Generator().manual_seed(VIEW_SEED)
+        drawn = torch.cat([x, *(run.step.view(x, cells, generator) for _ in range(count))], dim=1)
+        pictures: NDArray[np.float32] = drawn[..., : self.features.n_bands].numpy()
+        return pictures
 
     def audio(self, clip: int) -> tuple[NDArray[np.float32], int] | None:
         """Samples `[s]` and rate (Hz) of the split's clip number `clip`; None where its recording is gone."""

@@ -21,14 +21,14 @@ import pandas as pd
 import tyro
 
 from catuvac import jobs, results
-from catuvac.config import Config, ConfigError
+from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
 from catuvac.plan import DESIGN, settings_of
 
 if TYPE_CHECKING:
     from catuvac.grid import Grid
 
-PAPER = {"tau_start": 1.0, "tau_end": 0.5, "tau_schedule": "exponential"}
+PAPER = {name: PAPER_PROTOCOL[name] for name in ("tau_start", "tau_end", "tau_schedule")}  # the paper's temperature
 COLUMNS = {  # of the table that is printed; a column without values is left out
     "objective": "objective",
     "val/acc": "ACC val",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catuvac.study import Study
 
 PRESETS = Path(__file__).parent / "presets"
-PRESET_KEYS = ("preset", "settings", "search", "trials", "objectives")
+PRESET_KEYS = ("preset", "settings", "search", "trials", "paper", "objectives")
 
 
 @dataclass(kw_only=True)
@@ -35,7 +35,7 @@ class TauSweep:
     """Search the temperature's annealing, β and the latent dimension on one corpus."""
 
     preset: str = "synthetic"
-    """file of studies/presets: synthetic, fsdd or urbansound8k; or the path of a YAML file like them"""
+    """file of studies/presets: synthetic, fsdd, arabic_digits or urbansound8k; or the path of a YAML file like them"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
@@ -77,6 +77,9 @@ class TauSweep:
     """tpe, random, qmc or grid; temperature curves are unbiased on the last three only"""
     arms: str = ""
     """several samplers one after the other, such as qmc:16,tpe:48, in place of --sampler and --trials"""
+    paper: int | None = None
+    """trainings by the paper's protocol (random start, no added term), each with a seed of its own, before the search's
+    trials and apart from its curves; default: the preset's"""
     scheduler: str = "fifo"
     """fifo, or asha or median, which stop poor trials early: those are left out of temperature curves"""
     objectives: tuple[str, ...] = ()
@@ -147,6 +150,8 @@ class TauSweep:
         trials = chosen["trials"] if self.trials is None else self.trials
         if self.arms and self.trials is not None:
             raise ConfigError(f"--arms {self.arms} says how many trials; leave out --trials")
+        count = chosen.get("paper", 0) if self.paper is None else self.paper
+        paper = (Arm("paper", count),) if count else ()
         folder, remote = jobs.storage(self.storage)
         return Study(
             name=self.name or f"{Path(self.preset).stem}-{datetime.now():%Y%m%d-%H%M%S}",
@@ -154,7 +159,7 @@ class TauSweep:
             remote=remote,
             config=config,
             space=SearchSpace.from_dict(ranges),
-            arms=tuple(Arm.parse(arm) for arm in (self.arms or f"{self.sampler}:{trials}").split(",")),
+            arms=(*paper, *(Arm.parse(arm) for arm in (self.arms or f"{self.sampler}:{trials}").split(","))),
             objectives=self.objectives or tuple(chosen["objectives"]),
             scheduler=self.scheduler,  # type: ignore[arg-type]
             seed=self.seed,

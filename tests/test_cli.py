@@ -12,9 +12,10 @@ import pytest
 import soundfile
 import torch
 
-from catuvac import checkpoint, results, runs
+from catuvac import results, runs
 from catuvac.cli import main
 from catuvac.config import Config
+from catuvac.training import checkpoint
 
 TINY = [
     *("--n-classes", "3", "--clips-per-class", "16", "--n-bands", "16", "--n-clusters", "3", "--latent-dim", "2"),

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from catuvac.config import PRESETS, SECTION_OF, SECTIONS, Config, ConfigError, load_yaml, preset
+from catuvac.config import PAPER_PROTOCOL, PRESETS, SECTION_OF, SECTIONS, Config, ConfigError, load_yaml, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -56,6 +57,16 @@ def test_hash_follows_every_setting() -> None:
         ({"kind": "spectrogram", "n_bands": 600}, "513 bins"),
         ({"split": "grouped"}, "belong together"),
         ({"lr_start": "fast"}, "lr_start must be a number"),
+        ({"cluster_init": "invariance"}, "needs a warmup_share above 0"),
+        ({"n_init": 3}, "needs cluster_init 'invariance'"),
+        ({"invariance": -1.0}, "invariance must be finite and not negative"),
+        ({"invariance": math.inf}, "invariance must be finite"),
+        ({"view_strength": 2.0}, r"view_strength must lie in \[0, 1\]"),
+        ({"views": "music"}, "views must be one of speech, scene"),
+        ({"beta_marginal": math.nan}, "beta_marginal must be finite"),
+        ({"invariance": 1.0, "batch_size": 19}, "batch_size must be at least 20, got 19"),
+        ({"invariance": 1.0, "method": "uvac"}, "invariance needs a q.*set invariance 0"),
+        ({"beta_information": 1.0, "method": "uvac"}, "only cat_uvac has"),
     ],
 )
 def test_bad_settings_say_what_is_wrong(settings: dict[str, object], words: str) -> None:
@@ -92,6 +103,28 @@ def test_absent_files_and_presets() -> None:
         load_yaml(Path("absent.yaml"))
     with pytest.raises(ConfigError, match="did you mean 'fsdd'"):
         preset("fsd")
+
+
+def test_a_weight_may_be_a_number_or_none() -> None:
+    assert Config().with_settings({"beta_marginal": "1e-3"}).model.beta_marginal == 1e-3
+    assert Config().with_settings({"beta_marginal": 2}).model.beta_marginal == 2.0
+    assert preset("fsdd").with_settings({"beta_marginal": None}).model.beta_marginal is None
+    with pytest.raises(ConfigError, match="must be a number"):
+        Config().with_settings({"beta_marginal": "much"})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_papers_protocol_adds_nothing_to_any_preset(name: str) -> None:
+    config = preset(name).with_settings(PAPER_PROTOCOL)
+    assert config.training.warmup_epochs == 0
+    assert (config.model, config.features) == (preset(name).model, preset(name).features)
+
+
+@pytest.mark.parametrize(("epochs", "share", "start"), [(120, 0.75, 72), (2, 0.5, 1), (40, 0.5, 16)])
+def test_a_start_by_invariance_leaves_the_decoder_a_part_of_the_warm_up(epochs: int, share: float, start: int) -> None:
+    settings = {"epochs": epochs, "warmup_share": share, "cluster_init": "invariance", "batch_size": 64}
+    assert Config().with_settings(settings).training.start_epochs == start
+    assert Config().with_settings({"epochs": epochs, "warmup_share": share}).training.start_epochs == 0
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ import pandas as pd
 import pytest
 import soundfile
 
-from catuvac import cost, grid, results, runs
+from catuvac import grid, results, runs
 from catuvac.config import Config, ConfigError, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet, Prepared
 from catuvac.grid import Cell, Grid, cell_config
 from catuvac.objective import scored
+from catuvac.training import cost
 
 TABLE1 = Path(__file__).parents[1] / "studies" / "table1.py"
 
@@ -135,11 +136,13 @@ class TestGrid:
 
 def test_flops_follow_the_architecture() -> None:
     """The first convolution alone: 2 · 8² · 16 · (T/2 · F/2) operations forward; two encoders against one."""
-    config = preset("synthetic")
+    config = grid.cell_config(preset("synthetic"), method="cat_uvac_paper", epochs=1, n_clusters=5, seed=0)
     cat = cost.training_flops(config)
     uvac = cost.training_flops(config.with_settings({"method": "uvac"}))
     first = 2 * 64 * 16 * 16 * 16
     assert first < uvac < cat < 2 * uvac
+    # Two views more through one of two encoders and a decoder, all of about a size.
+    assert 1.4 < cost.training_flops(config.with_settings({"invariance": 1.0})) / cat < 1.8
     wider = cost.training_flops(config.with_settings({"n_bands": 64}))
     assert 1.8 < wider / cat < 2.1
     assert cost.peer_flops(config) == 6 * 2 * (32 * 32 * 500 + 500 * 500 + 500 * 2000 + 2000 * 10)
@@ -185,7 +188,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, cache_dir: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     hours = cost.training_flops(preset("synthetic")) * 480 * 10 * 2 / 1e12 / 3600
     assert f"{hours:.3g}" in done.stdout
-    assert "9 cells" in done.stdout
+    assert "11 cells" in done.stdout
     assert not (tmp_path / "a").exists()
 
 

@@ -25,7 +25,7 @@ def one_hot(clusters: np.ndarray, k: int) -> np.ndarray:
 def test_label_scores_ignore_the_names_of_clusters() -> None:
     labels = np.repeat([0, 1, 2], 5)
     permuted = np.array([2, 0, 1])[labels]
-    assert metrics.label_scores(permuted, labels) == pytest.approx({"acc": 1.0, "nmi": 1.0, "ari": 1.0})
+    assert metrics.label_scores(permuted, labels) == pytest.approx({"acc": 1.0, "nmi": 1.0, "ami": 1.0, "ari": 1.0})
     assert metrics.label_scores(labels, np.array(list("cab"))[labels])["acc"] == 1.0
 
 
@@ -34,6 +34,7 @@ def test_label_scores_match_scikit_learn() -> None:
     clusters, labels = rng.integers(0, 7, 200), rng.integers(0, 4, 200)
     scores = metrics.label_scores(clusters, labels)
     assert scores["nmi"] == pytest.approx(sklearn_metrics.normalized_mutual_info_score(labels, clusters))
+    assert scores["ami"] == pytest.approx(sklearn_metrics.adjusted_mutual_info_score(labels, clusters))
     assert scores["ari"] == pytest.approx(sklearn_metrics.adjusted_rand_score(labels, clusters))
 
 
@@ -46,7 +47,7 @@ def test_accuracy_matches_one_to_one() -> None:
 
 def test_one_cluster_scores_the_largest_label() -> None:
     scores = metrics.label_scores(np.zeros(10, int), np.array([0] * 6 + [1] * 4))
-    assert scores == pytest.approx({"acc": 0.6, "nmi": 0.0, "ari": 0.0})
+    assert scores == pytest.approx({"acc": 0.6, "nmi": 0.0, "ami": 0.0, "ari": 0.0})
 
 
 def test_a_label_per_clip_gives_no_warning() -> None:
@@ -126,6 +127,7 @@ def test_assignment_scores_by_hand() -> None:
             "entropy_y": 0.0,
             "confidence": 1.0,
             "mutual_information": entropy,
+            "y_decided": False,  # 0.56 of 1.39 nats
         }
     )
     undecided = metrics.assignment_scores(np.full((6, 4), 0.25))
@@ -158,13 +160,15 @@ def test_evaluate_names_every_score_and_agrees_with_its_parts() -> None:
         z=x[:, :2],
         labels=clusters,
         nuisances={"speaker": np.arange(120) % 2},
+        views=(q, q),
     )
-    assert scores["acc"] == scores["nmi"] == 1.0
+    assert scores["acc"] == scores["nmi"] == scores["ami"] == 1.0
+    assert scores["invariant_information"] == metrics.invariant_information(q, q)
     assert scores["nmi_speaker"] < 0.2
     assert scores["silhouette_x"] == metrics.cluster_scores(x, clusters)["silhouette"]
     assert scores["dbi_z"] == metrics.cluster_scores(x[:, :2], clusters)["dbi"]
     assert scores["clusters_used"] == 4.0
-    floors = metrics.floors(n_clusters=6, with_labels=True, nuisances=("speaker",))
+    floors = metrics.floors(n_clusters=6, with_labels=True, with_views=True, nuisances=("speaker",))
     assert set(scores) == set(floors)
 
 
@@ -172,7 +176,7 @@ def test_evaluate_leaves_out_what_does_not_exist() -> None:
     x, clusters = blobs()
     names = set(metrics.evaluate(probabilities=one_hot(clusters, 4), x=x))
     assert names == set(metrics.floors(n_clusters=4, with_z=False))
-    assert not names & {"acc", "nmi", "ari", "silhouette_z"}
+    assert not names & {"acc", "nmi", "ami", "ari", "silhouette_z", "invariant_information"}
 
 
 def test_more_clusters_than_clips() -> None:
@@ -196,3 +200,38 @@ def test_a_diverged_z_leaves_the_other_spaces_alone() -> None:
     assert scores["silhouette_z"] == -1.0
     assert scores["silhouette_x"] > 0
     assert scores["degenerate"] is True
+
+
+def test_invariant_information_of_agreement_collapse_and_indecision() -> None:
+    one_hot = np.eye(4)[np.arange(200) % 4]
+    assert metrics.invariant_information(one_hot, one_hot) == pytest.approx(1.0)
+    assert metrics.invariant_information(np.full((200, 4), 0.25), np.full((200, 4), 0.25)) == pytest.approx(
+        0.0, abs=1e-9
+    )
+    collapsed = np.eye(4)[np.zeros(200, dtype=int)]
+    assert metrics.invariant_information(collapsed, collapsed) == pytest.approx(0.0, abs=1e-9)
+    assert metrics.invariant_information(np.full((2, 4), np.nan), np.full((2, 4), np.nan)) == 0.0
+
+
+def test_invariant_information_falls_as_views_change_clusters() -> None:
+    """Where a view moves a clip to a random cluster with probability e, the joint is known."""
+    rng = np.random.default_rng(0)
+    clusters = np.arange(40_000) % 4
+    for e in (0.1, 0.5):
+        moved = np.where(rng.random(len(clusters)) < e, rng.integers(4, size=len(clusters)), clusters)
+        same = 1 - e + e / 4
+        joint = np.array([same, *[e / 4] * 3]) / 4
+        expected = (2 * np.log(4) + 4 * (joint * np.log(joint)).sum()) / np.log(4)
+        assert metrics.invariant_information(np.eye(4)[clusters], np.eye(4)[moved]) == pytest.approx(expected, abs=0.01)
+
+
+def test_invariant_information_refuses_two_shapes() -> None:
+    with pytest.raises(CatuvacError, match="one shape"):
+        metrics.invariant_information(np.full((3, 2), 0.5), np.full((3, 4), 0.25))
+
+
+@pytest.mark.parametrize(("peak", "decided"), [(0.99, True), (0.3, False)])
+def test_y_is_decided_above_half_of_the_largest_information(peak: float, decided: bool) -> None:
+    q = np.full((100, 4), (1 - peak) / 3)
+    q[np.arange(100), np.arange(100) % 4] = peak
+    assert metrics.assignment_scores(q)["y_decided"] is decided

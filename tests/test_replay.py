@@ -13,9 +13,9 @@ from catuvac import results
 from catuvac.cli import main
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
-from catuvac.objective import scored
+from catuvac.objective import OBJECTIVES, scored
 from catuvac.plan import columns
-from catuvac.training import TrainingRun
+from catuvac.training.run import TrainingRun
 
 CONFIGS: dict[int, dict[str, Any]] = {
     0: {"seed": 3},
@@ -90,7 +90,7 @@ def test_a_trial_gives_the_same_again(recorded: Path, trial: str, capsys: pytest
     number = int(trial[-1])
     row = pd.read_parquet(recorded / "trials.parquet").set_index("number").loc[number]
     metrics = [name for name in row.index if name.startswith(("val/", "loss/")) and pd.notna(row[name])]
-    assert len([name for name in metrics if name.startswith("val/objective_")]) == 4
+    assert len([name for name in metrics if name.startswith("val/objective_")]) == len(OBJECTIVES)
     assert out == f"trial {trial}: all {len(metrics)} metrics equal\n"
     assert torch.get_num_threads() == before == 1
 
@@ -136,7 +136,7 @@ def test_features_that_are_gone_are_prepared_again(
     [
         ("7", [], "has no trial 7; it has 6, with numbers from 0 to 5"),
         ("3", [], "trial 3 ended in an error (out of memory): it has no metrics to compare"),
-        ("5", [], "trial 5 is kmeans; only cat_uvac and uvac can be replayed"),
+        ("5", [], "trial 5 is kmeans; only uvac, cat_uvac_paper, cat_uvac can be replayed"),
         ("0", ["--tolerance", "-1"], "--tolerance must not be negative"),
         ("0", ["--device", "tpu"], "'tpu' cannot be used"),
     ],

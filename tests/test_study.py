@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from catuvac.config import Config, ConfigError
+from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.plan import duration
 from catuvac.study import Arm, SearchSpace, Study
 
@@ -126,3 +126,15 @@ def test_an_arm_reads_and_writes_alike() -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (40.2, 200, 7500)] == ["40 s", "3 min 20 s", "2 h 05 min"]
+
+
+def test_the_paper_arm_trains_by_the_papers_protocol_and_searches_nothing(tiny_config: Config) -> None:
+    made = study(tiny_config.with_settings({"invariance": 5.0}), arms=(Arm("paper", 2), Arm("qmc", 2)), seed=7)
+    assert [arm for arm, _ in made.slots()] == ["paper"] * 2 + ["qmc"] * 2
+    rows = [made.identify({"number": number, "arm": "paper"}, "t") for number in range(2)]
+    assert [row["method"] for row in rows] == ["cat_uvac_paper"] * 2
+    assert [row["seed"] for row in rows] == [7, 8]
+    for row in rows:
+        assert {f"config/{name}": row[f"config/{name}"] for name in PAPER_PROTOCOL} == {
+            f"config/{name}": value for name, value in PAPER_PROTOCOL.items()
+        }

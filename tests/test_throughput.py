@@ -22,7 +22,7 @@ from benchmarks import machine, plain_loop  # noqa: E402
 from benchmarks.apart import apart  # noqa: E402
 
 from catuvac.errors import CatuvacError  # noqa: E402
-from catuvac.training import TrainingRun  # noqa: E402
+from catuvac.training.run import TrainingRun  # noqa: E402
 
 SHAPE, BATCH, STEPS = (32, 32), 8, 50
 

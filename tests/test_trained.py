@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catuvac import checkpoint, results, runs, trained
+from catuvac import results, runs, trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.plan import DESIGN, columns
-from catuvac.training import TrainingRun
+from catuvac.training import checkpoint
+from catuvac.training.run import TrainingRun
 
 
 @pytest.fixture

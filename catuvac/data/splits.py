@@ -23,7 +23,8 @@ def split(clips: pd.DataFrame, config: SplitConfig) -> dict[str, Rows]:
 
     `random` keeps the labels' shares where there are labels and each is frequent enough. `grouped` keeps every value
     of `config.group` on one side, and the labels' shares as far as that allows. `official` takes the corpus's own
-    test split and draws validation clips from the rest by the random rule. The fractions are of all clips.
+    splits; where it has none for validation, these clips are drawn from the rest by the random rule. The fractions are
+    of all clips.
 
     Raises:
         CatuvacError: no such column, no official split, or too few clips or groups to fill all three parts.
@@ -35,9 +36,12 @@ def split(clips: pd.DataFrame, config: SplitConfig) -> dict[str, Rows]:
     elif config.split == "official":
         if "split" not in clips:
             raise CatuvacError("this corpus has no official split: set split to random or grouped")
-        official = (clips["split"] == "test").to_numpy()
-        test = rows[official]
-        train, val = _random(clips, rows[~official], config.val_fraction * len(clips), config)
+        given = clips["split"].to_numpy()
+        test = rows[given == "test"]
+        if (given == "val").any():
+            train, val = rows[given == "train"], rows[given == "val"]
+        else:
+            train, val = _random(clips, rows[given != "test"], config.val_fraction * len(clips), config)
     else:
         rest, test = _random(clips, rows, config.test_fraction * len(clips), config)
         train, val = _random(clips, rest, config.val_fraction * len(clips), config)

@@ -6,13 +6,12 @@ p(x, y, z) = p(x | y, z) Cat(y; 1/K) N(z; 0, I)        q(y, z | x) = q(y | x) q(
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from catuvac.config import ModelConfig
 from catuvac.models.distributions import gumbel_softmax, kl_standard_normal, kl_uniform, sample_normal
 from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder, split_pixels
-from catuvac.models.variational import Inference, VariationalModel
+from catuvac.models.variational import Inference, LossTerms, VariationalModel
 
 
 class CatUVAC(VariationalModel):
@@ -26,28 +25,62 @@ class CatUVAC(VariationalModel):
         self.encoder_z = ConvRecurrentEncoder(n_clusters=k, n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
         self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, n_frames=n_frames, n_bands=n_bands)
         self.held = False  # the ELBO does not reach q(y | x)
+        self.limited = False  # what the ELBO pulls on the logits of a clip is limited
 
     def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(y | x) and q(z | x, y); without `generator` y is the one-hot argmax of the logits and z the mean."""
         pixels = split_pixels(x)  # both encoders read it
         logits = self.encoder_y(pixels).float()
+        elbo_logits = self._reached(logits)
         if generator is None:
-            y = F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
+            y = one_hot(logits)
         else:
-            y = gumbel_softmax(self._reached(logits), tau=tau, generator=generator)
+            y = gumbel_softmax(elbo_logits, tau=tau, generator=generator)
+            if self.config.y_estimator == "straight_through":
+                y = one_hot(y) + y - y.detach()  # Jang et al. 2017, section 2.2
         mean, log_variance = self.encoder_z(pixels, y).float().chunk(2, dim=-1)
         z = mean if generator is None else sample_normal(mean, log_variance, generator=generator)
-        return Inference(logits=logits, y=y, mean=mean, log_variance=log_variance, z=z)
+        return Inference(logits=logits, elbo_logits=elbo_logits, y=y, mean=mean, log_variance=log_variance, z=z)
 
     def generate(self, y: Tensor, z: Tensor) -> Tensor:
         """p(x | y, z): `[B, K]`, `[B, d]` → logits `[B, 1, T, F]`."""
         out: Tensor = self.decoder(y, z)
         return out
 
+    def cluster_logits(self, x: Tensor) -> Tensor:
+        """The logits of q(y | x): `[B, 1, T, F]` → `[B, K]` float32."""
+        return self.encoder_y(split_pixels(x)).float()  # type: ignore[no-any-return]
+
+    def negative_elbo(
+        self, x: Tensor, cells: Tensor, *, tau: float | Tensor, generator: torch.Generator
+    ) -> tuple[LossTerms, Tensor]:
+        """As every model's; with the estimator "exact" the expectation over y is a sum over all K, and tau unread."""
+        if self.config.y_estimator != "exact":
+            return super().negative_elbo(x, cells, tau=tau, generator=generator)
+        logits = self.cluster_logits(x)
+        elbo_logits = self._reached(logits)
+        batch, k = logits.shape
+        every = torch.eye(k, device=x.device).repeat(batch, 1)  # [B K, K]: of each clip, each cluster
+        pixels = split_pixels(x).repeat_interleave(k, dim=0)
+        mean, log_variance = self.encoder_z(pixels, every).float().chunk(2, dim=-1)
+        z = sample_normal(mean, log_variance, generator=generator)
+        recon_logits = self.generate(every, z)
+        nats = self._negative_log_likelihood(x.float().repeat_interleave(k, dim=0), recon_logits.float())
+        recon = (cells.repeat_interleave(k, dim=0) * nats).sum(dim=(1, 2, 3)).view(batch, k)
+        kl_z = kl_standard_normal(mean, log_variance).view(batch, k)
+        q = torch.softmax(elbo_logits, dim=-1)
+        terms = self.weighted(
+            elbo_logits,
+            recon=(q * recon).sum(dim=-1).mean(),
+            kl_y=kl_uniform(elbo_logits).mean(),
+            kl_z=(q * kl_z).sum(dim=-1).mean(),
+        )
+        return terms, logits
+
     def divergences(self, inference: Inference) -> tuple[Tensor, Tensor]:
         """KL(q(y|x) || Cat(1/K)) and KL(q(z|x,y) || N(0, I)), each `[B]`."""
         kl_z = kl_standard_normal(inference.mean, inference.log_variance)
-        return kl_uniform(self._reached(inference.logits)), kl_z
+        return kl_uniform(inference.elbo_logits), kl_z
 
     def warm_up(self, on: bool) -> None:
         """Keeps the ELBO from q(y | x): a decoder that knows nothing yet favours one cluster for every clip."""
@@ -55,4 +88,33 @@ class CatUVAC(VariationalModel):
 
     def _reached(self, logits: Tensor) -> Tensor:
         """The logits as the ELBO may change them."""
-        return logits.detach() if self.held else logits
+        if self.held:
+            return logits.detach()
+        return limit_pull(logits) if self.limited else logits
+
+
+def one_hot(scores: Tensor) -> Tensor:
+    """The largest of each row as 1, the others 0; `[B, K]` in and out."""
+    # Unlike F.one_hot this checks no value, for which a CPU's tensors would have to be read.
+    return torch.zeros_like(scores).scatter_(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
+
+
+def limit_pull(logits: Tensor) -> Tensor:
+    """Returns `[B, K]` logits unchanged, and limits what a batch-mean loss may pull on those of a clip to norm 1.
+
+    A cross-entropy pulls with at most √2 on a clip's logits, a reconstruction of T·F cells with hundreds: unlimited,
+    the ELBO drowns a term beside it, by a factor that depends on the corpus and on the size of its pictures. Limited,
+    the weight between the two means the same everywhere. It is gradient clipping, per clip and at the logits: the
+    direction stays.
+    """
+    out = logits.view_as(logits)
+    if out.requires_grad:
+        out.register_hook(_limited)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _limited(gradient: Tensor) -> Tensor:
+    """`[B, K]`, of a mean over B clips, with rows of norm 1 / B at most."""
+    norm = len(gradient) * torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    limited: Tensor = gradient / norm.clamp(min=1.0)
+    return limited

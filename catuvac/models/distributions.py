@@ -44,6 +44,22 @@ def kl_uniform(logits: Tensor) -> Tensor:
     return (log_q.exp() * log_q).sum(dim=-1) + math.log(logits.shape[-1])
 
 
+def kl_marginal(logits: Tensor) -> Tensor:
+    """KL(mean_b Cat(softmax(logits_b)) || Cat(1/K)) in nats: how unequal the clusters of a batch are.
+
+    The batch's mean of `kl_uniform` is this plus I(x; y), the mutual information of clip and cluster.
+
+    Args:
+        logits: `[B, K]`.
+
+    Returns:
+        a scalar in [0, log K], float32.
+    """
+    mean = torch.softmax(logits.float(), dim=-1).mean(dim=0)
+    negative_entropy: Tensor = torch.special.xlogy(mean, mean).sum()
+    return negative_entropy + math.log(logits.shape[-1])
+
+
 def kl_categorical(log_q: Tensor, prior_logits: Tensor) -> Tensor:
     """KL(Cat(exp(log_q)) || Cat(softmax(prior_logits))) in nats.
 

@@ -44,9 +44,19 @@ class UVAC(VariationalModel):
         mean, log_variance = self.encoder(split_pixels(x)).float().chunk(2, dim=-1)
         noise = generator is not None and not self.autoencoder
         z = sample_normal(mean, log_variance, generator=generator) if noise else mean  # type: ignore[arg-type]
+        logits = self.log_responsibilities(z)
         return Inference(
-            logits=self.log_responsibilities(z), y=z.new_empty(len(z), 0), mean=mean, log_variance=log_variance, z=z
+            logits=logits,
+            elbo_logits=logits,
+            y=z.new_empty(len(z), 0),
+            mean=mean,
+            log_variance=log_variance,
+            z=z,
         )
+
+    def cluster_logits(self, x: Tensor) -> Tensor:
+        """log p(c | z) at the mean of z: `[B, 1, T, F]` → `[B, K]`."""
+        return self.infer(x).logits
 
     def log_responsibilities(self, z: Tensor) -> Tensor:
         """log p(c | z) in nats: `[B, d]` → `[B, K]`.

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from catuvac.config import ModelConfig
+from catuvac.models.distributions import kl_marginal
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Inference:
     """What a model says of a batch."""
 
     logits: Tensor  # [B, K]; their softmax is the probability of each cluster
+    elbo_logits: Tensor  # [B, K]; the same numbers, through which the ELBO reaches q(y | x) as far as it may
     y: Tensor  # [B, K] relaxed sample in training, one-hot argmax in evaluation; [B, 0] where the decoder takes no y
     mean: Tensor  # [B, d] of q(z | x, …)
     log_variance: Tensor  # [B, d]
@@ -64,6 +66,25 @@ class VariationalModel(nn.Module, ABC):
     def warm_up(self, on: bool) -> None:
         """Switches a mode of the first epochs, in which the clusters do not learn yet."""
 
+    @abstractmethod
+    def cluster_logits(self, x: Tensor) -> Tensor:
+        """What `infer` has as its logits, without the rest: `[B, 1, T, F]` → `[B, K]` float32."""
+
+    def negative_elbo(
+        self, x: Tensor, cells: Tensor, *, tau: float | Tensor, generator: torch.Generator
+    ) -> tuple[LossTerms, Tensor]:
+        """The loss of a training step, and the logits `[B, K]` that a taught start adds its own loss to.
+
+        Args:
+            x: `[B, 1, T, F]` in [0, 1].
+            cells: `[B, 1, T, F]`, 1 where the reconstruction counts, else 0.
+            tau: Gumbel-Softmax temperature, where the model has a relaxed y.
+            generator: source of all noise, on x's device.
+        """
+        inference = self.infer(x, tau=tau, generator=generator)
+        recon_logits = self.generate(inference.y, inference.z)
+        return self.loss(x, cells, inference, recon_logits), inference.logits
+
     def terms(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> dict[str, Tensor]:
         """The unweighted terms of the negative ELBO per clip, in nats: `recon`, `kl_y`, `kl_z`, each `[B]`.
 
@@ -80,15 +101,28 @@ class VariationalModel(nn.Module, ABC):
     def loss(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> LossTerms:
         """The negative ELBO with beta on the term that `beta_on` names; arguments as for `terms`."""
         means = {name: term.mean() for name, term in self.terms(x, cells, inference, recon_logits).items()}
-        recon, kl_y, kl_z = means["recon"], means["kl_y"], means["kl_z"]
-        beta = self.config.beta
-        match self.config.beta_on:
-            case "kl_y":
-                total = recon + beta * kl_y + kl_z
-            case "kl":
-                total = recon + beta * (kl_y + kl_z)
-            case "reconstruction":
-                total = beta * recon + kl_y + kl_z
+        return self.weighted(inference.elbo_logits, recon=means["recon"], kl_y=means["kl_y"], kl_z=means["kl_z"])
+
+    def weighted(self, logits: Tensor, *, recon: Tensor, kl_y: Tensor, kl_z: Tensor) -> LossTerms:
+        """The weighted sum of the batch-mean terms.
+
+        The batch's KL of y is I(x; y) + KL(mean q(y|x) || 1/K), exactly; each part may have a weight of its own.
+
+        Args:
+            logits: `[B, K]`, whose mean distribution is the batch's q(y).
+            recon, kl_y, kl_z: scalars, in nats a clip.
+        """
+        config, beta = self.config, self.config.beta
+        beta_y = beta if config.beta_on in ("kl_y", "kl") else 1.0
+        beta_z = beta if config.beta_on == "kl" else 1.0
+        total = (beta if config.beta_on == "reconstruction" else 1.0) * recon + beta_z * kl_z
+        if config.beta_marginal is None and config.beta_information is None:
+            total = total + beta_y * kl_y
+        else:
+            marginal = kl_marginal(logits)
+            of_marginal = beta_y if config.beta_marginal is None else config.beta_marginal
+            of_information = beta_y if config.beta_information is None else config.beta_information
+            total = total + of_marginal * marginal + of_information * (kl_y - marginal)
         return LossTerms(total=total, recon=recon, kl_y=kl_y, kl_z=kl_z)
 
     def _negative_log_likelihood(self, x: Tensor, recon_logits: Tensor) -> Tensor:

@@ -224,16 +224,19 @@ def finish(study: Study) -> str:
     """
     trials = results.read_trials(study.folder)
     counts = [f"{count} {status}" for status, count in trials["status"].value_counts().items()]
-    complete = trials[trials["status"] == "complete"]
+    complete = trials[(trials["status"] == "complete") & (trials["arm"] != "paper")]  # which no search has placed
     if complete.empty:
         raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
     best = results.records(complete.loc[[complete["objective"].astype(float).idxmax()]])[0]
     config = study.config.with_settings(settings_of(best))
     runs.write_text(study.folder / places.BEST, config.to_yaml())
+    used = f"{best['val/clusters_used']:.0f}/{best['n_clusters']}"
+    if not best.get("val/y_decided", True):
+        used += " (undecided)"
     return (
         f"trials     {', '.join(counts)}\n"
         f"best       trial {best['number']}: objective {best['objective']:.3f}, "
-        f"clusters used {best['val/clusters_used']:.0f}/{best['n_clusters']}; settings in {study.folder / 'best.yaml'}"
+        f"clusters used {used}; settings in {study.folder / 'best.yaml'}"
     )
 
 

@@ -15,7 +15,7 @@ from ray.util.metrics import Gauge
 from catuvac import results
 from catuvac.grid import Grid
 from catuvac.study import Study
-from catuvac.training import Report
+from catuvac.training.run import Report
 from catuvac.tune.anew import MadeAnew
 from catuvac.tune.trial import DONE_BEFORE
 

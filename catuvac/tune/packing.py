@@ -10,9 +10,9 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
-from catuvac.cost import training_bytes
 from catuvac.data.store import Prepared
 from catuvac.study import Study
+from catuvac.training.cost import training_bytes
 from catuvac.tune.failures import last_words, out_of_gpu_memory
 from catuvac.tune.preflight import alive, ask, carried, gpus
 

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import pyarrow.fs
 import torch
 
-from catuvac import checkpoint, results
+from catuvac import results
 from catuvac.errors import CatuvacError
 from catuvac.plan import CHECKPOINTS, DESIGN, JOURNAL, Plan
+from catuvac.training import checkpoint
 
 Kind = Literal["last", "best"]
 

@@ -35,9 +35,9 @@ from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
 from catuvac.grid import VARIATIONAL, Grid
 from catuvac.plan import duration
-from catuvac.step import kernels
 from catuvac.study import Study
-from catuvac.training import MODELS, TrainingRun
+from catuvac.training.run import MODELS, TrainingRun
+from catuvac.training.step import kernels
 
 PACKAGES = ("torch", "ray", "optuna")  # what a trial's result, or its way back to the driver, depends on
 ANSWER_SECONDS = 120.0  # for a node to start a process, import torch and look at the storage

@@ -19,7 +19,7 @@ from catuvac.grid import Grid
 from catuvac.plan import duration
 from catuvac.slots import Slots
 from catuvac.study import Study
-from catuvac.training import Report
+from catuvac.training.run import Report
 from catuvac.tune import places
 from catuvac.tune.anew import MadeAnew
 from catuvac.tune.failures import STORAGE, failure, last_words

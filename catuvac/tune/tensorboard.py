@@ -18,7 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from catuvac.grid import Grid
 from catuvac.study import Study
-from catuvac.training import Report
+from catuvac.training.run import Report
 from catuvac.tune import places
 from catuvac.tune.anew import MadeAnew
 from catuvac.tune.trial import DONE_BEFORE

@@ -16,7 +16,7 @@ from catuvac.grid import VARIATIONAL, Grid, test_scores
 from catuvac.objective import scored
 from catuvac.plan import Plan
 from catuvac.study import Study
-from catuvac.training import Report, TrainingRun
+from catuvac.training.run import Report, TrainingRun
 from catuvac.tune import places
 
 DONE_BEFORE = "done before"  # of a trial that a resumed study need not run again

@@ -15,7 +15,7 @@ from rich.progress import track
 
 from benchmarks import machine
 from catuvac.errors import CatuvacError
-from catuvac.training import TrainingRun
+from catuvac.training.run import TrainingRun
 
 BATCH = 64
 SECONDS = 8.0  # that the trials of a cell train for, together

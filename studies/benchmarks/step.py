@@ -11,8 +11,8 @@ from rich.progress import track
 
 from benchmarks import machine, plain_loop
 from benchmarks.apart import apart
-from catuvac.cost import training_flops
-from catuvac.training import TrainingRun
+from catuvac.training.cost import training_flops
+from catuvac.training.run import TrainingRun
 
 CLIPS = {"cpu": 256, "cuda": 6400}  # trained on at a time
 
@@ -27,12 +27,16 @@ def measure(
 
 def _cell(device: str, name: str, batch: int, *, repeats: int) -> dict[str, Any]:
     shape, steps = machine.SHAPES[name], CLIPS[device] // batch
-    plain, ours = (partial(make, device, shape, batch) for make in (_plain, _ours))
+    plain, ours, term = (partial(make, device, shape, batch) for make in (_plain, _ours, _with_invariance))
     product, product_flops = machine.product(device)
-    with apart(plain, device) as (plain_steps, plain_memory), apart(ours, device) as (our_steps, memory):
-        works = {"plain loop": plain_steps, "catuvac": our_steps, "product": product}
+    with (
+        apart(plain, device) as (plain_steps, plain_memory),
+        apart(ours, device) as (our_steps, memory),
+        apart(term, device) as (term_steps, _),
+    ):
+        works = {"plain loop": plain_steps, "catuvac": our_steps, "with invariance": term_steps, "product": product}
         took = machine.alternating(works, device=device, repeats=repeats)
-    plain_ms, ms = (1000 * took[which] / steps for which in ("plain loop", "catuvac"))
+    plain_ms, ms, term_ms = (1000 * took[which] / steps for which in ("plain loop", "catuvac", "with invariance"))
     config = machine.settings(shape, batch_size=batch)
     flops, ceiling = training_flops(config) * batch / ms * 1000, product_flops / took["product"]
     return {
@@ -48,12 +52,19 @@ def _cell(device: str, name: str, batch: int, *, repeats: int) -> dict[str, Any]
         "TFLOP/s": round(flops / 1e12, 3),
         "product, TFLOP/s": round(ceiling / 1e12, 3),
         "of the product, %": round(100 * flops / ceiling, 1),
+        "with invariance, ms/step": round(term_ms, 2),
+        "invariance, % of it": round(100 * (term_ms - ms) / term_ms, 1),
     }
 
 
-def _ours(device: str, shape: tuple[int, int], batch: int) -> Callable[[], object]:
+def _ours(device: str, shape: tuple[int, int], batch: int, *, invariance: float = 0.0) -> Callable[[], object]:
     features = machine.generated(CLIPS[device], shape)
-    return TrainingRun(machine.settings(shape, batch_size=batch), features, device=device)._train_epoch
+    config = machine.settings(shape, batch_size=batch).with_settings({"invariance": invariance})
+    return TrainingRun(config, features, device=device)._train_epoch
+
+
+def _with_invariance(device: str, shape: tuple[int, int], batch: int) -> Callable[[], object]:
+    return _ours(device, shape, batch, invariance=1.0)
 
 
 def _plain(device: str, shape: tuple[int, int], batch: int) -> Callable[[], object]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.progress import track
 
 from benchmarks import machine
-from catuvac.training import TrainingRun
+from catuvac.training.run import TrainingRun
 
 CORPORA = {"AudioMNIST": ("digits", 24_000, 3_000), "UrbanSound8K": ("UrbanSound8K", 6_986, 873)}  # train, validation
 EPOCHS, BATCH = 500, 64

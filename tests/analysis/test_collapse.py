@@ -44,6 +44,17 @@ def at_random(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
     return outcome(rng.random(len(design)) < 0.25)
 
 
+def test_an_undecided_trial_is_collapsed_however_many_clusters_its_argmax_uses() -> None:
+    """Near-ties use every cluster and mean nothing: I(x; y) of at most ½ log K."""
+
+    def undecided(design: pd.DataFrame, _: Generator) -> Mapping[str, Any]:
+        information = np.where(np.arange(len(design)) < 30, 0.49, 0.51) * np.log(K)
+        return {**outcome(False), "val/mutual_information": information}
+
+    found = collapse.collapse(study(100, planted=undecided), K)
+    assert found.rates["count"].to_dict() == {"collapsed": 30, "undecided": 30, "total": 0, "diverged": 0, "lost": 30}
+
+
 @pytest.mark.parametrize("planted", [hot, mostly_hot])
 def test_a_planted_boundary_is_recovered(planted: Any) -> None:
     fit = collapse.collapse(study(200, planted=planted), K).fit

@@ -33,6 +33,24 @@ def test_every_corpus_has_its_best_trial() -> None:
     assert {"best/fsdd, K = 10", "best/urbansound8k, K = 10"} <= set(names)
 
 
+def test_the_papers_protocol_is_said_beside_the_search_and_never_the_best(tmp_path: Path) -> None:
+    """Two of its trainings, one undecided, beside a search trial of a lower objective."""
+    facts = {"method": "cat_uvac_paper", "arm": "paper", "objective": 0.99}
+    append_trial(tmp_path, trial(0, objective=0.2))
+    append_trial(tmp_path, trial(1, **facts, **{"val/mutual_information": 0.1, "val/ami": 0.02}))
+    append_trial(tmp_path, trial(2, **facts, **{"val/mutual_information": 1.5, "val/ami": 0.5}))
+    found = {each.name: each for each in section(load_all([tmp_path])).statements}
+    paper = found["paper/synthetic-k5"].values
+    assert (paper["n"], paper["decided"], paper["low"], paper["high"]) == (2, 1, 0.02, 0.5)
+    assert found["best/synthetic, K = 5"].values["number"] == 0
+
+
+def test_an_undecided_best_trial_is_said_to_be(tmp_path: Path) -> None:
+    append_trial(tmp_path, trial(0, **{"val/y_decided": False}))
+    (best,) = [each for each in section(load_all([tmp_path])).statements if each.name.startswith("best/")]
+    assert "undecided" in str(best)
+
+
 def test_no_trial_and_no_finished_trial(tmp_path: Path) -> None:
     assert str(section(study(0)).statements[0]) == "No trial has been recorded yet."
     append_trial(tmp_path, trial(0, status="error", objective=None))

@@ -12,7 +12,7 @@ from analysis.trials import load, load_all, units
 from catuvac.config import Shape
 from catuvac.errors import CatuvacError
 from catuvac.results import HISTORY, TRIALS, append_trial
-from catuvac.schedules import anneal
+from catuvac.training.schedules import anneal
 
 
 def test_only_complete_trials_answer(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from catuvac.config import ModelConfig
-from catuvac.models.cat_uvac import CatUVAC
+from catuvac.models.cat_uvac import CatUVAC, limit_pull
+from catuvac.models.distributions import kl_marginal, kl_standard_normal, kl_uniform
+from catuvac.models.networks import split_pixels
 
 K, D, T, F = 4, 3, 32, 16
 
@@ -115,3 +117,66 @@ def test_bfloat16_keeps_the_loss_in_float32(x: torch.Tensor) -> None:
         terms = net.loss(x, torch.ones_like(x), inference, logits)
     assert inside == [torch.bfloat16]
     assert {t.dtype for t in (terms.recon, terms.kl_y, terms.kl_z, inference.y, inference.z)} == {torch.float32}
+
+
+def test_the_kl_of_y_is_information_plus_inequality() -> None:
+    """The identity that lets each part have a weight of its own, on a batch of any logits."""
+    logits = 3 * torch.randn(50, K, generator=noise())
+    q = torch.softmax(logits, dim=-1)
+    entropy_of_mean = -(q.mean(0) * q.mean(0).log()).sum()
+    mean_entropy = -(q * q.log()).sum(-1).mean()
+    assert kl_marginal(logits).item() == pytest.approx(math.log(K) - entropy_of_mean.item(), abs=1e-5)
+    information = kl_uniform(logits).mean() - kl_marginal(logits)
+    assert information.item() == pytest.approx((entropy_of_mean - mean_entropy).item(), abs=1e-5)
+
+
+def test_both_parts_at_beta_are_the_paper_and_each_weighs_its_own(x: torch.Tensor) -> None:
+    def total(**settings: float) -> tuple[float, float, float]:
+        net = model(beta=0.3, **settings)
+        terms, logits = net.negative_elbo(x, torch.ones_like(x), tau=1.0, generator=noise())
+        information = terms.kl_y - kl_marginal(logits)
+        return terms.total.item(), information.item(), kl_marginal(logits).item()
+
+    paper, information, marginal = total()
+    assert total(beta_marginal=0.3, beta_information=0.3)[0] == pytest.approx(paper, rel=1e-6)
+    assert total(beta_marginal=5.3)[0] == pytest.approx(paper + 5 * marginal, rel=1e-6)
+    assert total(beta_information=-0.7)[0] == pytest.approx(paper - information, rel=1e-6)
+
+
+def test_the_exact_estimator_is_the_expectation_over_y(x: torch.Tensor) -> None:
+    """Σ_k q(k|x) of the terms that each cluster gives by itself, at the same z noise."""
+    net = model(y_estimator="exact").eval()
+    cells = torch.ones_like(x)
+    terms, logits = net.negative_elbo(x, cells, tau=1.0, generator=noise())
+    z_noise = torch.empty(len(x) * K, D).normal_(generator=noise()).view(len(x), K, D)
+    by_hand = torch.zeros(len(x))
+    for k in range(K):
+        y = torch.nn.functional.one_hot(torch.full((len(x),), k), K).float()
+        mean, log_variance = net.encoder_z(split_pixels(x), y).chunk(2, dim=-1)
+        drawn = net.generate(y, mean + (0.5 * log_variance).exp() * z_noise[:, k])
+        recon = torch.nn.functional.binary_cross_entropy_with_logits(drawn, x, reduction="none").sum(dim=(1, 2, 3))
+        by_hand += torch.softmax(logits, dim=-1)[:, k] * (recon + kl_standard_normal(mean, log_variance))
+    assert (terms.recon + terms.kl_z).item() == pytest.approx(by_hand.mean().item(), rel=1e-4)
+
+
+def test_the_exact_estimator_reads_no_temperature(x: torch.Tensor) -> None:
+    net = model(y_estimator="exact")
+    hot, cold = (net.negative_elbo(x, torch.ones_like(x), tau=tau, generator=noise())[0] for tau in (5.0, 0.1))
+    assert hot.total == cold.total
+
+
+def test_straight_through_is_one_hot_forward_and_relaxed_backward(x: torch.Tensor) -> None:
+    net = model(y_estimator="straight_through")
+    y = net.infer(x, tau=0.7, generator=noise()).y
+    relaxed = model().infer(x, tau=0.7, generator=noise()).y
+    assert torch.allclose(y.detach().amax(dim=1), torch.ones(len(x)))
+    assert torch.equal(y.argmax(dim=1), relaxed.argmax(dim=1))
+    y[:, 0].sum().backward()
+    assert net.encoder_y.head.weight.grad.abs().sum() > 0
+
+
+def test_the_pull_on_the_logits_of_a_clip_is_limited_and_keeps_its_direction() -> None:
+    logits = torch.zeros(3, K, requires_grad=True)
+    pull = torch.tensor([[300.0, 0, 0, 0], [0.3, 0, 0, 0], [3, 4, 0, 0]])
+    (limit_pull(logits) * pull).sum(dim=1).mean().backward()
+    assert torch.allclose(3 * logits.grad, torch.tensor([[1.0, 0, 0, 0], [0.3, 0, 0, 0], [0.6, 0.8, 0, 0]]))

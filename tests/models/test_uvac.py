@@ -14,7 +14,7 @@ from catuvac.config import Config, ModelConfig
 from catuvac.data.store import FeatureSet
 from catuvac.models.uvac import UVAC
 from catuvac.models.variational import Inference
-from catuvac.training import TrainingRun
+from catuvac.training.run import TrainingRun
 
 K, D = 3, 2
 
@@ -45,7 +45,7 @@ def test_divergences_match_monte_carlo_to_one_percent(net: UVAC) -> None:
     mean, log_variance = torch.tensor([[0.8, -0.3]]), torch.tensor([[-0.5, 0.4]])
     with torch.no_grad():
         logits = net.log_responsibilities(mean)
-        kl_y, kl_z = net.divergences(Inference(logits, mean.new_empty(1, 0), mean, log_variance, mean))
+        kl_y, kl_z = net.divergences(Inference(logits, logits, mean.new_empty(1, 0), mean, log_variance, mean))
         prior = torch.distributions.Normal(net.prior_mean, (0.5 * net.prior_log_variance).exp())
         q = torch.distributions.Normal(mean[0], (0.5 * log_variance[0]).exp())
         generator = torch.Generator().manual_seed(0)

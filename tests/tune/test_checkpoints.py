@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from catuvac import checkpoint
 from catuvac.config import Config
 from catuvac.study import Arm, Study
+from catuvac.training import checkpoint
 from catuvac.tune.trial import Checkpoints
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from catuvac import checkpoint, results, runs
+from catuvac import results, runs
 from catuvac.config import Config, load_yaml
 from catuvac.data.store import FeatureSet, Prepared, open_entry
 from catuvac.errors import CatuvacError
 from catuvac.slots import Slots
 from catuvac.study import Arm, Study
-from catuvac.training import TrainingRun
+from catuvac.training import checkpoint
+from catuvac.training.run import TrainingRun
 from catuvac.tune import driver, places
 from catuvac.tune.failures import failure
 

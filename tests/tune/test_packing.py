@@ -15,10 +15,10 @@ from ray import tune as ray_tune
 
 from catuvac import results
 from catuvac.config import Config, preset
-from catuvac.cost import training_bytes
 from catuvac.data.store import FeatureSet, Prepared
 from catuvac.study import Arm, Study
-from catuvac.training import TrainingRun
+from catuvac.training.cost import training_bytes
+from catuvac.training.run import TrainingRun
 from catuvac.tune import driver, packing
 from catuvac.tune.failures import out_of_gpu_memory
 from catuvac.tune.trial import train_trial
@@ -60,7 +60,7 @@ def test_memory_of_a_training_follows_batch_and_shape() -> None:
 
 def _model(config: Config) -> torch.nn.Module:
     from catuvac.data import features
-    from catuvac.training import MODELS
+    from catuvac.training.run import MODELS
 
     frames, bands = features.frames(config.features)
     return MODELS[config.model.method](replace(config.model, sigma=1.0), n_frames=frames, n_bands=bands)

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from catuvac import checkpoint
 from catuvac.config import Config, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet, Prepared
 from catuvac.errors import CatuvacError
 from catuvac.grid import Cell, Grid, cell_config
 from catuvac.study import Arm, Study
-from catuvac.training import TrainingRun
+from catuvac.training import checkpoint
+from catuvac.training.run import TrainingRun
 from catuvac.tune import preflight
 from catuvac.tune.preflight import Node
 

@@ -18,10 +18,11 @@ import pytest
 from drivers import Driver, busy_nodes, check_complete, rows
 from ray.cluster_utils import Cluster
 
-from catuvac import checkpoint, results
+from catuvac import results
 from catuvac.config import preset
 from catuvac.errors import CatuvacError
 from catuvac.study import Arm, Study
+from catuvac.training import checkpoint
 
 KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "1"))  # of the driver; studies/README.md records a run with 10
 TRIALS = 6 + KILLS  # 16 with ten kills

@@ -25,7 +25,8 @@ class ClipTable:
 
     `clips` holds `path` (absolute, or a generated clip's name), `label` (a name; no such column where there are none),
     `duration` (s, without padding; NaN where the file is unreadable), `split` (only where the corpus has an official
-    one: train or test) and the corpus's nuisance columns. `note` states how much of the corpus is there.
+    one: train, test, and val where there is one) and the corpus's nuisance columns. `note` states how much of the
+    corpus is there.
     """
 
     clips: pd.DataFrame

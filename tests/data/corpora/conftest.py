@@ -36,6 +36,22 @@ def fsdd(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def arabic_digits(tmp_path: Path) -> Path:
+    """Two digits and a word that is none, six speakers, two takes; the tables keep speakers apart."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "arabic_digits"
+    for split, speakers in (("train", (1, 3, 30)), ("val", (2, 7)), ("test", (14,))):
+        files = [
+            (f"{word}/{speaker:08}_NO_{take:02}.wav", word)
+            for word, speaker, take in product(("zero", "nine", "forward"), speakers, (1, 2))
+        ]
+        for file, _ in files:
+            _write(root / file, rng)
+        (root / f"{split}.csv").write_text("\n".join(["file,class", *map(",".join, files)]) + "\n")
+    return root
+
+
+@pytest.fixture
 def audiomnist(tmp_path: Path) -> Path:
     """Three digits, six speakers, five repetitions; the metadata knows four of the speakers."""
     rng = np.random.default_rng(0)

@@ -30,6 +30,27 @@ def test_fsdd_whole(shared_data: Path) -> None:
         pd.testing.assert_frame_equal(index(FSDD, root).clips, clips)
 
 
+def test_arabic_digits_are_those_of_the_tables_and_keep_their_splits(arabic_digits: Path) -> None:
+    table = index(CorpusConfig(corpus="arabic_digits"), arabic_digits.parent)
+    assert table.clips["label"].value_counts().to_dict() == {"zero": 12, "nine": 12}
+    assert table.note == "24 of 3000 clips (6 of 30 speakers)"
+    parts = split(table.clips, SplitConfig(split="official"))
+    speakers = {name: set(table.clips["speaker"][rows]) for name, rows in parts.items()}
+    assert speakers == {
+        "train": {"00000001", "00000003", "00000030"},
+        "val": {"00000002", "00000007"},
+        "test": {"00000014"},
+    }
+
+
+def test_arabic_digits_whole(shared_data: Path) -> None:
+    clips = index(CorpusConfig(corpus="arabic_digits"), shared_data).clips
+    assert len(clips) == 3000
+    assert set(clips["label"].value_counts()) == {300}
+    assert clips.groupby("split")["speaker"].nunique().to_dict() == {"test": 6, "train": 18, "val": 6}
+    assert set(clips.columns) - set(COMMON) == set(CORPORA["arabic_digits"].nuisances)
+
+
 def test_fsdd_partial_tree_states_its_count(shared_data: Path, tmp_path: Path) -> None:
     for name in ("0_jackson_3.wav", "7_theo_12.wav", "9_jackson_5.wav"):
         shutil.copy(shared_data / "fsdd" / "recordings" / name, tmp_path)
@@ -106,6 +127,7 @@ def test_urbansound8k_without_folds_or_with_an_empty_table(urbansound8k: Path) -
     ("corpus", "group"),
     [
         ("fsdd", "speaker"),
+        ("arabic_digits", "speaker"),
         ("audiomnist", "speaker"),
         ("tau2019", "location"),
         ("tau2019", "city"),
@@ -145,6 +167,7 @@ def test_folder_finds_every_format_in_order(tmp_path: Path) -> None:
     ("corpus", "message"),
     [
         ("fsdd", "no FSDD recordings"),
+        ("arabic_digits", r"no train\.csv, val\.csv and test\.csv"),
         ("audiomnist", "no AudioMNIST recordings"),
         ("tau2019", r"no meta\.csv, evaluation_setup.test\.csv or audio"),
         ("urbansound8k", r"no metadata.UrbanSound8K\.csv"),
@@ -162,7 +185,7 @@ def test_wrong_roots(corpus: str, message: str, tmp_path: Path) -> None:
 
 
 def test_unknown_corpus() -> None:
-    with pytest.raises(CatuvacError, match="unknown corpus 'esc50'; known: synthetic, fsdd, audiomnist, tau2019, urb"):
+    with pytest.raises(CatuvacError, match="unknown corpus 'esc50'; known: synthetic, fsdd, arabic_digits, audiom"):
         index(CorpusConfig(corpus="esc50"), None)
     with pytest.raises(CatuvacError, match="unknown corpus 'audiomist'; did you mean 'audiomnist'"):
         index(CorpusConfig(corpus="audiomist"), None)

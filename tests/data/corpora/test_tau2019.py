@@ -9,7 +9,7 @@ from catuvac.config import Config, CorpusConfig
 from catuvac.data import store
 from catuvac.data.corpora import COMMON, CORPORA, index
 from catuvac.errors import CatuvacError
-from catuvac.training import TrainingRun
+from catuvac.training.run import TrainingRun
 
 CONFIG = CorpusConfig(corpus="tau2019")
 PARTIAL = CorpusConfig(corpus="tau2019", partial=True)

@@ -26,19 +26,22 @@ from torch import Tensor
 from catuvac import metrics
 from catuvac.config import Config, ConfigError, ModelConfig, Precision
 from catuvac.data.store import FeatureSet
-from catuvac.memory import keep_freed
 from catuvac.models.cat_uvac import CatUVAC
-from catuvac.models.networks import GRID
+from catuvac.models.networks import GRID, ConvRecurrentEncoder, split_pixels
 from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
-from catuvac.schedules import anneal
-from catuvac.step import LOSSES, DeviceFeatures, GraphedStep, TrainingStep, kernels
+from catuvac.training.allocator import disable_trimming
+from catuvac.training.augment import VIEWS
+from catuvac.training.invariance import MAX_CLIPS
+from catuvac.training.schedules import anneal
+from catuvac.training.step import LOSSES, DeviceFeatures, GraphedStep, Invariance, Phase, TrainingStep, kernels
 
 Report = dict[str, Any]
 
-STATE_FORMAT = 4
+STATE_FORMAT = 5
 SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
+VIEW_SEED = 0  # of the views that the score is computed on: the same for every model
 MODELS: dict[str, type[CatUVAC] | type[UVAC]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
 
 
@@ -89,16 +92,20 @@ class TrainingRun:
         self.features = features
         self.device = torch.device(device)
         if self.device.type == "cpu":
-            keep_freed()
+            disable_trimming()
         n_frames, n_bands = features.x.shape[1:]
         self.bf16 = use_bf16(config.training.precision, self.device, n_bands)
         with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
+            others = [
+                ConvRecurrentEncoder(n_frames=n_frames, n_bands=n_bands, out_features=config.model.n_clusters)
+                for _ in range(config.training.n_init - 1)
+            ]
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self._parameter_groups(), lr=config.training.lr_start, fused=True, capturable=self.device.type == "cuda"
-        )
+        # Further starts of q(y | x); the first is the model's own. Empty once one is chosen.
+        self.others = [other.to(self.device, memory_format=torch.channels_last) for other in others]  # type: ignore[call-overload]
+        self.optimizer = self._new_optimizer()
         self.order = torch.Generator().manual_seed(config.training.seed)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed + 1)
         self.epoch = 0
@@ -123,8 +130,7 @@ class TrainingRun:
         training = self.config.training
         began = time.perf_counter()
         while not self.finished:
-            if training.cluster_init != "random":
-                self._start_clusters()
+            self._start_clusters()
             tau, lr = self._train_epoch()
             last = self.epoch == training.epochs
             due = last or self.epoch % training.eval_every == 0
@@ -142,7 +148,7 @@ class TrainingRun:
                 "status": "diverged" if diverged else "complete" if last else "running",
                 "tau": tau,
                 "lr": lr,
-                **{f"loss/{name}": None if diverged else value for name, value in losses.items()},
+                **{f"loss/{name}": None if diverged else losses.get(name) for name in LOSSES},
                 **{f"val/{name}": value for name, value in scores.items()},
                 "wall_seconds": self.seconds,
                 "train_seconds": self.train_seconds,
@@ -159,31 +165,80 @@ class TrainingRun:
             noise=self.noise,
             bf16=self.bf16,
             grad_clip=self.config.training.grad_clip,
+            invariance=self.invariance,
+            starts=[self.model.encoder_y, *self.others] if isinstance(self.model, CatUVAC) else (),
+        )
+
+    def _new_optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            self._parameter_groups(),
+            lr=self.config.training.lr_start,
+            fused=True,
+            capturable=self.device.type == "cuda",
         )
 
     @property
-    def _warming(self) -> bool:
-        return self.epoch < self.config.training.warmup_epochs
+    def invariance(self) -> Invariance:
+        """The term as the settings have it; in the warm-up nothing else pulls on q(y | x), so that any weight does."""
+        training = self.config.training
+        warming = 1.0 if training.cluster_init == "invariance" else 0.0
+        return Invariance(
+            VIEWS[training.views],
+            training.view_strength,
+            {"start": warming, "warm_up": warming, "main": training.invariance},
+        )
+
+    @property
+    def phase(self) -> Phase:
+        """What the next epoch trains."""
+        training = self.config.training
+        if self.epoch < training.start_epochs:
+            return "start"
+        return "warm_up" if self.epoch < training.warmup_epochs else "main"
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """q(y | x) apart from the rest: its learning rate is another after the warm-up."""
         y = list(self.model.encoder_y.parameters()) if isinstance(self.model, CatUVAC) else []
         others = {id(parameter) for parameter in y}
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in others]
-        return [{"params": rest}, {"params": y}] if y else [{"params": rest}]
+        starts = [{"params": list(other.parameters())} for other in self.others]
+        return [{"params": rest}, {"params": y}, *starts] if y else [{"params": rest}]
 
     def _start_clusters(self) -> None:
-        """Fits the clustering that the warm-up teaches q(y | x), or after it the mixture that UVAC starts from."""
-        rows, seed, k = self.features.splits["train"], self.config.training.seed, self.config.model.n_clusters
+        """Prepares what the next epoch starts from, where there is such a thing.
+
+        That is the clustering that the warm-up teaches q(y | x), the best of the starts that learned by invariance, or
+        after the warm-up the mixture of UVAC.
+        """
+        init, rows = self.config.training.cluster_init, self.features.splits["train"]
+        seed, k = self.config.training.seed, self.config.model.n_clusters
         if isinstance(self.model, UVAC):
-            if self.epoch == self.config.training.warmup_epochs:
+            if init != "random" and self.epoch == self.config.training.warmup_epochs:
                 self.model.start_from_mixture(self.infer(rows)["mean"], seed=seed)
-        elif self._warming and self.step.start is None:
+        elif init == "invariance":
+            if self.epoch == self.config.training.start_epochs:
+                self._choose_start()
+        elif init != "random" and self.phase == "warm_up" and self.step.start is None:
             x = self.features.x[rows]
-            fit = pca_gmm if self.config.training.cluster_init == "pca_gmm" else kmeans
+            fit = pca_gmm if init == "pca_gmm" else kmeans
             start = torch.zeros(len(self.features.x), dtype=torch.int64)
             start[rows] = torch.from_numpy(fit(x, n_clusters=k, seed=seed)(x).clusters)
             self.step.start = start.to(self.device)
+
+    def _choose_start(self) -> None:
+        """Goes on with the start whose clusters hold most invariant information of training clips; reads no label."""
+        assert isinstance(self.model, CatUVAC)
+        rows = self.features.splits["train"][:MAX_CLIPS]
+        starts = [self.model.encoder_y, *self.others]
+        scores = [metrics.invariant_information(*self._two_views(rows, start)) for start in starts]
+        self.model.encoder_y.load_state_dict(starts[int(np.argmax(scores))].state_dict())
+        self._settle()
+
+    def _settle(self) -> None:
+        """Forgets the starts: from here on there is one q(y | x), and an optimiser without a past."""
+        self.others = []
+        self.optimizer = self._new_optimizer()
+        self.step = self._new_step()
 
     def _train_epoch(self) -> tuple[float, float]:
         """One pass over the training clips; returns the last tau and lr."""
@@ -194,15 +249,26 @@ class TrainingRun:
         if self.device.type == "cuda":
             rows = rows.pin_memory().to(self.device, non_blocking=True)
         self.model.train()
-        self.model.warm_up(self._warming)
+        for other in self.others:
+            other.train()
+        phase, warmup = self.phase, training.warmup_epochs
+        self.model.warm_up(phase != "main")
+        if isinstance(self.model, CatUVAC):
+            self.model.limited = training.invariance > 0
         self.step.sums.zero_()
         with kernels(self.device, deterministic=training.deterministic):
             for step in range(steps):
                 progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
-                tau = anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)
+                # The temperature starts to fall where it starts to reach q(y | x): after the warm-up.
+                annealed = ((self.epoch - warmup) * steps + step) / max(1, (training.epochs - warmup) * steps - 1)
+                tau = anneal(
+                    training.tau_start, training.tau_end, progress=max(0.0, annealed), shape=training.tau_schedule
+                )
                 lr = anneal(training.lr_start, training.lr_end, progress=progress, shape="exponential")
-                lrs = [lr, lr if self._warming else lr * training.lr_y_scale][: len(self.optimizer.param_groups)]
-                self.step(rows[step * batch : (step + 1) * batch], tau=tau, lrs=lrs, warming=self._warming)
+                lrs = [lr] * len(self.optimizer.param_groups)
+                if phase == "main":
+                    lrs[1:] = [lr * training.lr_y_scale] * len(lrs[1:])
+                self.step(rows[step * batch : (step + 1) * batch], tau=tau, lrs=lrs, phase=phase)
         self.epoch += 1
         self.train_seconds += time.perf_counter() - began
         return tau, lr
@@ -214,11 +280,15 @@ class TrainingRun:
         return batch, len(self.train_rows) // batch
 
     def _losses(self) -> dict[str, float]:
-        """Mean losses of the last epoch in nats a clip; waits for the device."""
+        """Mean losses of the last epoch in nats a clip, of the terms that it had; waits for the device."""
         began = time.perf_counter()
-        losses = (self.step.sums / self.steps[1]).tolist()
+        losses = dict(zip(LOSSES, (self.step.sums / self.steps[1]).tolist(), strict=True))
         self.train_seconds += time.perf_counter() - began
-        return dict(zip(LOSSES, losses, strict=True))
+        phase = self.step.phase
+        absent = {*LOSSES[:-1]} if phase == "start" else set()
+        if not self.invariance.weights[phase]:
+            absent.add("invariance")
+        return {name: value for name, value in losses.items() if name not in absent}
 
     def _floors(self) -> dict[str, Any]:
         """The keys of `evaluate("val")` for a diverged run: stated worst values, null where there is none."""
@@ -227,6 +297,7 @@ class TrainingRun:
         scores = metrics.floors(
             n_clusters=self.config.model.n_clusters,
             with_labels=labelled,
+            with_views=True,
             nuisances=tuple(self.features.nuisances(rows)),
         )
         return {**scores, "active_units": 0, **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo", "churn"))}
@@ -267,8 +338,31 @@ class TrainingRun:
                 )
         return {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
 
+    def _two_views(
+        self, rows: NDArray[np.int64], encoder: ConvRecurrentEncoder | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probabilities `[n, K]` of two views of each clip, by the model or by one of its starts."""
+        generator = torch.Generator(self.device).manual_seed(VIEW_SEED)
+        module = self.model if encoder is None else encoder
+        module.eval()
+        parts: list[Tensor] = []
+        with torch.no_grad(), kernels(self.device, deterministic=self.config.training.deterministic):
+            for chunk in torch.split(torch.from_numpy(rows).to(self.device), EVAL_BATCH):
+                x, cells = self.data.batch(chunk)
+                views = [self.step.view(x, cells, generator) for _ in range(2)]
+                with self.step.autocast():
+                    logits = [
+                        self.model.cluster_logits(v) if encoder is None else encoder(split_pixels(v)) for v in views
+                    ]
+                parts.append(torch.stack([torch.softmax(each.float(), dim=-1) for each in logits]))
+        one, other = torch.cat(parts, dim=1).cpu().numpy()
+        return one, other
+
     def evaluate(self, split: str) -> dict[str, Any]:
-        """Every score of section 4 on one split, plus the noise-free ELBO and its terms (nats a clip)."""
+        """Every score of section 4 on one split, plus the noise-free ELBO and its terms (nats a clip).
+
+        The views of `invariant_information` have a seed of their own: two models are scored on the same ones.
+        """
         rows = self.features.splits[split]
         return self._scores(rows, self.infer(rows))
 
@@ -279,6 +373,7 @@ class TrainingRun:
             z=out["mean"],
             labels=self.features.labels(rows),
             nuisances=self.features.nuisances(rows),
+            views=self._two_views(rows),
             device=self.device,
         )
         terms = {name: float(out[name].mean(dtype=np.float64)) for name in ("recon", "kl_y", "kl_z")}
@@ -299,6 +394,7 @@ class TrainingRun:
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "clusters": self.clusters,
+            "others": [other.state_dict() for other in self.others],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -311,6 +407,10 @@ class TrainingRun:
             if state[key] != ours:
                 raise ValueError(f"checkpoint has {key} {state[key]}, this run has {ours}")
         self.model.load_state_dict(state["model"])
+        self.others = self.others[: len(state["others"])]
+        for other, weights in zip(self.others, state["others"], strict=True):
+            other.load_state_dict(weights)
+        self.optimizer = self._new_optimizer()
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:  # the state may be of a run on another device
             group["capturable"] = self.device.type == "cuda"

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
-from catuvac.step import EAGER_STEPS, GraphedStep
-from catuvac.training import TrainingRun
+from catuvac.training.run import TrainingRun
+from catuvac.training.step import EAGER_STEPS, GraphedStep, Phase
 
 WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
 
@@ -26,16 +26,31 @@ class Unwaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("method", ["cat_uvac", "uvac"])
-def test_nothing_in_the_step_waits_for_the_device(method: str, tiny_config: Config, tiny_features: FeatureSet) -> None:
-    run = TrainingRun(tiny_config.with_settings({"method": method}), tiny_features)
+INVARIANT = {"cluster_init": "invariance", "warmup_share": 0.5, "invariance": 1.0, "n_init": 2, "beta_marginal": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "phase"),
+    [
+        ({}, "warm_up"),
+        ({"method": "uvac"}, "warm_up"),
+        (INVARIANT, "start"),
+        (INVARIANT, "main"),
+        (INVARIANT | {"views": "speech", "y_estimator": "exact"}, "main"),
+        ({"y_estimator": "straight_through"}, "main"),
+    ],
+)
+def test_nothing_in_the_step_waits_for_the_device(
+    settings: dict[str, Any], phase: Phase, tiny_config: Config, tiny_features: FeatureSet
+) -> None:
+    run = TrainingRun(tiny_config.with_settings(settings), tiny_features)
     run.step.start = torch.zeros(len(tiny_features.x), dtype=torch.int64)
     tau, rows = torch.tensor(0.7), torch.arange(8)
     for group in run.optimizer.param_groups:
         group["lr"] = torch.tensor(1e-3)  # as on CUDA
     with Unwaiting():
         for _ in range(2):
-            run.step._compute(rows, tau, warming=True)
+            run.step._compute(rows, tau, phase)
         with pytest.raises(AssertionError, match="waits"):
             tau.item()
 
@@ -47,7 +62,7 @@ def test_numbers_and_tensors_of_tau_and_lr_give_the_same_step(tiny_config: Confi
         plain.step(rows, tau=0.7, lrs=[lr, lr / 10])
         for group, value in zip(tensors.optimizer.param_groups, (lr, lr / 10), strict=True):
             group["lr"] = torch.tensor(value)
-        tensors.step._compute(rows, torch.tensor(0.7), warming=False)
+        tensors.step._compute(rows, torch.tensor(0.7), "main")
     for ours, theirs in zip(plain.model.parameters(), tensors.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
@@ -96,9 +111,9 @@ class TestGraph:
         run = TrainingRun(config, tiny_features, device="cuda")
         compute = run.step._compute
 
-        def waits(rows: torch.Tensor, tau: torch.Tensor, warming: bool) -> None:
+        def waits(rows: torch.Tensor, tau: torch.Tensor, phase: Phase) -> None:
             tau.item()
-            compute(rows, tau, warming)
+            compute(rows, tau, phase)
 
         monkeypatch.setattr(run.step, "_compute", waits)
         with pytest.warns(UserWarning, match="cannot be captured") as caught:

@@ -10,7 +10,7 @@ M_MMAP_MAX = -4
 NEVER = 2**31 - 1
 
 
-def keep_freed() -> None:
+def disable_trimming() -> None:
     """Tells glibc's allocator to give nothing back to the system; where the C library is another, does nothing.
 
     As it is set by itself it gives large blocks back at once, and the kernel fills them with zeros anew at every step:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "studies" / "planted.py"
+SCRIPT = Path(__file__).parents[1] / "studies" / "ablation.py"
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, check=False)
+
+
+def test_an_unknown_arm_is_one_line() -> None:
+    done = run("--arms", "paperr")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == ["error: unknown arm 'paperr'; did you mean 'paper'?"]
 
 
 @pytest.mark.slow
@@ -18,7 +28,7 @@ def test_five_separate_classes_are_found_and_finished_cells_are_kept(tmp_path: P
     command = [sys.executable, str(SCRIPT), *cell, "--out", str(tmp_path)]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    cells = pd.read_csv(tmp_path / "planted.csv")
+    cells = pd.read_csv(tmp_path / "ablation.csv")
     assert cells["acc"].item() >= 0.95
     assert cells["clusters_used"].item() == 5
     again = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from catuvac import checkpoint
 from catuvac.errors import CatuvacError
+from catuvac.training import checkpoint
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from catuvac.config import Config
 from catuvac.data import features
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
-from catuvac.training import MODELS
+from catuvac.training.invariance import swap_loss
+from catuvac.training.run import MODELS
 
 COPIES = 4  # of a parameter: its value, its gradient and Adam's two moments
 CLIPS = (2, 4)  # of the counted steps: two tell what a clip costs from what a step does; batch norm needs two
@@ -45,7 +46,7 @@ def training_bytes(config: Config) -> int:
 def _flops(config: Config, clips: int) -> int:
     model, x = _model(config, clips=clips)
     with FlopCounterMode(display=False) as counter:
-        _loss(model, x).backward()  # type: ignore[no-untyped-call]
+        _loss(config, model, x).backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 
 
@@ -62,7 +63,7 @@ def _saved(config: Config, clips: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        total = _loss(model, x)
+        total = _loss(config, model, x)
     del total  # until here the graph keeps what it has saved: no two of them had one address
     return sum(saved.values())
 
@@ -75,11 +76,13 @@ def _model(config: Config, *, clips: int) -> tuple[CatUVAC | UVAC, Tensor]:
     return model, torch.rand(clips, 1, time, bands)
 
 
-def _loss(model: CatUVAC | UVAC, x: Tensor) -> Tensor:
-    inference = model.infer(x, generator=torch.Generator().manual_seed(0))
-    recon_logits = model.generate(inference.y, inference.z)
-    total: Tensor = model.loss(x, torch.ones_like(x), inference, recon_logits).total
-    return total
+def _loss(config: Config, model: CatUVAC | UVAC, x: Tensor) -> Tensor:
+    """Of a step after the warm-up; the two views of the invariance term cost what two clips cost."""
+    noise = torch.Generator().manual_seed(0)
+    terms, _ = model.negative_elbo(x, torch.ones_like(x), tau=1.0, generator=noise)
+    if not config.training.invariance:
+        return terms.total
+    return terms.total + swap_loss(model.cluster_logits(x), model.cluster_logits(x))
 
 
 def peer_flops(config: Config) -> int:

@@ -11,7 +11,8 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,26 @@ from torch import Tensor
 
 from catuvac.data.store import FeatureSet
 from catuvac.models.cat_uvac import CatUVAC
+from catuvac.models.networks import ConvRecurrentEncoder, split_pixels
 from catuvac.models.uvac import UVAC
+from catuvac.training.augment import Views, view
+from catuvac.training.invariance import swap_loss
 
-LOSSES = ("total", "recon", "kl_y", "kl_z")
+LOSSES = ("total", "recon", "kl_y", "kl_z", "invariance")
 EAGER_STEPS = 3  # before a capture: libraries choose kernels and allocate workspaces, which a capture cannot
+
+
+# start: q(y|x) learns by invariance alone; warm_up: the others learn the ELBO beside a q(y|x) that it does not reach.
+Phase = Literal["start", "warm_up", "main"]
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """Which views of a clip are to share a cluster, and the term's weight in each phase of a training."""
+
+    views: Views
+    strength: float
+    weights: dict[Phase, float]
 
 
 class DeviceFeatures:
@@ -54,43 +71,72 @@ class TrainingStep:
         noise: torch.Generator,
         bf16: bool,
         grad_clip: float,
+        invariance: Invariance,
+        starts: Sequence[ConvRecurrentEncoder] = (),
     ) -> None:
         self.model = model
+        self.invariance = invariance
+        self.starts = starts  # encoders q(y|x): the model's own, and others that learn beside it in phase "start"
         self.optimizer = optimizer
         self.data = data
         self.noise = noise
         self.bf16 = bf16
         self.grad_clip = grad_clip
+        self.phase: Phase = "main"  # of the last step
         self.start: Tensor | None = None  # [N] clusters that q(y | x) is taught while the model warms up
         self.sums = torch.zeros(len(LOSSES), device=data.x.device)
 
-    def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], warming: bool = False) -> None:
+    def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], phase: Phase = "main") -> None:
         """Trains on the clips `rows` `[B]`, on the device, and adds their mean losses in nats a clip to `sums`.
 
         Args:
             rows: of the feature set.
             tau: Gumbel-Softmax temperature.
             lrs: a learning rate for each group of the optimiser.
-            warming: teach q(y | x) the clusters of `start`, where there are any.
+            phase: what learns; in a warm-up q(y | x) is taught the clusters of `start`, where there are any.
         """
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
-        self._compute(rows, tau, warming)
+        self.phase = phase
+        self._compute(rows, tau, phase)
 
-    def _compute(self, rows: Tensor, tau: float | Tensor, warming: bool) -> None:
+    def _compute(self, rows: Tensor, tau: float | Tensor, phase: Phase) -> None:
         x, cells = self.data.batch(rows)
-        with self.autocast():
-            inference = self.model.infer(x, tau=tau, generator=self.noise)
-            recon_logits = self.model.generate(inference.y, inference.z)
-        terms = self.model.loss(x, cells, inference, recon_logits)
-        total = terms.total
-        if warming and self.start is not None:
-            total = total + F.cross_entropy(inference.logits, self.start[rows])  # what reaches q(y | x)
+        losses = dict.fromkeys(LOSSES, self.sums.new_zeros(()))
+        total = self.sums.new_zeros(())
+        if phase != "start":
+            with self.autocast():
+                terms, logits = self.model.negative_elbo(x, cells, tau=tau, generator=self.noise)
+            losses |= {name: getattr(terms, name).detach() for name in ("total", "recon", "kl_y", "kl_z")}
+            total = terms.total
+            if phase == "warm_up" and self.start is not None:
+                total = total + F.cross_entropy(logits, self.start[rows])  # what reaches q(y | x)
+        if weight := self.invariance.weights[phase]:
+            encoders = self.starts if phase == "start" else self.starts[:1]
+            swaps = self._swaps(x, cells, encoders)
+            losses["invariance"] = swaps[0].detach()
+            total = total + weight * torch.stack(swaps).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        # Each group by itself: the gradient of hundreds of nats in a decoder would scale that of q(y | x) down.
+        for group in self.optimizer.param_groups:
+            torch.nn.utils.clip_grad_norm_(group["params"], self.grad_clip)
         self.optimizer.step()
-        self.sums += torch.stack([getattr(terms, name).detach() for name in LOSSES])
+        self.sums += torch.stack([losses[name] for name in LOSSES])
+
+    def _swaps(self, x: Tensor, cells: Tensor, encoders: Sequence[ConvRecurrentEncoder]) -> list[Tensor]:
+        """The invariance loss of each encoder on two views of the clips, which are the same for all."""
+        pixels = split_pixels(torch.cat([self.view(x, cells, self.noise), self.view(x, cells, self.noise)]))
+        losses = []
+        for encoder in encoders:
+            with self.autocast():
+                logits = encoder(pixels)
+            losses.append(swap_loss(*logits.chunk(2)))
+        return losses
+
+    def view(self, x: Tensor, cells: Tensor, generator: torch.Generator) -> Tensor:
+        """One view of each clip, `[B, 1, T, F]`; arguments as for `catuvac.training.augment.view`."""
+        return view(x, cells, self.invariance.views, strength=self.invariance.strength, generator=generator)
 
     def autocast(self) -> torch.autocast:
         """bfloat16 for what bears it, where this run computes in it."""
@@ -110,14 +156,13 @@ class GraphedStep(TrainingStep):
         self.lrs = [torch.zeros((), device=self.sums.device) for _ in self.optimizer.param_groups]
         self.rows: Tensor | None = None  # [B]
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.warming = False  # what the graph, or the steps before it, were for
         self.eager = 0  # steps since the last change of that
         self.possible = True
 
-    def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], warming: bool = False) -> None:
+    def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], phase: Phase = "main") -> None:
         """As `TrainingStep`, without waiting for the device."""
-        if self.rows is None or len(self.rows) != len(rows) or warming != self.warming:
-            self.rows, self.graph, self.warming, self.eager = rows.clone(), None, warming, 0
+        if self.rows is None or len(self.rows) != len(rows) or phase != self.phase:
+            self.rows, self.graph, self.phase, self.eager = rows.clone(), None, phase, 0
         self.rows.copy_(rows)
         self.tau.fill_(tau)
         for group, mine, lr in zip(self.optimizer.param_groups, self.lrs, lrs, strict=True):
@@ -132,7 +177,7 @@ class GraphedStep(TrainingStep):
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            self._compute(self.rows, self.tau, warming)
+            self._compute(self.rows, self.tau, phase)
         torch.cuda.current_stream().wait_stream(side)
         self.eager += 1
 
@@ -142,7 +187,7 @@ class GraphedStep(TrainingStep):
         try:
             # Other threads of the process, such as Ray's, may go on using the device.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._compute(rows, self.tau, self.warming)
+                self._compute(rows, self.tau, self.phase)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             warnings.warn(

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from catuvac.config import Shape
-from catuvac.schedules import anneal
+from catuvac.training.schedules import anneal
 
 
 @pytest.mark.parametrize("shape", get_args(Shape))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from catuvac import checkpoint
 from catuvac.config import Config, ConfigError
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
-from catuvac.training import Report, TrainingRun, use_bf16, with_sigma
+from catuvac.training import checkpoint
+from catuvac.training.run import Report, TrainingRun, use_bf16, with_sigma
 
 
 def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
@@ -183,7 +183,7 @@ def test_labels_reach_the_metrics_only(tiny_config: Config, tiny_features: Featu
     report = list(with_labels)[-1]
     bare = list(without)[-1]
     assert same(weights(with_labels), weights(without))
-    assert set(report) - set(bare) == {"val/acc", "val/nmi", "val/ari"}
+    assert set(report) - set(bare) == {"val/acc", "val/nmi", "val/ami", "val/ari"}
 
 
 def test_the_training_part_learns(tiny_config: Config, tiny_features: FeatureSet) -> None:

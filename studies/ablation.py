@@ -1,0 +1,181 @@
+"""What makes clusters form? Each part of the training alone and together, over seeds, k-means beside it.
+
+    python studies/ablation.py --classes 5 10 --overlaps 0 0.4
+    python studies/ablation.py --preset fsdd --data-root DIR --arms paper start+term --seeds 0 1 2
+
+On generated scenes the classes are known, so that what is missed is missed by the method. The test split is read once,
+at the end of each training; finished cells are kept in OUT/ablation.csv and not run again.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tyro
+
+from catuvac.config import PAPER_PROTOCOL, Config, preset, unknown
+from catuvac.errors import CatuvacError, guarded
+
+# What each arm changes in the preset, which starts by invariance and keeps the term.
+ARMS: dict[str, dict[str, Any]] = {
+    "start+term": {},
+    "paper": PAPER_PROTOCOL,
+    "paper+marginal": {**PAPER_PROTOCOL, "beta_marginal": 20.0},
+    "start": {"invariance": 0.0},
+    "term": {"cluster_init": "random", "warmup_share": 0.0},
+    "start+weak-term": {"invariance": 1.0},
+    "start+term+marginal": {"beta_marginal": 20.0},
+    "straight-through": {"y_estimator": "straight_through"},
+    "exact": {"y_estimator": "exact"},
+    "n-init-3": {"n_init": 3},
+    "z-off": {"sigma": 3.3},  # a noise at which a dimension of z costs more than it explains
+    "kmeans-start": {"cluster_init": "kmeans", "invariance": 0.0},
+}
+SCORES = ("acc", "nmi", "ami", "clusters_used", "y_decided", "kl_z")  # of the test split
+# What could choose between trainings without labels, on the validation split; the second was the default before.
+SELECTORS = ("invariant_information", "silhouette_x", "mutual_information", "elbo")
+SETTINGS = ["preset", "classes", "overlap", "epochs", "arm"]
+KEY = [*SETTINGS, "seed"]
+CLIPS_A_CLUSTER = 12  # of a batch, at least, on generated scenes: the balance is over a batch
+
+
+@dataclass(kw_only=True)
+class Ablation:
+    """Train a preset with parts of its training left out, over a grid of arms, overlaps and seeds."""
+
+    preset: str = "synthetic"
+    """as in catuvac train"""
+    arms: tuple[str, ...] = ("start+term",)
+    """start+term (the preset itself), paper, paper+marginal, start, term, start+weak-term, start+term+marginal,
+    straight-through, exact, n-init-3, z-off, kmeans-start"""
+    classes: tuple[int, ...] = (5, 10)
+    """synthetic: numbers of classes, and of clusters"""
+    overlaps: tuple[float, ...] = (0.0,)
+    """synthetic: shares of the common background, in [0, 1]"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """of the training"""
+    epochs: int | None = None
+    """default: the preset's"""
+    data_root: Path | None = None
+    """folder with the recordings (not needed for synthetic)"""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves torch's choice"""
+    out: Path = field(default_factory=lambda: Path("results"))
+    """folder of ablation.csv"""
+
+    def run(self) -> None:
+        if not (self.arms and self.seeds and (self.classes and self.overlaps)):
+            raise CatuvacError("give at least one arm, one number of classes, one overlap and one seed")
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise CatuvacError(unknown("arm", arm, ARMS))
+        import torch  # heavy: --help must not wait for it
+
+        from catuvac import runs
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        self.out.mkdir(parents=True, exist_ok=True)
+        path = self.out / "ablation.csv"
+        rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+        done = {tuple(row[name] for name in KEY) for row in rows}
+        bases = self._bases()
+        cells = [(base, arm, seed) for seed in self.seeds for base in bases for arm in self.arms]
+        for number, (base, arm, seed) in enumerate(cells, start=1):
+            corpus, epochs = base.corpus, base.training.epochs
+            key = (self.preset, base.model.n_clusters, corpus.overlap, epochs, arm, seed)
+            if key not in done:
+                config = base.with_settings({**ARMS[arm], "seed": seed})
+                rows.append(dict(zip(KEY, key, strict=True)) | self._cell(config))
+                runs.write_text(path, pd.DataFrame(rows).to_csv(index=False))
+                print(f"{number}/{len(cells)}", rows[-1], flush=True)
+        print(table(pd.DataFrame(rows)).to_string(index=False))
+        print(selectors(pd.DataFrame(rows)).to_string(index=False))
+
+    def _bases(self) -> list[Config]:
+        """The preset, or on generated scenes one for each number of classes and overlap."""
+        base = preset(self.preset)
+        if self.epochs is not None:
+            base = base.with_settings({"epochs": self.epochs})
+        if base.corpus.corpus != "synthetic":
+            return [base]
+        return [
+            base.with_settings(
+                {
+                    "n_classes": classes,
+                    "n_clusters": classes,
+                    "overlap": overlap,
+                    "batch_size": max(base.training.batch_size, CLIPS_A_CLUSTER * classes),
+                }
+            )
+            for classes in self.classes
+            for overlap in self.overlaps
+        ]
+
+    def _cell(self, config: Config) -> dict[str, Any]:
+        from catuvac import runs
+        from catuvac.data import store
+        from catuvac.objective import scored
+        from catuvac.training.run import TrainingRun
+
+        features = store.prepare(config, data_root=self.data_root, cache_dir=store.default_cache_dir(), progress=False)
+        run = TrainingRun(config, features)
+        report = list(run)[-1]
+        label_free = {**scored(report, n_clusters=config.model.n_clusters), "val/objective_elbo": report["val/elbo"]}
+        scores, kmeans = run.evaluate("test"), runs.kmeans_scores(config, features, split="test")
+        return {
+            **{name: scores.get(name) for name in SCORES},
+            **{name: label_free[f"val/objective_{name}"] for name in SELECTORS},
+            **{f"kmeans_{name}": kmeans.get(name) for name in ("acc", "nmi", "ami")},
+            "seconds": round(run.seconds, 1),
+            "status": report["status"],
+        }
+
+
+def table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Median and range of the accuracy over the seeds, a row per setting."""
+
+    def summary(group: pd.DataFrame) -> pd.Series:
+        return pd.Series(
+            {
+                "seeds": len(group),
+                "decided": int(group["y_decided"].sum()),
+                "ACC median": group["acc"].median(),
+                "ACC range": f"{group['acc'].min():.2f}–{group['acc'].max():.2f}",
+                "AMI median": group["ami"].median(),
+                "clusters used": f"{group['clusters_used'].min():.0f}–{group['clusters_used'].max():.0f}",
+                "KL_z, nats": group["kl_z"].median(),
+                "k-means ACC median": group["kmeans_acc"].median(),
+            }
+        )
+
+    return cells.groupby(SETTINGS, sort=False).apply(summary, include_groups=False).reset_index().round(3)
+
+
+def selectors(cells: pd.DataFrame) -> pd.DataFrame:
+    """How well each label-free score of the validation split ranks trainings by their AMI on the test split.
+
+    The regret is the best training's AMI less that of the training which the score chooses.
+    """
+    rows = []
+    for where, group in cells[cells["ami"].notna()].groupby(["preset", "classes", "overlap"]):
+        for name in SELECTORS:
+            chosen = group.loc[group[name].idxmax(), "ami"]
+            rows.append(
+                {
+                    **dict(zip(("preset", "classes", "overlap"), where, strict=True)),
+                    "selector": name,
+                    "trainings": len(group),
+                    "Spearman with AMI": group[name].corr(group["ami"], method="spearman"),
+                    "regret, AMI": group["ami"].max() - chosen,
+                }
+            )
+    return pd.DataFrame(rows).round(3)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(Ablation, description=__doc__).run()))
