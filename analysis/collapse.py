@@ -17,12 +17,17 @@ from sklearn.preprocessing import StandardScaler
 from analysis.columns import NUMERIC_SETTINGS, title
 from analysis.figures import collapse as figures
 from analysis.section import Drawing, Group, Section, Statement, Table, Value, slug
-from analysis.stats import CONFIDENCE, Floats, resampled
+from analysis.stats.bootstrap import CONFIDENCE, Floats, resampled
 from analysis.trials import INDEPENDENT, Study, units, values
 from catuvac.metrics import DECIDED
 
 OUTCOMES = ("healthy", "collapsed", "diverged")
-DESIGNED = ("random", "qmc", "grid")  # arms that cover the search space; confirm runs repeat settings that did well
+DESIGNED = (
+    "random",
+    "qmc",
+    "grid",
+    "factorial",
+)  # arms that cover the search space; confirm runs repeat settings that did well
 SCHEDULE = "config/tau_schedule"
 TOTAL = 2.0  # effective clusters below this: everything has merged
 BINS = 5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.columns import title
 from analysis.figures import dynamics as figures
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats import CONFIDENCE, MIN_UNITS, Floats, resampled, spearman
+from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Floats, resampled, spearman
 from analysis.trials import INDEPENDENT, KEY, Study, units, values
 from catuvac.metrics import FLOORS
 

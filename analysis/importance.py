@@ -27,11 +27,12 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import partial_dependence
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from analysis import columns, stats
+from analysis import columns
 from analysis.columns import Metric
 from analysis.figures import importance as drawn
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats import Estimate, Floats
+from analysis.stats import bootstrap
+from analysis.stats.bootstrap import Estimate, Floats
 from analysis.trials import Study, units, values
 
 METRICS = tuple(
@@ -52,7 +53,7 @@ DEPTH = 5  # of fANOVA's trees: fully grown ones spread the noise of a trial ove
 CURVES = 40  # individual curves drawn
 FOLDS = 5
 SAME = 0.9  # from this share of equal values on, a metric has nothing to explain
-PERCENT = (50 * (1 - stats.CONFIDENCE), 50 * (1 + stats.CONFIDENCE))
+PERCENT = (50 * (1 - bootstrap.CONFIDENCE), 50 * (1 + bootstrap.CONFIDENCE))
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def importances(data: Sample) -> list[Importances]:
     points = _points(data)
     whole = _study(points)
     # A study is slow to fill: one for each resample serves every metric, which is a target of it.
-    rows = stats.resampled(data.units, rng=np.random.default_rng(0), times=RESAMPLES)
+    rows = bootstrap.resampled(data.units, rng=np.random.default_rng(0), times=RESAMPLES)
     resamples = [_study([points[row] for row in chosen]) for chosen in rows]
     return [_importances(data, metric, whole, resamples) for metric in METRICS if not data.why_not(metric)]
 
@@ -427,7 +428,7 @@ def _errors(settings: pd.DataFrame, y: Floats, codes: NDArray[np.int64]) -> Floa
 
 
 def _resamples(codes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return stats.resampled(codes, rng=np.random.default_rng(0))
+    return bootstrap.resampled(codes, rng=np.random.default_rng(0))
 
 
 def _r2(y: Floats, errors: Floats) -> float:
@@ -631,7 +632,7 @@ def _map(title: str, found: Interaction) -> Group:
         f"{title}: {found.metric.label} as a random forest predicts it over β and τ_end, averaged over the other "
         f"settings of {len(found.beta)} independent trials (points); away from the points it is a guess. The numbers "
         f"above are of a linear model in the logarithms of the settings with the product of β and τ_end, their "
-        f"intervals of {stats.RESAMPLES} bootstrap resamples of whole trials."
+        f"intervals of {bootstrap.RESAMPLES} bootstrap resamples of whole trials."
     )
     drawing = Drawing(
         name=f"importance-{slug(title)}-map",

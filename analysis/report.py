@@ -37,7 +37,9 @@ from analysis import (
 )
 from analysis.figures.style import save, svg
 from analysis.page import render
+from analysis.questions.effects import read_plan
 from analysis.section import Clip, Drawing, Group, Section, Statement
+from analysis.sections import effects
 from analysis.selection import select
 from analysis.table import TrialTable, constant_settings, number, trial_table
 from analysis.trials import Study, load, load_all
@@ -54,7 +56,6 @@ REPORT = "report.html"
 ANSWER = "answer.json"
 FIGURES = "figures"
 SHOWN = 200  # rows of the table of trials that are in the page as such; a script draws further ones from JSON
-ALWAYS = 2  # sections whose headlines open the page even where they say that nothing can be said
 SHARPENED = 3  # trained models whose probabilities are sharpened: the null of the Silhouette trap
 PACKAGES = ("catuvac", "numpy", "scipy", "scikit-learn", "optuna", "matplotlib", "torch", "ray")
 
@@ -107,6 +108,8 @@ def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Itera
     """One call a section, in the order of the page."""
     models, why = _models(folders, run)
     sharpened = [trap.of_trained(model) for model in models[:SHARPENED]]
+    plans = {folder.name: read_plan(folder) for folder in folders}
+    yield lambda: effects.section(study, plans)
     yield lambda: overview.section(study)
     for module in (temperature, surface, importance, tradeoff):
         yield lambda section=module.section: section(study)  # type: ignore[misc]
@@ -153,14 +156,9 @@ def answer(sections: Sequence[Section], provenance: Provenance) -> dict[str, Any
 
 
 def headline(sections: Sequence[Section]) -> list[Statement]:
-    """The sentences that open the page: what was run, the question itself, and of the rest what could be measured."""
-    return [
-        statement
-        for place, part in enumerate(sections)
-        for statement in part.statements
-        if statement.name in part.headline
-        and (place < ALWAYS or any(isinstance(value, float) for value in statement.values.values()))
-    ]
+    """The sentences that open the page: the answer of the first section, in its order."""
+    by_name = {statement.name: statement for statement in sections[0].statements}
+    return [by_name[name] for name in sections[0].headline]
 
 
 def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenance:

@@ -14,7 +14,7 @@ from scipy import stats
 from analysis import columns
 from analysis.figures import seeds as figures
 from analysis.section import Drawing, Group, Section, Statement, Table, Value, slug
-from analysis.stats import CONFIDENCE, MIN_UNITS, RESAMPLES, holm, resampled
+from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, RESAMPLES, holm, resampled
 from analysis.trials import Study, values
 
 METRICS = ("nmi", "acc", "silhouette_x", "silhouette_p")  # higher is better in all; the first that exists answers

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis import columns
 from analysis.figures import selection as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
-from analysis.stats import CONFIDENCE, MIN_UNITS, Correlation, resampled, spearman
+from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Correlation, resampled, spearman
 from analysis.trials import Study, floats, units, values
 
 # Label-free scores set against accuracy, with the sign that makes higher better.

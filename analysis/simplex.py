@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from analysis.figures import simplex as figures
 from analysis.section import Group, Section, Statement, Table, Value
-from analysis.stats import CONFIDENCE
+from analysis.stats.bootstrap import CONFIDENCE
 
 PROBABILITIES = (0.5, 0.3, 0.2)  # of the three clusters whose samples are drawn
 SAMPLES = 500  # drawn for every temperature, from the same noise

@@ -13,9 +13,9 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from analysis.columns import Metric, metric
 from analysis.figures import surface as figures
-from analysis.regression import resample_weights, slope
 from analysis.section import Drawing, Group, Section, Statement, Table, Value, slug
-from analysis.stats import MIN_UNITS, RESAMPLES, Estimate
+from analysis.stats.bootstrap import MIN_UNITS, RESAMPLES, Estimate
+from analysis.stats.least_squares import resample_weights, slope
 from analysis.temperature import RANGE, defined, estimate, moved
 from analysis.trials import INDEPENDENT, Study, units, values
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import columns, stats
+from analysis import columns
 from analysis.columns import Metric
 from analysis.figures import tradeoff as drawn
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats import Correlation, Floats
+from analysis.stats import bootstrap
+from analysis.stats.bootstrap import Correlation, Floats
 from analysis.trials import INDEPENDENT, Study, units, values
 
 COMPACT = columns.metric("val/silhouette_p")
@@ -75,10 +76,10 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
     volume = None
     if correlation.rho is not None:
         x, y = mine["compact"].to_numpy(), mine["other"].to_numpy()
-        rows = stats.resampled(mine["unit"].to_numpy(), rng=np.random.default_rng(0))
+        rows = bootstrap.resampled(mine["unit"].to_numpy(), rng=np.random.default_rng(0))
         low, high = np.nanpercentile(
             [hypervolume(x[chosen], y[chosen]) for chosen in rows],
-            [50 * (1 - stats.CONFIDENCE), 50 * (1 + stats.CONFIDENCE)],
+            [50 * (1 - bootstrap.CONFIDENCE), 50 * (1 + bootstrap.CONFIDENCE)],
         )
         volume = (hypervolume(x, y), float(low), float(high))
     return Tradeoff(
@@ -123,7 +124,7 @@ def hypervolume(x: Floats, y: Floats) -> float:
 
 def _correlation(points: pd.DataFrame) -> Correlation:
     """Its p-value is of no use: seeds of one setting differ in both scores."""
-    return stats.spearman(
+    return bootstrap.spearman(
         points["compact"].to_numpy(), points["other"].to_numpy(), units=points["unit"].to_numpy(dtype=np.int64)
     )
 
@@ -240,8 +241,8 @@ def _group(title: str, panel: Study, found: list[Tradeoff]) -> Group:
         caption += (
             " A point per trial at its last epoch, coloured by clusters used; line: the Pareto front of all that is "
             "drawn. ρ and the hypervolume are of the independent trials alone, their intervals of bootstrap resamples "
-            f"of whole trials (seeds of one setting together; ρ of more than {stats.LARGE} by its asymptotic error), "
-            "each resample in its own box."
+            f"of whole trials (seeds of one setting together; ρ of more than {bootstrap.LARGE} by its asymptotic "
+            "error), each resample in its own box."
         )
     if found[0].collapsed:
         caption += f" Left out, because the Silhouette of one cluster is only a floor: {found[0].collapsed}."

@@ -18,7 +18,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from analysis.columns import title
 from analysis.figures import trap as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
-from analysis.stats import CONFIDENCE, Correlation, Estimate, Floats, resampled, spearman
+from analysis.stats.bootstrap import CONFIDENCE, Correlation, Estimate, Floats, resampled, spearman
 from analysis.trials import INDEPENDENT, Study, units, values
 from catuvac.metrics import assignment_scores, cluster_scores, label_scores
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from catuvac.errors import CatuvacError
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 
-INDEPENDENT = ("random", "qmc", "grid", "confirm")  # arms whose points no result has placed
+INDEPENDENT = ("random", "qmc", "grid", "factorial", "confirm")  # arms whose points no result has placed
 KEY = ["study", "trial_id"]
 
 

@@ -218,7 +218,7 @@ class TrainingConfig:
     @property
     def start_epochs(self) -> int:
         """The epochs of the warm-up in which q(y|x) learns by invariance; in the rest the decoder follows."""
-        if self.cluster_init != "invariance":
+        if self.cluster_init != "invariance" or not self.warmup_epochs:
             return 0
         return max(1, self.warmup_epochs - max(1, round(DECODER_SHARE * self.warmup_epochs)))
 
@@ -454,7 +454,12 @@ PRESETS: dict[str, Config] = {
         {
             **_OPEN,
             "corpus": {"corpus": "arabic_digits"},
-            "features": _DIGITS,
+            "features": {
+                **_DIGITS,
+                "sample_rate": 16000,
+                "window": 512,
+                "hop": 160,
+            },  # as long, at the corpus's own rate
             "training": {**_SPOKEN, **_SHORT},
         }
     ),

@@ -24,6 +24,7 @@ from catuvac.plan import JOURNAL
 from catuvac.study import Point, Study
 
 STORAGE_VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # a database's URL, which may hold a password
+ATTRIBUTES = ("number", "arm", "block")  # of a slot, which no sampler draws
 RAY_TRIAL = "ray_trial"  # attribute of a slot: the id of the trial of Ray's that runs it
 STATES = {
     "complete": TrialState.COMPLETE,
@@ -124,7 +125,12 @@ class Slots:
         wanted = self.study.slots()
         for number in range(len({trial.user_attrs["number"] for trial in self._trials()}), len(wanted)):
             arm, point = wanted[number]
-            self.optuna.enqueue_trial(point, user_attrs={"number": number, "arm": arm})
+            attributes = {"number": number, "arm": arm}
+            if "block" in point:  # no setting that Optuna samples
+                attributes["block"] = point["block"]
+            self.optuna.enqueue_trial(
+                {name: value for name, value in point.items() if name != "block"}, user_attrs=attributes
+            )
 
     def ask(self, ray_trial: str) -> Point | None:
         """Gives the next waiting slot to a trial of Ray's; None where no slot waits."""
@@ -136,7 +142,7 @@ class Slots:
         trial = self.optuna.ask()
         trial.set_user_attr(RAY_TRIAL, ray_trial)
         point = {} if slot["arm"] == "paper" else self.study.space.suggest(trial)
-        return {**point, "number": slot["number"], "arm": slot["arm"]}
+        return {**point, **{name: slot[name] for name in ATTRIBUTES if name in slot}}
 
     def running(self) -> set[str]:
         """Ids of the trials of Ray's that run a slot."""
@@ -176,7 +182,7 @@ class Slots:
             elif trial.state != TrialState.WAITING:
                 if trial.state == TrialState.RUNNING:
                     self.optuna.tell(trial.number, state=TrialState.FAIL)
-                attributes = {name: trial.user_attrs[name] for name in ("number", "arm")}
+                attributes = {name: trial.user_attrs[name] for name in ATTRIBUTES if name in trial.user_attrs}
                 self.optuna.enqueue_trial(trial.params, user_attrs=attributes)
 
     def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:

@@ -23,7 +23,11 @@ from catuvac.plan import Plan, columns
 if TYPE_CHECKING:
     import optuna
 
-Sampler = Literal["tpe", "random", "qmc", "grid", "paper"]  # paper: nothing is searched, seeds alone differ
+# factorial: named levels of some settings, each setting on every seed block; paper: nothing but the seed differs.
+Sampler = Literal["tpe", "random", "qmc", "grid", "factorial", "paper"]
+FACTORS = ("tau_start", "tau_ratio")  # the temperatures that a study asks about; the design makes them orthogonal
+PRIMARY_FACTOR = "tau_ratio"
+MARGIN = 0.03  # of AMI: an effect smaller than this does not matter
 Scheduler = Literal["fifo", "asha", "median"]
 Point = dict[str, Any]
 
@@ -116,20 +120,43 @@ class Arm:
 
     sampler: Sampler
     trials: int
+    levels: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # factorial: of each setting that varies
+    seeds: int = 1  # factorial: blocks, each of which trains every setting once
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Takes "qmc:16"; raises `ConfigError` for another form, an unknown sampler or less than one trial."""
+    def parse(cls, text: str, *, seeds: int = 1) -> Self:
+        """Takes "qmc:16" or "factorial:tau_start=0.5/2+tau_ratio=0.1/1", which `seeds` blocks repeat.
+
+        Raises:
+            ConfigError: another form, an unknown sampler, setting or level, or less than one trial.
+        """
         sampler, _, trials = text.partition(":")
         known = get_args(Sampler)
         if sampler not in known:
             raise ConfigError(f"sampler must be one of {', '.join(known)}; got {sampler!r}")
+        if sampler == "factorial":
+            levels = tuple(_levels_of(factor) for factor in trials.split("+"))
+            names = [name for name, _ in levels]
+            if len(set(names)) < len(names):
+                raise ConfigError(f"factorial names a setting twice: {', '.join(names)}")
+            if seeds < 1:
+                raise ConfigError(f"seeds must be at least 1, got {seeds}")
+            return cls("factorial", math.prod(len(values) for _, values in levels) * seeds, levels, seeds)
         if not trials.isascii() or not trials.isdigit():
             raise ConfigError(f"an arm is SAMPLER:TRIALS, such as qmc:16; got {text!r}")
         return cls(sampler, int(trials))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.sampler}:{self.trials}"
+        if self.sampler != "factorial":
+            return f"{self.sampler}:{self.trials}"
+        factors = "+".join(f"{name}={'/'.join(map(str, values))}" for name, values in self.levels)
+        return f"factorial:{factors}, {self.seeds} seeds"
+
+    def settings(self) -> list[Point]:
+        """A factorial's settings, each with its named levels alone."""
+        names = [name for name, _ in self.levels]
+        products = itertools.product(*(values for _, values in self.levels))
+        return [dict(zip(names, values, strict=True)) for values in products]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +167,8 @@ class Study(Plan):
     arms: tuple[Arm, ...]  # run one after the other: tpe learns from the arms before it
     space: SearchSpace = field(default_factory=SearchSpace)
     objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)  # keys of catuvac.objective.OBJECTIVES; the first one ranks
+    primary: str = PRIMARY_FACTOR  # one of FACTORS: the contrast that the study was made for
+    margin: float = MARGIN  # an effect smaller than this does not matter; fixed before the first trial
     scheduler: Scheduler = "fifo"  # asha and median stop trials early: those never reach tau_end
     seed: int = 0
     optuna_url: str = ""  # Optuna's storage; "": a journal file in the study's folder
@@ -153,6 +182,8 @@ class Study(Plan):
                 "give at least one arm": names != [],
                 f"trials must be at least 1, got {self.trials}": all(arm.trials >= 1 for arm in self.arms),
                 f"an arm is named twice: {', '.join(names)}": len(set(names)) == len(names),
+                f"primary must be one of {', '.join(FACTORS)}; got {self.primary!r}": self.primary in FACTORS,
+                f"margin must be positive, got {self.margin}": self.margin > 0,
                 "give at least one objective": len(self.objectives) > 0,
                 f"scheduler must be one of {', '.join(known)}; got {self.scheduler!r}": self.scheduler in known,
             }
@@ -190,6 +221,8 @@ class Study(Plan):
         match arm.sampler:
             case "tpe" | "paper":
                 return [{}] * arm.trials
+            case "factorial":
+                return self._factorial(arm)
             case "grid":
                 return self.space.grid(arm.trials)
             case "qmc":
@@ -200,6 +233,28 @@ class Study(Plan):
                 units = np.random.default_rng(self.seed).random((arm.trials, len(fields(SearchSpace))))
         return [self.space.at(unit.tolist()) for unit in units]
 
+    def _factorial(self, arm: Arm) -> list[Point]:
+        """Block by block, so that a study that is cut short has whole blocks; what is not named is the config's."""
+        training, model = self.config.training, self.config.model
+        base: Point = {
+            "tau_start": training.tau_start,
+            "tau_ratio": training.tau_end / training.tau_start,
+            "tau_schedule": training.tau_schedule,
+            "beta": model.beta,
+            "latent_dim": model.latent_dim,
+        }
+        points = [{**base, **levels} for levels in arm.settings()]
+        for name in base:
+            ends = getattr(self.space, name)
+            for value in {point[name] for point in points}:
+                inside = value in ends if name == "tau_schedule" else ends[0] <= value <= ends[1]
+                if not inside:
+                    raise ConfigError(
+                        f"the factorial's {name} {value} lies outside of its search range {', '.join(map(str, ends))}; "
+                        "widen the range"
+                    )
+        return [{**point, "block": block} for block in range(arm.seeds) for point in points]
+
     def design(self) -> dict[str, Any]:
         """What must not change when the study is resumed, as plain values; resources may."""
         return {
@@ -208,6 +263,8 @@ class Study(Plan):
             "arms": [str(arm) for arm in self.arms],
             "trials": self.trials,
             "objectives": list(self.objectives),
+            "primary": self.primary,
+            "margin": self.margin,
             "scheduler": self.scheduler,
             "seed": self.seed,
         }
@@ -239,14 +296,34 @@ class Study(Plan):
         """The settings of one trial from its point and its number.
 
         Each trial trains with a seed of its own, the study's plus its number: seeds matter as much as most settings,
-        and a search on one seed would tune to it.
+        and a search on one seed would tune to it. All settings of a factorial's block share the block's seed, so that
+        they can be compared seed by seed.
         """
+        seed = self.seed + point.get("block", point["number"])
         if point.get("arm") == "paper":
-            return self.config.with_settings({**PAPER_PROTOCOL, "seed": self.seed + point["number"]})
-        settings = {name: value for name, value in point.items() if name not in ("tau_ratio", "number", "arm")}
+            return self.config.with_settings({**PAPER_PROTOCOL, "seed": seed})
+        settings = {name: value for name, value in point.items() if name not in ("tau_ratio", "number", "arm", "block")}
         # The product of the two can exceed tau_start by rounding.
         settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])
-        return self.config.with_settings({**settings, "seed": self.seed + point["number"]})
+        return self.config.with_settings({**settings, "seed": seed})
+
+
+def _levels_of(text: str) -> tuple[str, tuple[Any, ...]]:
+    """A factor such as "tau_start=0.5/2"; raises `ConfigError` for another form or a level that is no number."""
+    name, _, values = text.partition("=")
+    names = [field.name for field in fields(SearchSpace)]
+    if name not in names or not values:
+        raise ConfigError(
+            f"a factor is SETTING=LEVEL/LEVEL/…, such as tau_start=0.5/2, of {', '.join(names)}; got {text!r}"
+        )
+    kind = {"tau_schedule": str, "latent_dim": int}.get(name, float)
+    try:
+        levels = tuple(kind(value) for value in values.split("/"))
+    except ValueError:
+        raise ConfigError(f"the levels of {name} must be numbers, got {values!r}") from None
+    if len(set(levels)) < len(levels):
+        raise ConfigError(f"a level of {name} is named twice: {values}")
+    return name, levels
 
 
 def _between(low: float, high: float, unit: float) -> float:

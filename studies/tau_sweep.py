@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catuvac.study import Study
 
 PRESETS = Path(__file__).parent / "presets"
-PRESET_KEYS = ("preset", "settings", "search", "trials", "paper", "objectives")
+PRESET_KEYS = ("preset", "settings", "search", "trials", "arms", "seeds", "paper", "objectives")
 
 
 @dataclass(kw_only=True)
@@ -76,10 +76,18 @@ class TauSweep:
     sampler: str = "tpe"
     """tpe, random, qmc or grid; temperature curves are unbiased on the last three only"""
     arms: str = ""
-    """several samplers one after the other, such as qmc:16,tpe:48, in place of --sampler and --trials"""
+    """several samplers one after the other, in place of --sampler and --trials: qmc:16,tpe:48, or a full grid of named
+    levels such as factorial:tau_start=0.5/2+tau_ratio=0.1/1+beta=0.01/0.1, which --seeds repeats; default: the
+    preset's, unless --sampler or --trials says otherwise"""
     paper: int | None = None
     """trainings by the paper's protocol (random start, no added term), each with a seed of its own, before the search's
     trials and apart from its curves; default: the preset's"""
+    seeds: int | None = None
+    """factorial: seed blocks, in each of which every setting is trained once; default: the preset's, else 3"""
+    primary: Literal["tau_start", "tau_ratio"] = "tau_ratio"
+    """whose effect the study is made for, fixed before the first trial: τ_start, or τ_end / τ_start"""
+    margin: float = 0.03
+    """AMI: an effect smaller than this does not matter; fixed before the first trial"""
     scheduler: str = "fifo"
     """fifo, or asha or median, which stop poor trials early: those are left out of temperature curves"""
     objectives: tuple[str, ...] = ()
@@ -123,6 +131,7 @@ class TauSweep:
         for line in preflight.preflight(study, config=study.config, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
+            print(power(study))
             return
         driver.run_study(study, prepared, resume=self.resume)
         summary = driver.finish(study)
@@ -148,6 +157,9 @@ class TauSweep:
         ranges = {name: getattr(self, name) for name in ("tau_start", "tau_ratio", "beta", "latent_dim")}
         ranges = chosen.get("search", {}) | {name: ends for name, ends in ranges.items() if ends is not None}
         trials = chosen["trials"] if self.trials is None else self.trials
+        designed = chosen.get("arms", "") if self.trials is None and self.sampler == "tpe" else ""
+        seeds = chosen.get("seeds", 3) if self.seeds is None else self.seeds
+        arms = (self.arms or designed or f"{self.sampler}:{trials}").split(",")
         if self.arms and self.trials is not None:
             raise ConfigError(f"--arms {self.arms} says how many trials; leave out --trials")
         count = chosen.get("paper", 0) if self.paper is None else self.paper
@@ -159,7 +171,9 @@ class TauSweep:
             remote=remote,
             config=config,
             space=SearchSpace.from_dict(ranges),
-            arms=(*paper, *(Arm.parse(arm) for arm in (self.arms or f"{self.sampler}:{trials}").split(","))),
+            arms=(*paper, *(Arm.parse(arm, seeds=seeds) for arm in arms)),
+            primary=self.primary,
+            margin=self.margin,
             objectives=self.objectives or tuple(chosen["objectives"]),
             scheduler=self.scheduler,  # type: ignore[arg-type]
             seed=self.seed,
@@ -184,6 +198,27 @@ class TauSweep:
             if key not in chosen:
                 raise ConfigError(f"{path.name} lacks the key {key!r}")
         return chosen
+
+
+def power(study: Study) -> str:
+    """What the designed trials will be able to tell, in a line."""
+    from analysis.questions.effects import ARMS, CELL_SD, SEED_SD, planned
+
+    points = [point for arm, point in study.slots() if arm in ARMS]
+    found = planned(points, factor=study.primary, margin=study.margin) if points else None
+    if found is None:
+        return (
+            f"power      {len(points)} designed trials cannot tell the effect of {study.primary} apart: add an arm "
+            "such as qmc:24, or a factorial with more levels"
+        )
+    decides = found.half < study.margin
+    more = "" if decides else f"; that takes about {(found.half / study.margin) ** 2:.1f} times as many settings"
+    return (
+        f"power      {len(points)} designed trials of {found.n} settings find an effect of {study.primary} of "
+        f"{found.detectable:.3f} AMI in 80 % of cases (95 % interval ± {found.half:.3f}); they "
+        f"{'can' if decides else 'cannot'} show that one is within the margin of {study.margin:g}{more}. "
+        f"Assumed: sd {CELL_SD:g} between settings, {SEED_SD:g} between seeds"
+    )
 
 
 if __name__ == "__main__":

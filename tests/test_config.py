@@ -120,7 +120,7 @@ def test_the_papers_protocol_adds_nothing_to_any_preset(name: str) -> None:
     assert (config.model, config.features) == (preset(name).model, preset(name).features)
 
 
-@pytest.mark.parametrize(("epochs", "share", "start"), [(120, 0.75, 72), (2, 0.5, 1), (40, 0.5, 16)])
+@pytest.mark.parametrize(("epochs", "share", "start"), [(120, 0.75, 72), (2, 0.5, 1), (40, 0.5, 16), (1, 0.5, 0)])
 def test_a_start_by_invariance_leaves_the_decoder_a_part_of_the_warm_up(epochs: int, share: float, start: int) -> None:
     settings = {"epochs": epochs, "warmup_share": share, "cluster_init": "invariance", "batch_size": 64}
     assert Config().with_settings(settings).training.start_epochs == start

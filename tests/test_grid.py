@@ -81,7 +81,7 @@ class TestCells:
     def test_a_peer_that_cannot_cluster_is_a_diverged_cell(self, tmp_path: Path) -> None:
         for number in range(12):  # all alike: a mixture of three leaves components empty
             soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(4000) * 0.1), 16000)
-        config = preset("folder").with_settings({"n_bands": 16, "clip_seconds": 0.25, "batch_size": 4})
+        config = preset("folder").with_settings({"n_bands": 16, "clip_seconds": 0.25})
         features = store.prepare(config, data_root=tmp_path, cache_dir=tmp_path / "cache", workers=1, progress=False)
         settings = cell_config(config, method="vade", epochs=2, n_clusters=3, seed=0)
         entry = Prepared(path=features.path, config=config, data_root=tmp_path, cache_dir=tmp_path / "cache")

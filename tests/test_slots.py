@@ -29,7 +29,7 @@ def study(tmp_path: Path, tiny_config: Config) -> Study:
 
 
 def row(status: str = "complete", objective: float = 0.5) -> dict[str, Any]:
-    return {"status": status, "val/objective_silhouette_x": objective}
+    return {"status": status, "val/objective_invariant_information": objective}
 
 
 def states(slots: Slots) -> Counter[str]:
@@ -50,6 +50,22 @@ def test_slots_are_asked_in_order_with_their_designed_points(study: Study) -> No
     assert [(point["number"], point["arm"]) for point in points] == [(i, "qmc" if i < 4 else "tpe") for i in range(6)]
     for point, (_, designed) in zip(points, study.slots(), strict=True):
         assert designed.items() <= point.items()
+
+
+def test_blocks_survive_and_the_paper_arm_samples_nothing(study: Study) -> None:
+    arm = Arm.parse("factorial:tau_start=0.5/2+tau_ratio=0.1/1", seeds=2)
+    made = replace(study, name="b", arms=(Arm("paper", 1), arm))
+    made.folder.mkdir()
+    slots = Slots.create(made)
+    slots.ask("ray-lost")  # the driver dies, and the next one asks again
+    slots.resume(set(), {})
+    points = run(slots)
+    assert sorted(point["number"] for point in points) == list(range(9))
+    by_number = {point["number"]: point for point in points}
+    assert by_number[0] == {"number": 0, "arm": "paper"}
+    assert [by_number[n]["block"] for n in range(1, 9)] == [0] * 4 + [1] * 4
+    designed = [point for _, point in slots.study.slots()][1:]
+    assert all(designed[n - 1].items() <= by_number[n].items() for n in range(1, 9))
 
 
 def test_what_tpe_draws_depends_on_the_number_and_what_was_told_not_on_the_driver(study: Study) -> None:
@@ -143,7 +159,7 @@ def test_a_journal_that_a_full_disk_cut_short_is_mended(study: Study) -> None:
 
 
 def test_several_objectives(study: Study) -> None:
-    slots = Slots.create(replace(study, objectives=("silhouette_x", "mutual_information")))
+    slots = Slots.create(replace(study, objectives=("invariant_information", "mutual_information")))
     slots.ask("ray0")
     slots.tell("ray0", {**row(), "val/objective_mutual_information": 0.75})
     assert slots.optuna.get_trials()[0].values == [0.5, 0.75]

@@ -138,3 +138,49 @@ def test_the_paper_arm_trains_by_the_papers_protocol_and_searches_nothing(tiny_c
         assert {f"config/{name}": row[f"config/{name}"] for name in PAPER_PROTOCOL} == {
             f"config/{name}": value for name, value in PAPER_PROTOCOL.items()
         }
+
+
+def test_a_factorial_is_a_full_grid_on_every_seed_block(tiny_config: Config) -> None:
+    arm = Arm.parse("factorial:tau_start=0.5/2+tau_ratio=0.1/0.5/1+latent_dim=2/4", seeds=3)
+    assert (arm.trials, str(arm)) == (36, "factorial:tau_start=0.5/2.0+tau_ratio=0.1/0.5/1.0+latent_dim=2/4, 3 seeds")
+    made = study(tiny_config, arms=(Arm("paper", 1), arm), seed=7)
+    points = [point for name, point in made.slots() if name == "factorial"]
+    keys = [(p["tau_start"], p["tau_ratio"], p["latent_dim"], p["block"]) for p in points]
+    assert sorted(keys) == sorted(
+        (s, r, d, b) for s in (0.5, 2.0) for r in (0.1, 0.5, 1.0) for d in (2, 4) for b in range(3)
+    )
+    assert [p["block"] for p in points] == [0] * 12 + [1] * 12 + [2] * 12  # a study cut short has whole blocks
+    configs = [made.trial_config({**point, "number": n, "arm": "factorial"}) for n, point in enumerate(points, 1)]
+    assert {config.training.seed for config in configs} == {7, 8, 9}
+    assert {config.model.beta for config in configs} == {tiny_config.model.beta}  # what is not named stays
+    assert len({config.hash() for config in configs}) == 36
+    assert all(config.training.tau_end <= config.training.tau_start for config in configs)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("factorial:", "a factor is SETTING=LEVEL"),
+        ("factorial:tau=1/2", "a factor is SETTING=LEVEL"),
+        ("factorial:tau_start=a/b", "must be numbers"),
+        ("factorial:tau_start=1/1", "named twice"),
+        ("factorial:tau_start=1/2+tau_start=3/4", "names a setting twice"),
+    ],
+)
+def test_bad_factorials_are_one_line(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Arm.parse(text)
+
+
+def test_a_level_outside_of_its_range_and_a_margin_of_nothing(tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"tau_start 50\.0 lies outside of its search range 0\.5, 5\.0"):
+        study(tiny_config, arms=(Arm.parse("factorial:tau_start=1/50"),))
+    with pytest.raises(ConfigError, match="margin must be positive"):
+        study(tiny_config, margin=0.0)
+    with pytest.raises(ConfigError, match="primary must be one of tau_start, tau_ratio"):
+        study(tiny_config, primary="beta")
+
+
+def test_the_question_is_part_of_what_must_not_change(tiny_config: Config) -> None:
+    made = study(tiny_config, primary="tau_start", margin=0.05).design()
+    assert (made["primary"], made["margin"]) == ("tau_start", 0.05)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from checks import drawn, told
 from fabricate import K, study
 from numpy.random import Generator
-from sections import drawn, told
 
 from analysis import collapse
 from analysis.section import Section, Statement

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from checks import drawn, told
 from fabricate import study
-from sections import drawn, told
 
 from analysis import dynamics
 from analysis.section import Section, Statement

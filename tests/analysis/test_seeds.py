@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from checks import rendered, texts
 from fabricate import study
 from numpy.random import Generator
-from sections import rendered, texts
 
 from analysis.section import Group
 from analysis.seeds import against_search, comparisons, components, paired, section

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from checks import rendered, texts
 from fabricate import study
 from numpy.random import Generator
 from planted import falling_with_tau_end, trial
-from sections import rendered, texts
 
 from analysis.section import Group, Section
 from analysis.selection import RANDOM, Regrets, correlations, regrets, section, select

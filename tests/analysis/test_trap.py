@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from checks import drawn, told
 from fabricate import study
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sections import drawn, told
 
 from analysis import trap
 from analysis.trials import Study

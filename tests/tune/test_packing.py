@@ -95,7 +95,14 @@ def pretended_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def plan(tmp_path: Path, tiny_config: Config) -> Study:
     config = tiny_config.with_settings({"epochs": 4})
-    return Study(name="a", storage=tmp_path / "results", config=config, arms=(Arm("random", 4),), gpus_per_trial=0.25)
+    return Study(
+        name="a",
+        storage=tmp_path / "results",
+        config=config,
+        arms=(Arm("random", 4),),
+        objectives=("silhouette_x",),  # by which ASHA lets the unlucky trial go on after its first epoch
+        gpus_per_trial=0.25,
+    )
 
 
 @pytest.fixture

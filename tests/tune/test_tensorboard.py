@@ -109,4 +109,5 @@ def test_settings_are_the_hyper_parameters_of_the_trials_own_run(plan: Grid, num
     assert set(contents) >= {metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG}
     started = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])
     found = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
-    assert found == plan.cells[number].config.flat() | {"method": method}
+    settings = {name: value for name, value in plan.cells[number].config.flat().items() if value is not None}
+    assert found == settings | {"method": method}

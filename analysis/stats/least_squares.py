@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import stats
-from analysis.stats import CONFIDENCE, RESAMPLES, Estimate, Floats
+from analysis.stats import bootstrap
+from analysis.stats.bootstrap import CONFIDENCE, RESAMPLES, Estimate, Floats
 
 PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))  # of a bootstrap
 SINGULAR = 1e10  # condition number from which the design does not tell its columns apart
@@ -18,7 +18,7 @@ def resample_weights(codes: NDArray[np.int64]) -> Floats:
     """How often each row is in each bootstrap sample of whole units, `[RESAMPLES, n]`."""
     if len(codes) == 0:
         return np.empty((RESAMPLES, 0))
-    rows = stats.resampled(codes, rng=np.random.default_rng(0))
+    rows = bootstrap.resampled(codes, rng=np.random.default_rng(0))
     return np.stack([np.bincount(each, minlength=len(codes)) for each in rows]).astype(float)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from analysis.stats import LARGE, holm, resampled, spearman
+from analysis.stats.bootstrap import LARGE, holm, resampled, spearman
 
 
 def test_spearman_is_scipys_and_its_interval_holds_it() -> None:

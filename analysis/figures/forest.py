@@ -1,0 +1,73 @@
+"""One picture for the answer: every corpus, both temperatures, four outcomes, the margin shaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.columns import title
+from analysis.figures.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE
+from analysis.section import Drawing
+
+if TYPE_CHECKING:
+    from analysis.questions.effects import Effect, Panel
+
+COLOURS = {"matters": ORANGE, "negligible": GREEN, "not decided": GREY}
+MARKERS = {"matters": "D", "negligible": "o", "not decided": "s"}  # the verdict is no matter of colour alone
+COLUMN, ROW = 2.3, 0.34  # inches
+
+
+def forest(panels: Sequence[Panel], *, name: str) -> Drawing:
+    """A row per corpus and temperature, a column per outcome; an interval that crosses no shade is decided."""
+    outcomes = list(dict.fromkeys(effect.outcome for panel in panels for effect in panel.effects))
+    rows = [(panel, factor) for panel in panels for factor in dict.fromkeys(e.factor for e in panel.effects)]
+    with rc_context(STYLE):
+        size = (1.6 + COLUMN * len(outcomes), 1.2 + ROW * len(rows))
+        figure = Figure(figsize=size, layout="constrained")
+        cells = figure.subplots(1, len(outcomes), sharey=True, squeeze=False)[0]
+        for axes, outcome in zip(cells, outcomes, strict=True):
+            for place, (panel, factor) in enumerate(rows):
+                (effect,) = (e for e in panel.effects if (e.factor, e.outcome) == (factor, outcome))
+                if effect.found is None:
+                    continue
+                contrast = effect.found.contrast
+                axes.barh(place, 2 * contrast.margin, left=-contrast.margin, height=0.9, color=BLUE, alpha=0.15, lw=0)
+                axes.errorbar(
+                    contrast.value,
+                    place,
+                    xerr=contrast.half,
+                    fmt=MARKERS[contrast.verdict],
+                    color=COLOURS[contrast.verdict],
+                    capsize=3,
+                    markersize=7 if effect.primary else 5,
+                )
+            axes.axvline(0, color=INK, linewidth=0.8)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.set_xlabel(title(outcome))
+        cells[0].set_yticks(range(len(rows)), [_label(panel, factor, len(panels)) for panel, factor in rows])
+        cells[0].set_ylim(len(rows) - 0.4, -0.6)
+        for verdict, marker in MARKERS.items():
+            cells[0].plot([], [], linestyle="", marker=marker, color=COLOURS[verdict], label=verdict)
+        figure.legend(loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1.0)
+    return Drawing(name, figure, _alt(panels))
+
+
+def _label(panel: Panel, factor: str, panels: int) -> str:
+    temperature = "τ_start" if factor == "tau_start" else "τ_end / τ_start"
+    return temperature if panels == 1 else f"{panel.name.split(',')[0]}: {temperature}"
+
+
+def _alt(panels: Sequence[Panel]) -> str:
+    return "Effects with their intervals: " + "; ".join(_said(e) for p in panels for e in p.effects) + "."
+
+
+def _said(effect: Effect) -> str:
+    where = f"{effect.panel}, {effect.factor} on {title(effect.outcome)}"
+    if effect.found is None:
+        return f"{where}: none"
+    contrast = effect.found.contrast
+    return f"{where}: {contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f}), {contrast.verdict}"

@@ -1,0 +1,245 @@
+"""What does each temperature do, with everything else held?
+
+The estimand is E[outcome(factor = high) - outcome(factor = low)] over the settings of the study in which q(y|x) has
+decided; how often it decides is an outcome of its own, never a silent condition. Confirm runs, which repeat the best
+settings, and trainings by the paper's protocol are no part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from statsmodels.stats.meta_analysis import combine_effects
+from statsmodels.stats.proportion import proportion_confint
+
+from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
+from analysis.stats.equivalence import Contrast
+from analysis.trials import Study, values
+from catuvac.metrics import DECIDED
+from catuvac.study import FACTORS, MARGIN, PRIMARY_FACTOR
+
+ARMS = ("random", "qmc", "grid", "factorial")  # whose settings no result has placed
+COVARIATES = ("config/beta", "config/latent_dim")
+CATEGORIES = ("config/tau_schedule",)
+NOT_A_SETTING = ("config/seed", "config/split_seed", "config/tau_mean")
+LABELLED, UNLABELLED = "val/ami", "val/invariant_information"  # the primary outcome, and where there are no labels
+SECONDARY = ("val/clusters_used", "val/silhouette_x", "val/silhouette_p")
+LEVEL = 0.95
+CELL_SD, SEED_SD = 0.015, 0.025  # of AMI, assumed before there is a trial: a setting's own deviation, and a seed's
+POINT = ("tau_start", "tau_ratio", "tau_schedule", "beta", "latent_dim")
+FAMILY = 0.02  # of all secondary contrasts of a panel together: with the primary one, 7 %
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study fixed before its first trial.
+
+    Attributes:
+        factor: whose effect on the primary outcome is the study's question.
+        margin: an effect smaller than this does not matter; of clusters used, this share of K.
+        fixed: whether the study itself recorded it, and not this program's defaults.
+    """
+
+    factor: str
+    margin: float
+    fixed: bool
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One factor on one outcome of one corpus and K.
+
+    Attributes:
+        factor: "tau_start" or "tau_ratio".
+        outcome: its column.
+        primary: the one contrast that the study named beforehand; the others are corrected for their number.
+        found: None where the settings cannot tell, for `reason`.
+    """
+
+    panel: str
+    factor: str
+    outcome: str
+    primary: bool
+    found: Adjusted | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """In how many trainings q(y|x) decided: I(x; y) > ½ log K; with Wilson's 95 % interval."""
+
+    count: int
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Everything about one corpus and K."""
+
+    name: str
+    plan: Plan
+    decided: Decided | None
+    effects: tuple[Effect, ...]
+
+    @property
+    def primary(self) -> Effect:
+        (found,) = (effect for effect in self.effects if effect.primary)
+        return found
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Of the primary outcome between trainings of one setting."""
+        return self.primary.found.seed_sd if self.primary.found else None
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A fixed-effect summary over corpora, and whether they differ (Cochran's Q)."""
+
+    contrast: Contrast
+    heterogeneity_p: float
+    panels: int
+
+
+def read_plan(folder: Path) -> Plan:
+    """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version."""
+    try:
+        design = json.loads((folder / "study.json").read_text(encoding="utf-8"))["design"]
+        return Plan(str(design["primary"]), float(design["margin"]), True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Plan(PRIMARY_FACTOR, MARGIN, False)
+
+
+def panels(study: Study, plans: Mapping[str, Plan]) -> tuple[Panel, ...]:
+    """Every corpus and K of a study, or of several.
+
+    Args:
+        study: the tables.
+        plans: what each study of them fixed, by its name; a panel takes that of its first study.
+    """
+    return tuple(_panel(name, panel, plans) for name, panel in study.panels().items())
+
+
+def pooled(found: tuple[Panel, ...]) -> Pooled | None:
+    """The primary contrast over all panels that ask for the same factor; None for fewer than two."""
+    contrasts = [panel.primary.found.contrast for panel in found if panel.primary.found]
+    if len(contrasts) < 2 or len({panel.plan.factor for panel in found}) > 1:
+        return None
+    value = np.asarray([contrast.value for contrast in contrasts])
+    variance = np.asarray([contrast.error**2 for contrast in contrasts])
+    if (variance <= 0).any():
+        return None
+    together = combine_effects(value, variance)
+    margin = max(panel.plan.margin for panel in found)
+    contrast = Contrast(
+        float(together.mean_effect_fe),
+        float(together.sd_eff_w_fe),
+        sum(c.freedom for c in contrasts),
+        LEVEL,
+        margin,
+        sum(c.n for c in contrasts),
+    )
+    return Pooled(contrast, float(together.test_homogeneity().pvalue), len(contrasts))
+
+
+def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) -> Contrast | None:
+    """What the designed points of a study will be able to tell; None where they cannot tell the factor apart.
+
+    Args:
+        points: of the designed trials, as `catuvac.study.Study.slots` has them; seeds of one setting are repeats.
+        factor, margin: of the study's question.
+    """
+    settings = pd.DataFrame([{name: point[name] for name in POINT} for point in points]).drop_duplicates()
+    if len(settings) < 2:
+        return None
+    seeds = len(points) / len(settings)
+    column = {name: settings[name].to_numpy(dtype=np.float64) for name in (*FACTORS, "beta", "latent_dim")}
+    return expected(
+        {name: column[name] for name in FACTORS},
+        factor=factor,
+        covariates={name: column[name] for name in ("beta", "latent_dim")},
+        categories={"tau_schedule": settings["tau_schedule"].tolist()},
+        deviation=math.sqrt(CELL_SD**2 + SEED_SD**2 / seeds),
+        margin=margin,
+    )
+
+
+def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
+    trials = panel.complete
+    trials = trials[trials["arm"].isin(ARMS)]
+    plan = next((plans[s] for s in trials["study"].unique() if s in plans), Plan(PRIMARY_FACTOR, MARGIN, False))
+    k = int(panel.trials["n_clusters"].iloc[0])
+    information = values(trials, "val/mutual_information")
+    undecided = (information <= DECIDED * math.log(k)).to_numpy(dtype=bool)
+    decided = None
+    if len(trials):
+        count = int((~undecided).sum())
+        low, high = proportion_confint(count, len(trials), method="wilson")
+        decided = Decided(count, len(trials), float(low), float(high))
+    used = trials[~undecided]
+    labelled = values(used, LABELLED).notna().any()
+    outcome = LABELLED if labelled or used.empty else UNLABELLED
+    wanted = [(factor, column) for column in (outcome, *SECONDARY) for factor in FACTORS]
+    secondary = 1 - FAMILY / (len(wanted) - 1)  # Bonferroni: an interval has to agree with its verdict
+    effects = []
+    for factor, column in wanted:
+        primary = column == outcome and factor == plan.factor
+        margin = plan.margin * (k if column == "val/clusters_used" else 1)
+        effects.append(
+            _effect(name, used, factor, column, primary=primary, margin=margin, level=LEVEL if primary else secondary)
+        )
+    return Panel(name, plan, decided, tuple(effects))
+
+
+def _effect(
+    name: str, trials: pd.DataFrame, factor: str, column: str, *, primary: bool, margin: float, level: float
+) -> Effect:
+    effect = Effect(name, factor, column, primary, None)
+    factors = temperatures(trials)
+    y = values(trials, column)
+    known = y.notna().to_numpy(dtype=bool) & np.all([np.isfinite(each) for each in factors.values()], axis=0)
+    if not known.any():
+        return replace(effect, reason="no trial of a designed arm is complete and decided")
+    if np.ptp(np.log(factors[factor][known])) < 1e-9:
+        return replace(effect, reason="every trial has the same value of it")
+    kept = trials[known]
+    covariates = {c: np.asarray(values(kept, c), dtype=np.float64) for c in COVARIATES if values(kept, c).notna().all()}
+    found = adjusted(
+        np.asarray(y[known], dtype=np.float64),
+        {each: column_[known] for each, column_ in factors.items()},
+        factor=factor,
+        covariates=covariates,
+        categories={c: kept[c].astype(str).tolist() for c in CATEGORIES if c in kept},
+        setting=settings(kept),
+        block=np.unique(values(kept, "seed").to_numpy(), return_inverse=True)[1].astype(np.int64),
+        margin=margin,
+        level=level,
+    )
+    if found is None:
+        return replace(effect, reason=f"{len(np.unique(settings(kept)))} settings are too few for its design")
+    return replace(effect, found=found)
+
+
+def temperatures(trials: pd.DataFrame) -> dict[str, Floats]:
+    """τ_start and τ_end / τ_start, `[n]` each: unlike τ_start and τ_end, the design makes the two orthogonal."""
+    start = np.asarray(values(trials, "config/tau_start"), dtype=np.float64)
+    end = np.asarray(values(trials, "config/tau_end"), dtype=np.float64)
+    return {"tau_start": start, "tau_ratio": end / start}
+
+
+def settings(trials: pd.DataFrame) -> NDArray[np.int64]:
+    """Codes `[n]` of what is one setting, whatever its seed."""
+    names = [name for name in map(str, trials.columns) if name.startswith("config/") and name not in NOT_A_SETTING]
+    words: Any = trials[["study", *names]].astype(str)
+    hashed = pd.util.hash_pandas_object(words, index=False).to_numpy()
+    return np.unique(hashed, return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,1 @@
+"""The words, tables and captions of each question."""

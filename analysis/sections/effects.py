@@ -1,0 +1,202 @@
+"""The first screen: what the temperature does, how sure that is, and how large seeds are beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from analysis.columns import title
+from analysis.figures import forest
+from analysis.questions.effects import Effect, Panel, Plan, Pooled, panels, pooled
+from analysis.section import Group, Section, Statement, Table, Value, slug
+from analysis.stats.equivalence import POWER, Contrast
+from analysis.trials import Study
+
+QUESTION = "What does the temperature do, with everything else held?"
+NAMES = {"tau_start": "τ_start", "tau_ratio": "τ_end / τ_start"}
+MEANING = {
+    "tau_start": "the Gumbel-Softmax temperature when the annealing begins",
+    "tau_ratio": "how far the temperature falls; 1 is a constant temperature",
+}
+
+
+def section(study: Study, plans: Mapping[str, Plan]) -> Section:
+    """At most three sentences and one figure open the page; a table has all contrasts."""
+    found = panels(study, plans)
+    if not found:
+        why = "No trial of Cat. UVAC has been recorded, so there is no temperature to study."
+        return Section(QUESTION, (Statement("effects/none", why),), (Group(why),), ("effects/none",))
+    statements, headline = [], []
+    together = pooled(found)
+    if together is not None:
+        statements.append(_pooled(found, together))
+        headline.append(statements[0].name)
+    for panel in found:
+        key = f"effects/{slug(panel.name)}"
+        own = [_effect(f"{key}/{e.factor}", e, panel) for e in panel.effects if e.outcome == panel.primary.outcome]
+        own.sort(key=lambda statement: not statement.name.endswith(panel.plan.factor))
+        own.append(_seeds(f"{key}/seeds", panel))
+        statements += own
+        if len(found) == 1:
+            headline += [each.name for each in own]
+    if len(found) > 1 and together is None:
+        headline += [f"effects/{slug(panel.name)}/{panel.plan.factor}" for panel in found[:3]]
+    parts: list[Group | Table] = []
+    if any(effect.found for panel in found for effect in panel.effects):
+        parts.append(Group(CAPTION, (forest.forest(found, name="effects"),), wide=True))
+        parts.append(_table(found))
+    return Section(QUESTION, tuple(statements), tuple(parts), tuple(headline))
+
+
+def numbers(contrast: Contrast) -> dict[str, Value]:
+    """Every number of a contrast that a sentence may need."""
+    found: dict[str, Value] = {
+        "value": contrast.value,
+        "low": contrast.low,
+        "high": contrast.high,
+        "level": 100 * contrast.level,
+        "margin": contrast.margin,
+        "p": contrast.p,
+        "detectable": contrast.detectable,
+        "verdict": contrast.verdict,
+        "n": contrast.n,
+        "power": POWER,
+    }
+    if contrast.more is not None:
+        found["more"] = contrast.more
+    return found
+
+
+def verdict(contrast: Contrast, *, fixed: bool) -> str:
+    """The format of the words that follow an estimate and its interval."""
+    margin = "the margin of {margin:.3g}" + (" that was fixed beforehand" if fixed else "")
+    found = " The smallest effect that this design finds in {power:.0%} of cases is {detectable:.3f}."
+    match contrast.verdict:
+        case "matters":
+            return f"It matters: the interval excludes 0 and reaches beyond {margin}."
+        case "negligible":
+            return f"It is negligible: the whole interval lies within {margin}.{found}"
+    if contrast.more is None:
+        return f"This is not decided, and far more settings than these {{n}} would be needed.{found}"
+    return (
+        f"This is not decided: about {{more}} more settings would decide it against {margin}, if estimate and noise "
+        f"stay.{found}"
+    )
+
+
+def _effect(name: str, effect: Effect, panel: Panel) -> Statement:
+    words: dict[str, Value] = {
+        "panel": effect.panel,
+        "factor": NAMES[effect.factor],
+        "meaning": MEANING[effect.factor],
+        "outcome": title(effect.outcome),
+    }
+    if effect.found is None:
+        text = "{panel}: the effect of {factor} on {outcome} cannot be estimated, because {reason}."
+        return Statement(name, text, words | {"reason": effect.reason})
+    found = effect.found
+    words |= numbers(found.contrast) | {
+        "from": found.low,
+        "to": found.high,
+        "settings": found.settings,
+        "rows": found.rows,
+    }
+    text = (
+        "{panel}: with everything else held, raising {factor} ({meaning}) from {from:.2g} to {to:.2g} changes "
+        "{outcome} by {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}; {rows} trainings of {settings} "
+        "settings). "
+    )
+    text += verdict(found.contrast, fixed=panel.plan.fixed)
+    if found.curved is not None and (found.curved.low > 0 or found.curved.high < 0):
+        words |= {"bend": found.curved.value, "bend_low": found.curved.low, "bend_high": found.curved.high}
+        text += (
+            " The effect is not straight: the middle of the range lies {bend:+.3f} ({bend_low:+.3f} to "
+            "{bend_high:+.3f}) above the mean of its ends."
+        )
+    return Statement(name, text, words)
+
+
+def _seeds(name: str, panel: Panel) -> Statement:
+    words: dict[str, Value] = {"panel": panel.name, "outcome": title(panel.primary.outcome)}
+    text = "{panel}: "
+    if panel.decided is None:
+        return Statement(name, text + "no trial of a designed arm (random, QMC, grid or factorial) is complete.", words)
+    words |= {
+        "decided": panel.decided.count,
+        "trials": panel.decided.n,
+        "decided_low": panel.decided.low,
+        "decided_high": panel.decided.high,
+    }
+    if panel.seed_sd is None:
+        text += "no setting was trained on two seeds, so the seeds' share is not known; "
+    else:
+        words["seed_sd"] = panel.seed_sd
+        text += "another seed moves {outcome} by {seed_sd:.3f} (standard deviation within a setting); "
+    text += (
+        "q(y|x) decided in {decided} of {trials} trainings ({decided_low:.0%} to {decided_high:.0%}), and all of the "
+        "above is of those."
+    )
+    return Statement(name, text, words)
+
+
+def _pooled(found: tuple[Panel, ...], together: Pooled) -> Statement:
+    words = numbers(together.contrast) | {
+        "factor": NAMES[found[0].plan.factor],
+        "outcome": title(found[0].primary.outcome),
+        "panels": together.panels,
+        "heterogeneity": together.heterogeneity_p,
+        "each": "; ".join(
+            f"{p.name.split(',')[0]} {p.primary.found.contrast.value:+.3f}" for p in found if p.primary.found
+        ),
+    }
+    differ = together.heterogeneity_p < 0.05
+    text = (
+        "Over {panels} corpora, raising {factor} changes {outcome} by {value:+.3f} (95 % interval {low:+.3f} to "
+        "{high:+.3f}, fixed effects; {each}). "
+    )
+    text += (
+        "The corpora differ (Q test, p = {heterogeneity:.2g}), so this mean describes none of them."
+        if differ
+        else verdict(together.contrast, fixed=all(panel.plan.fixed for panel in found))
+        + " The corpora do not differ beyond chance (Q test, p = {heterogeneity:.2g})."
+    )
+    return Statement("effects/pooled", text, words)
+
+
+CAPTION = (
+    "Change of each outcome over each temperature's range, all other settings held. Large mark: the contrast that the "
+    "study was made for, with its 95 % interval. Small marks: with intervals corrected for their number. Shaded: "
+    "changes too small to matter. Silhouette (x) is scored in the features, Silhouette (p) in the probabilities, where "
+    "saturation alone raises it."
+)
+
+
+def _table(found: tuple[Panel, ...]) -> Table:
+    rows = []
+    for panel in found:
+        for effect in panel.effects:
+            own = (panel.name, NAMES[effect.factor], title(effect.outcome))
+            if effect.found is None:
+                rows.append((*own, "–", "–", "–", "–", effect.reason))
+                continue
+            contrast = effect.found.contrast
+            rows.append(
+                (
+                    *own,
+                    f"{effect.found.low:.2g} → {effect.found.high:.2g}",
+                    f"{contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f})",
+                    f"{effect.found.joint_p:.2g}",
+                    f"{contrast.detectable:.3f}",
+                    contrast.verdict + (", primary" if effect.primary else ""),
+                )
+            )
+    terms: tuple[str, ...] = max((e.found.terms for p in found for e in p.effects if e.found), key=len, default=())
+    return Table(
+        "Every contrast: from the lowest to the highest level of a factorial, else from the 10 % to the 90 % quantile. "
+        "Secondary intervals are Bonferroni's, so that each agrees with its verdict; the margin for clusters used is "
+        "that share of K. Joint p: of no effect at all, straight or curved. Detectable: the smallest effect whose "
+        f"interval excludes 0 in {POWER:.0%} of cases. Least squares over settings, seeds averaged and their blocks "
+        "taken out, HC2 errors with Bell and McCaffrey's degrees of freedom, on the logarithms of: "
+        f"{', '.join(term.replace('config/', '') for term in terms)}.",
+        ("corpus", "temperature", "outcome", "from → to", "change (interval)", "joint p", "detectable", "verdict"),
+        tuple(rows),
+    )

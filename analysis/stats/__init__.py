@@ -1,0 +1,1 @@
+"""Statistics that know nothing of a study: intervals, correlation, regression, equivalence."""

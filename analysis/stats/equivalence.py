@@ -1,0 +1,85 @@
+"""Three words for an effect, by its interval and a margin that was fixed beforehand.
+
+An interval inside the margin shows equivalence: it is the pair of one-sided tests of Schuirmann (1987), at the level
+of the interval's two tails. The same interval gives the verdict and stands beside it, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats as distributions
+
+Verdict = Literal["matters", "negligible", "not decided"]
+
+POWER = 0.8  # at which a smallest detectable effect is told
+MOST = 100.0  # times as many observations as there are: beyond that, a number would promise too much
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference in means with its interval.
+
+    Attributes:
+        value: in the units of the outcome.
+        error: its standard error.
+        freedom: residual degrees of freedom of the error.
+        level: of the interval, such as 0.95.
+        margin: an effect smaller than this does not matter; > 0.
+        n: observations.
+    """
+
+    value: float
+    error: float
+    freedom: float
+    level: float
+    margin: float
+    n: int
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval."""
+        return float(distributions.t.ppf((1 + self.level) / 2, self.freedom)) * self.error
+
+    @property
+    def low(self) -> float:
+        return self.value - self.half
+
+    @property
+    def high(self) -> float:
+        return self.value + self.half
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of no effect."""
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * distributions.t.sf(abs(self.value) / self.error, self.freedom))
+
+    @property
+    def verdict(self) -> Verdict:
+        """negligible: the interval lies inside the margin; matters: it lies outside of 0; else not decided."""
+        if -self.margin < self.low and self.high < self.margin:
+            return "negligible"
+        return "matters" if self.low > 0 or self.high < 0 else "not decided"
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true effect whose interval would exclude 0 with probability `POWER`."""
+        tail = (1 + self.level) / 2
+        return float(distributions.t.ppf(tail, self.freedom) + distributions.t.ppf(POWER, self.freedom)) * self.error
+
+    @property
+    def more(self) -> int | None:
+        """How many more observations would decide it, were the estimate and the noise to stay; 0 once decided.
+
+        None where more than `MOST` times as many would be needed.
+        """
+        if self.verdict != "not decided":
+            return 0
+        # The interval has to shrink until it excludes 0 or lies inside the margin, whichever comes first.
+        wanted = max(abs(self.value), self.margin - abs(self.value))
+        times = (self.half / wanted) ** 2 if wanted > 0 else math.inf
+        return math.ceil(self.n * times) - self.n if times <= MOST else None

@@ -1,0 +1,171 @@
+"""The answer: what enters it, what does not, and that each sentence says what its numbers are."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricate import K, study
+from numpy.random import Generator
+
+from analysis.questions.effects import Plan, panels, planned, pooled, read_plan, settings
+from analysis.section import Group, Statement
+from analysis.sections import effects
+from analysis.trials import Study
+from catuvac.study import MARGIN, PRIMARY_FACTOR
+
+PLAN = Plan("tau_ratio", 0.03, True)
+
+
+def ratio(design: pd.DataFrame) -> pd.Series[float]:
+    return np.log(design["config/tau_end"] / design["config/tau_start"]) / np.log(20)
+
+
+def planted(size: float, noise: float = 0.02) -> Any:
+    """AMI rises by `size` from a ratio of 0.05 to 1; beta does much more."""
+
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        ami = 0.6 + size * ratio(design) - 0.05 * np.log(design["config/beta"]) + rng.normal(0, noise, len(design))
+        return {"val/ami": ami, "val/clusters_used": 9 + rng.normal(0, 0.3, len(design))}
+
+    return world
+
+
+def both(*studies: Study) -> Study:
+    return replace(studies[0], trials=pd.concat([each.trials for each in studies], ignore_index=True))
+
+
+def answer(found: Study, plan: Plan = PLAN) -> dict[str, Statement]:
+    return {each.name: each for each in effects.section(found, {"fabricated": plan, "other": plan}).statements}
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(0.12, "matters"), (0.0, "negligible"), (-0.12, "matters")])
+def test_a_planted_effect_is_found_with_its_size_and_its_word(size: float, verdict: str) -> None:
+    (panel,) = panels(study(96, planted=planted(size)), {"fabricated": PLAN})
+    assert panel.primary.found is not None
+    found = panel.primary.found
+    true = size * math.log(found.high / found.low) / math.log(20)
+    assert found.contrast.low < true < found.contrast.high
+    assert found.contrast.verdict == verdict
+
+
+def test_confirm_runs_and_the_papers_protocol_change_no_digit() -> None:
+    made = study(40, planted=planted(0.08))
+    confirm = study(20, seed=5, arm="confirm", name="fabricated-confirm", planted=planted(0.9))
+    paper = study(4, seed=6, arm="paper", name="other", planted=planted(0.9))
+    tpe = study(30, seed=7, arm="tpe", name="third", planted=planted(-0.9))
+    (alone,), (beside,) = panels(made, {}), panels(both(made, confirm, paper, tpe), {})
+    assert beside == alone
+
+
+def test_undecided_trials_enter_the_hurdle_and_not_the_effect() -> None:
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        scores = planted(0.1)(design, rng)
+        lost = np.arange(len(design)) < 10
+        scores["val/ami"] = np.where(lost, 0.0, scores["val/ami"])  # near-ties of which nothing can be said
+        return {**scores, "val/mutual_information": np.where(lost, 0.01, 0.9 * math.log(K))}
+
+    (panel,) = panels(study(60, planted=world), {})
+    assert panel.decided is not None
+    assert (panel.decided.count, panel.decided.n) == (50, 60)
+    assert panel.primary.found is not None
+    assert panel.primary.found.rows == 50
+
+
+def test_without_labels_the_primary_outcome_reads_none() -> None:
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        return {"val/invariant_information": 0.5 + 0.1 * ratio(design) + rng.normal(0, 0.01, len(design))}
+
+    (panel,) = panels(study(40, planted=world), {})
+    assert panel.primary.outcome == "val/invariant_information"
+
+
+def test_seeds_of_one_setting_are_one_setting() -> None:
+    made = study(12)
+    again = replace(
+        made, trials=made.trials.assign(trial_id="b", seed=99, **{"config/seed": 99, "config/split_seed": 9})
+    )
+    again.trials["trial_id"] = [f"b{i}" for i in range(12)]
+    assert len(np.unique(settings(both(made, again).trials))) == 12
+
+
+def test_the_plan_is_the_studys_own_and_the_defaults_are_said_to_be(tmp_path: Path) -> None:
+    assert read_plan(tmp_path) == Plan(PRIMARY_FACTOR, MARGIN, False)
+    (tmp_path / "study.json").write_text(json.dumps({"design": {"primary": "tau_start", "margin": 0.1}}))
+    assert read_plan(tmp_path) == Plan("tau_start", 0.1, True)
+    made = study(60, planted=planted(0.0))
+    fixed = str(answer(made)["effects/fsdd-k-10/tau_ratio"])
+    assert "fixed beforehand" in fixed
+    assert "fixed beforehand" not in str(answer(made, replace(PLAN, fixed=False))["effects/fsdd-k-10/tau_ratio"])
+
+
+def test_a_sentence_is_written_from_its_numbers_and_a_null_has_its_detectable_effect() -> None:
+    found = answer(study(96, planted=planted(0.0)))
+    primary = found["effects/fsdd-k-10/tau_ratio"]
+    (panel,) = panels(study(96, planted=planted(0.0)), {"fabricated": PLAN})
+    assert panel.primary.found is not None
+    contrast = panel.primary.found.contrast
+    assert (primary.values["low"], primary.values["high"]) == (contrast.low, contrast.high)
+    assert primary.values["verdict"] == "negligible"
+    assert f"{contrast.detectable:.3f}" in str(primary)
+    secondary = found["effects/fsdd-k-10/tau_start"]
+    assert secondary.values["level"] > 99
+
+
+def test_at_most_three_sentences_and_one_figure_open_the_page() -> None:
+    for made in (study(40, planted=planted(0.1)), both(study(40), study(40, corpus="tau2019", name="other", seed=1))):
+        section = effects.section(made, {})
+        assert 1 <= len(section.headline) <= 3
+        assert sum(len(part.drawings) for part in section.parts if isinstance(part, Group)) == 1
+
+
+def test_corpora_with_opposite_effects_are_not_summed_up_in_silence() -> None:
+    up = study(60, planted=planted(0.2))
+    down = study(60, seed=1, corpus="tau2019", name="other", planted=planted(-0.2))
+    together = pooled(panels(both(up, down), {}))
+    assert together is not None
+    assert together.heterogeneity_p < 1e-6
+    assert "describes none of them" in str(answer(both(up, down))["effects/pooled"])
+    alike = study(60, seed=1, corpus="tau2019", name="other", planted=planted(0.2))
+    same = pooled(panels(both(up, alike), {}))
+    assert same is not None
+    assert same.heterogeneity_p > 0.001
+    assert same.contrast.half < min(
+        p.primary.found.contrast.half for p in panels(both(up, alike), {}) if p.primary.found
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_too_few_trials_are_a_sentence(n: int) -> None:
+    section = effects.section(study(n), {})
+    assert section.headline
+    assert all(str(statement) for statement in section.statements)
+
+
+def test_the_power_of_the_factorial_of_216_is_what_was_simulated() -> None:
+    """Half-width 0.015 with a cell's sd of 0.015 and a seed's of 0.025 (tests/analysis/test_adjusted.py)."""
+    levels = [(s, r, b) for s in (0.5, 1, 2, 4) for r in (0.05, 0.22, 1.0) for b in (0.01, 0.05, 0.2)]
+    point = {"tau_schedule": "exponential", "latent_dim": 10}
+    points = [{**point, "tau_start": s, "tau_ratio": r, "beta": b} for s, r, b in levels for _ in range(6)]
+    found = planned(points, factor="tau_ratio", margin=0.03)
+    assert found is not None
+    assert found.n == 36
+    assert found.half == pytest.approx(0.015, abs=0.002)
+    assert planned(points[:6], factor="tau_ratio", margin=0.03) is None
+
+
+@pytest.mark.slow
+def test_over_full_nulls_the_page_claims_an_effect_in_one_of_twenty() -> None:
+    """Neither temperature does anything to any of the four outcomes; beta does. All eight claims together."""
+    repeats = 400
+    wrong = 0
+    for seed in range(repeats):
+        (panel,) = panels(study(24, seed=seed, planted=planted(0.0, noise=0.03)), {})
+        wrong += any(effect.found and effect.found.contrast.verdict == "matters" for effect in panel.effects)
+    assert wrong / repeats <= 0.10  # 7 %, and what 400 repeats may add to it
