@@ -18,16 +18,9 @@ from analysis.columns import NUMERIC_SETTINGS, title
 from analysis.figures import collapse as figures
 from analysis.section import Drawing, Group, Section, Statement, Table, Value, slug
 from analysis.stats.bootstrap import CONFIDENCE, Floats, resampled
-from analysis.trials import INDEPENDENT, Study, units, values
-from catuvac.metrics import DECIDED
+from analysis.trials import DESIGNED, INDEPENDENT, Study, undecided, units, values
 
 OUTCOMES = ("healthy", "collapsed", "diverged")
-DESIGNED = (
-    "random",
-    "qmc",
-    "grid",
-    "factorial",
-)  # arms that cover the search space; confirm runs repeat settings that did well
 SCHEDULE = "config/tau_schedule"
 TOTAL = 2.0  # effective clusters below this: everything has merged
 BINS = 5
@@ -101,13 +94,13 @@ def collapse(study: Study, k: int) -> Collapse:
     """Sorts the trials of one K into healthy, collapsed (fewer than K/2 clusters used, or y undecided) and diverged."""
     trials = study.trials
     used, diverged = values(trials, "val/clusters_used"), (trials["status"] == "diverged").to_numpy(dtype=bool)
-    undecided = values(trials, "val/mutual_information") <= DECIDED * np.log(k)
+    ties = undecided(trials)
     known = diverged | ((trials["status"] == "complete").to_numpy(dtype=bool) & used.notna())
     points = pd.DataFrame(
         {
             "trial_id": trials["trial_id"].astype(str),
-            "outcome": np.where(diverged, "diverged", np.where((used < k / 2) | undecided, "collapsed", "healthy")),
-            "undecided": ~diverged & undecided,
+            "outcome": np.where(diverged, "diverged", np.where((used < k / 2) | ties, "collapsed", "healthy")),
+            "undecided": ~diverged & ties,
             "total": ~diverged & (values(trials, "val/effective_clusters") < TOTAL),
             "arm": trials["arm"].astype(str),
             "adaptive": ~trials["arm"].isin(INDEPENDENT).to_numpy(dtype=bool),

@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from catuvac.errors import CatuvacError
+from catuvac.metrics import DECIDED
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 
-INDEPENDENT = ("random", "qmc", "grid", "factorial", "confirm")  # arms whose points no result has placed
+DESIGNED = ("random", "qmc", "grid", "factorial")  # arms that cover the search space before there is any result
+INDEPENDENT = (*DESIGNED, "confirm")  # arms whose points no result has placed; confirm runs repeat what did well
 KEY = ["study", "trial_id"]
 
 
@@ -138,6 +140,12 @@ def values(frame: pd.DataFrame, column: str) -> pd.Series[float]:
     if column not in frame:
         return pd.Series(np.nan, index=frame.index, dtype=float)
     return pd.Series(frame[column].to_numpy(dtype=float, na_value=np.nan), index=frame.index)
+
+
+def undecided(trials: pd.DataFrame) -> NDArray[np.bool_]:
+    """In which trials `[n]` I(x; y) is at most ½ log K: the most probable clusters are near-ties."""
+    largest = np.log(values(trials, "n_clusters"))
+    return (values(trials, "val/mutual_information") <= DECIDED * largest).to_numpy(dtype=bool)
 
 
 def floats(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:

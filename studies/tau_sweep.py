@@ -202,9 +202,10 @@ class TauSweep:
 
 def power(study: Study) -> str:
     """What the designed trials will be able to tell, in a line."""
-    from analysis.questions.effects import ARMS, CELL_SD, SEED_SD, planned
+    from analysis.questions.effects import CELL_SD, SEED_SD, planned
+    from analysis.trials import DESIGNED
 
-    points = [point for arm, point in study.slots() if arm in ARMS]
+    points = [point for arm, point in study.slots() if arm in DESIGNED]
     found = planned(points, factor=study.primary, margin=study.margin) if points else None
     if found is None:
         return (

@@ -22,11 +22,10 @@ from statsmodels.stats.proportion import proportion_confint
 
 from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
-from analysis.trials import Study, values
-from catuvac.metrics import DECIDED
+from analysis.trials import DESIGNED, Study, undecided, values
+from catuvac.plan import DESIGN
 from catuvac.study import FACTORS, MARGIN, PRIMARY_FACTOR
 
-ARMS = ("random", "qmc", "grid", "factorial")  # whose settings no result has placed
 COVARIATES = ("config/beta", "config/latent_dim")
 CATEGORIES = ("config/tau_schedule",)
 NOT_A_SETTING = ("config/seed", "config/split_seed", "config/tau_mean")
@@ -114,7 +113,7 @@ class Pooled:
 def read_plan(folder: Path) -> Plan:
     """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version."""
     try:
-        design = json.loads((folder / "study.json").read_text(encoding="utf-8"))["design"]
+        design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))["design"]
         return Plan(str(design["primary"]), float(design["margin"]), True)
     except (OSError, ValueError, KeyError, TypeError):
         return Plan(PRIMARY_FACTOR, MARGIN, False)
@@ -176,17 +175,16 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
 
 def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     trials = panel.complete
-    trials = trials[trials["arm"].isin(ARMS)]
+    trials = trials[trials["arm"].isin(DESIGNED)]
     plan = next((plans[s] for s in trials["study"].unique() if s in plans), Plan(PRIMARY_FACTOR, MARGIN, False))
     k = int(panel.trials["n_clusters"].iloc[0])
-    information = values(trials, "val/mutual_information")
-    undecided = (information <= DECIDED * math.log(k)).to_numpy(dtype=bool)
+    ties = undecided(trials)
     decided = None
     if len(trials):
-        count = int((~undecided).sum())
+        count = int((~ties).sum())
         low, high = proportion_confint(count, len(trials), method="wilson")
         decided = Decided(count, len(trials), float(low), float(high))
-    used = trials[~undecided]
+    used = trials[~ties]
     labelled = values(used, LABELLED).notna().any()
     outcome = LABELLED if labelled or used.empty else UNLABELLED
     wanted = [(factor, column) for column in (outcome, *SECONDARY) for factor in FACTORS]

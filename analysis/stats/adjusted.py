@@ -118,11 +118,13 @@ def adjusted(
 
 def _freedom(x: Floats, weights: Floats) -> float:
     """Degrees of freedom of a contrast's HC2 error (Bell and McCaffrey 2002): fewer where few settings decide it."""
-    inverse = np.linalg.inv(x.T @ x)
-    residual = np.eye(len(x)) - x @ inverse @ x.T
-    leverage = (x @ inverse @ weights) ** 2 / np.maximum(np.diag(residual), 1e-12)
-    form = residual * leverage @ residual
-    return float(np.trace(form) ** 2 / max(np.sum(form * form.T), 1e-300))
+    # The error is a quadratic form in the noise, R D R with R = I - Z Z'; its two traces need no n × n matrix.
+    z = np.linalg.qr(x)[0]  # Z Z' is the hat matrix
+    hat = (z**2).sum(axis=1)
+    d = (x @ np.linalg.inv(x.T @ x) @ weights) ** 2 / np.maximum(1 - hat, 1e-12)
+    trace = float(d @ (1 - hat))
+    of_square = float(d**2 @ (1 - 2 * hat) + ((z.T * d @ z) ** 2).sum())
+    return trace**2 / max(of_square, 1e-300)
 
 
 def expected(
@@ -190,7 +192,6 @@ class _Design:
         products += [(name, name) for name in others if name in curved]
         products += [(tau, other) for tau in taus for other in others]
         room = max(len(wanted), limit - 1)
-        self.terms = wanted
         self.words = words if len(wanted) + len(words) <= room else {}
         self.terms = [*wanted, *products[: max(0, room - len(wanted) - len(self.words))]]
         self.names = [*(_name(term) for term in self.terms), *self.words]

@@ -24,8 +24,6 @@ BLUR_BANDS = 5  # width of the blur along frequency: neighbouring harmonics of a
 TILT_COSINES = 3  # of the smooth spectral tilt: slower than any formant
 ACTIVE = 0.5  # share of a warped cell that must have been active for it to stay so
 
-Augment = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
