@@ -79,17 +79,15 @@ def adjusted(
         None where the settings do not tell the factor apart from the others, or are fewer than its design needs.
     """
     y, rows, seed_sd = _averaged(outcome, setting, block)
-    design = _Design(
-        {name: np.log(values[rows]) for name, values in factors.items()},
-        {name: np.log(values[rows]) for name, values in covariates.items()},
+    design = _designed(
+        {name: values[rows] for name, values in factors.items()},
+        {name: values[rows] for name, values in covariates.items()},
         {name: [str(values[row]) for row in rows] for name, values in categories.items()},
-        limit=int(len(rows) / ROWS_PER_TERM),
+        factor=factor,
     )
-    if factor not in design.names or len(y) <= len(design.names) + 2:
+    if design is None:
         return None
     x = design.matrix
-    if np.linalg.matrix_rank(x) < x.shape[1]:
-        return None
     model = sm.OLS(y, x)
     fit = model.fit(cov_type="HC2", use_t=True)  # noise may differ between settings
     low, high = _ends(factors[factor][rows])
@@ -147,19 +145,34 @@ def expected(
         None where the design cannot tell the factor apart.
     """
     n = len(factors[factor])
+    design = _designed(factors, covariates, categories, factor=factor)
+    if design is None:
+        return None
+    x = design.matrix
+    low, high = _ends(factors[factor])
+    weights = design.at(factor, high) - design.at(factor, low)
+    error = deviation * float(np.sqrt(weights @ np.linalg.inv(x.T @ x) @ weights))
+    return Contrast(0.0, error, float(n - x.shape[1]), level, margin, n)
+
+
+def _designed(
+    factors: Mapping[str, Floats],
+    covariates: Mapping[str, Floats],
+    categories: Mapping[str, Sequence[str]],
+    *,
+    factor: str,
+) -> _Design | None:
+    """The design of settings, a row each; None where it does not tell the factor apart or leaves too few rows over."""
+    n = len(factors[factor])
     design = _Design(
         {name: np.log(values) for name, values in factors.items()},
         {name: np.log(values) for name, values in covariates.items()},
         categories,
         limit=int(n / ROWS_PER_TERM),
     )
-    x = design.matrix
-    if factor not in design.names or n <= len(design.names) + 2 or np.linalg.matrix_rank(x) < x.shape[1]:
-        return None
-    low, high = _ends(factors[factor])
-    weights = design.at(factor, high) - design.at(factor, low)
-    error = deviation * float(np.sqrt(weights @ np.linalg.inv(x.T @ x) @ weights))
-    return Contrast(0.0, error, float(n - x.shape[1]), level, margin, n)
+    columns = design.matrix.shape[1]
+    telling = factor in design.names and n > columns + 1 and np.linalg.matrix_rank(design.matrix) == columns
+    return design if telling else None
 
 
 class _Design:
