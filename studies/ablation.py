@@ -31,6 +31,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "start+term+marginal": {"beta_marginal": 20.0},
     "straight-through": {"y_estimator": "straight_through"},
     "exact": {"y_estimator": "exact"},
+    "n-init-1": {"n_init": 1},
     "n-init-3": {"n_init": 3},
     "z-off": {"sigma": 3.3},  # a noise at which a dimension of z costs more than it explains
     "kmeans-start": {"cluster_init": "kmeans", "invariance": 0.0},
@@ -51,7 +52,7 @@ class Ablation:
     """as in catuvac train"""
     arms: tuple[str, ...] = ("start+term",)
     """start+term (the preset itself), paper, paper+marginal, start, term, start+weak-term, start+term+marginal,
-    straight-through, exact, n-init-3, z-off, kmeans-start"""
+    straight-through, exact, n-init-1, n-init-3, z-off, kmeans-start"""
     classes: tuple[int, ...] = (5, 10)
     """synthetic: numbers of classes, and of clusters"""
     overlaps: tuple[float, ...] = (0.0,)

@@ -141,8 +141,8 @@ def test_flops_follow_the_architecture() -> None:
     uvac = cost.training_flops(config.with_settings({"method": "uvac"}))
     first = 2 * 64 * 16 * 16 * 16
     assert first < uvac < cat < 2 * uvac
-    # Two views more through one of two encoders and a decoder, all of about a size.
-    assert 1.4 < cost.training_flops(config.with_settings({"invariance": 1.0})) / cat < 1.8
+    # One view more through one of two encoders and a decoder, all of about a size.
+    assert 1.2 < cost.training_flops(config.with_settings({"invariance": 1.0})) / cat < 1.4
     wider = cost.training_flops(config.with_settings({"n_bands": 64}))
     assert 1.8 < wider / cat < 2.1
     assert cost.peer_flops(config) == 6 * 2 * (32 * 32 * 500 + 500 * 500 + 500 * 2000 + 2000 * 10)

@@ -77,12 +77,12 @@ def _model(config: Config, *, clips: int) -> tuple[CatUVAC | UVAC, Tensor]:
 
 
 def _loss(config: Config, model: CatUVAC | UVAC, x: Tensor) -> Tensor:
-    """Of a step after the warm-up; the two views of the invariance term cost what two clips cost."""
+    """Of a step after the warm-up; the view that the invariance term compares a clip with costs what a clip costs."""
     noise = torch.Generator().manual_seed(0)
-    terms, _ = model.negative_elbo(x, torch.ones_like(x), tau=1.0, generator=noise)
+    terms, logits = model.negative_elbo(x, torch.ones_like(x), tau=1.0, generator=noise)
     if not config.training.invariance:
         return terms.total
-    return terms.total + swap_loss(model.cluster_logits(x), model.cluster_logits(x))
+    return terms.total + swap_loss(logits, model.cluster_logits(x))
 
 
 def peer_flops(config: Config) -> int:

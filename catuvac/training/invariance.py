@@ -41,7 +41,7 @@ def swap_loss(logits: Tensor, other: Tensor) -> Tensor:
     """Cross-entropy of each view against the balanced assignment of the other, in nats a clip; a scalar.
 
     Args:
-        logits, other: `[B, K]` of two views of the same clips.
+        logits, other: `[B, K]` of two views of the same clips, of which one may be the clip itself.
     """
     there = F.cross_entropy(other, balanced_targets(logits))
     back = F.cross_entropy(logits, balanced_targets(other))

@@ -216,8 +216,10 @@ class TrainingRun:
             if init != "random" and self.epoch == self.config.training.warmup_epochs:
                 self.model.start_from_mixture(self.infer(rows)["mean"], seed=seed)
         elif init == "invariance":
-            if self.epoch == self.config.training.start_epochs:
+            if self.others and self.epoch == self.config.training.trial_epochs:
                 self._choose_start()
+            if self.epoch == self.config.training.start_epochs:
+                self._renew()
         elif init != "random" and self.phase == "warm_up" and self.step.start is None:
             x = self.features.x[rows]
             fit = pca_gmm if init == "pca_gmm" else kmeans
@@ -232,11 +234,11 @@ class TrainingRun:
         starts = [self.model.encoder_y, *self.others]
         scores = [metrics.invariant_information(*self._two_views(rows, start)) for start in starts]
         self.model.encoder_y.load_state_dict(starts[int(np.argmax(scores))].state_dict())
-        self._settle()
-
-    def _settle(self) -> None:
-        """Forgets the starts: from here on there is one q(y | x), and an optimiser without a past."""
         self.others = []
+        self._renew()
+
+    def _renew(self) -> None:
+        """Goes on with an optimiser without a past, for the weights that there now are."""
         self.optimizer = self._new_optimizer()
         self.step = self._new_step()
 

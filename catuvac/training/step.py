@@ -104,6 +104,7 @@ class TrainingStep:
         x, cells = self.data.batch(rows)
         losses = dict.fromkeys(LOSSES, self.sums.new_zeros(()))
         total = self.sums.new_zeros(())
+        logits: Tensor | None = None
         if phase != "start":
             with self.autocast():
                 terms, logits = self.model.negative_elbo(x, cells, tau=tau, generator=self.noise)
@@ -112,8 +113,7 @@ class TrainingStep:
             if phase == "warm_up" and self.start is not None:
                 total = total + F.cross_entropy(logits, self.start[rows])  # what reaches q(y | x)
         if weight := self.invariance.weights[phase]:
-            encoders = self.starts if phase == "start" else self.starts[:1]
-            swaps = self._swaps(x, cells, encoders)
+            swaps = self._swaps(x, cells) if logits is None else [self._swap(x, cells, logits)]
             losses["invariance"] = swaps[0].detach()
             total = total + weight * torch.stack(swaps).sum()
         self.optimizer.zero_grad(set_to_none=True)
@@ -124,11 +124,17 @@ class TrainingStep:
         self.optimizer.step()
         self.sums += torch.stack([losses[name] for name in LOSSES])
 
-    def _swaps(self, x: Tensor, cells: Tensor, encoders: Sequence[ConvRecurrentEncoder]) -> list[Tensor]:
-        """The invariance loss of each encoder on two views of the clips, which are the same for all."""
+    def _swap(self, x: Tensor, cells: Tensor, logits: Tensor) -> Tensor:
+        """The invariance loss between the clips, whose logits `[B, K]` the ELBO has needed already, and one view."""
+        with self.autocast():
+            other = self.starts[0](split_pixels(self.view(x, cells, self.noise)))
+        return swap_loss(logits, other)
+
+    def _swaps(self, x: Tensor, cells: Tensor) -> list[Tensor]:
+        """The invariance loss of each start on two views of the clips, which are the same for all."""
         pixels = split_pixels(torch.cat([self.view(x, cells, self.noise), self.view(x, cells, self.noise)]))
         losses = []
-        for encoder in encoders:
+        for encoder in self.starts:
             with self.autocast():
                 logits = encoder(pixels)
             losses.append(swap_loss(*logits.chunk(2)))

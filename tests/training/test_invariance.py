@@ -70,11 +70,13 @@ def invariant(config: Config, **settings: object) -> Config:
 
 def test_phases_follow_each_other(tiny_config: Config, tiny_features: FeatureSet) -> None:
     run = TrainingRun(invariant(tiny_config, epochs=10, warmup_share=0.5), tiny_features)
-    phases, losses = [], []
+    phases, losses, starts = [], [], []
     for report in run:
+        starts.append(1 + len(run.others))
         phases.append(run.step.phase)
         losses.append({name for name, value in report.items() if name.startswith("loss/") and value is not None})
     assert phases == ["start"] * 4 + ["warm_up"] + ["main"] * 5
+    assert starts == [2] + [1] * 9  # a third of the start tells which one goes on
     assert losses[0] == {"loss/invariance"}
     assert losses[-1] == {"loss/total", "loss/recon", "loss/kl_y", "loss/kl_z", "loss/invariance"}
 
