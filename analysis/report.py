@@ -26,7 +26,6 @@ from analysis import (
     dynamics,
     importance,
     overview,
-    seeds,
     selection,
     simplex,
     surface,
@@ -39,7 +38,7 @@ from analysis.figures.style import save, svg
 from analysis.page import render
 from analysis.questions.effects import read_plan
 from analysis.section import Clip, Drawing, Group, Section, Statement
-from analysis.sections import effects
+from analysis.sections import confirm, effects
 from analysis.selection import select
 from analysis.table import TrialTable, constant_settings, number, trial_table
 from analysis.trials import Study, load, load_all
@@ -114,8 +113,10 @@ def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Itera
     for module in (temperature, surface, importance, tradeoff):
         yield lambda section=module.section: section(study)  # type: ignore[misc]
     yield lambda: trap.section(study, sharpened)
-    for module in (dynamics, collapse, seeds, selection):
+    for module in (dynamics, collapse):
         yield lambda section=module.section: section(study)  # type: ignore[misc]
+    yield lambda: confirm.section(study, plans)
+    yield lambda: selection.section(study)
     yield lambda: clusters.section(models[0]) if models else _no_clusters(why)
     if models:
         yield lambda: views.section(models[0])

@@ -118,6 +118,7 @@ class Grid(Plan):
     cells: tuple[Cell, ...]
     arm: str = "grid"  # of the table of trials
     objectives: tuple[str, ...] = ()  # keys of catuvac.objective.OBJECTIVES; a grid only records the first
+    margin: float | None = None  # an effect smaller than this does not matter; of the search that a grid confirms
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,7 +141,8 @@ class Grid(Plan):
 
     def design(self) -> dict[str, Any]:
         """What must not change when the grid is resumed: each cell's settings; resources may."""
-        return {cell.trial_id: cell.config.hash() for cell in self.cells}
+        margin = {} if self.margin is None else {"margin": self.margin}
+        return {**margin, **{cell.trial_id: cell.config.hash() for cell in self.cells}}
 
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
         """The columns of a cell's row that do not depend on how it went; Ray's `trial_id` is not used."""

@@ -11,6 +11,7 @@ from catuvac.config import Config, ConfigError
 
 DESIGN = "study.json"  # in every study's folder from the start: what it was started with
 JOURNAL = "optuna.journal"  # beside it: a study's slots, where they are in no database
+AT_PAPER = "-paper"  # ends the name of a confirmed setting that has the paper's temperature in place of its own
 CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
 
 

@@ -1,11 +1,12 @@
-"""Was it the setting or the seed? The top settings of a finished study on fresh seeds, and the paper's own setting.
+"""Does a top setting beat itself at the paper's temperature? The top settings of a finished study, on fresh seeds.
 
     ray job submit --working-dir . -- python studies/confirm.py /abs/results/NAME --data-root /abs/data --seeds 5
 
-The settings are chosen by the study's objective, which never reads a label. Every one of them trains on the same seeds,
-none of which the study has used, so that two settings can be compared seed by seed; the test split is read once, at the
-end of each training. It leaves STORAGE/NAME-confirm/ with trials.parquet, its rows of arm "confirm", and
-history.parquet.
+The settings are chosen by the study's objective, which never reads a label. Each trains beside itself at the paper's
+temperature, on the same seeds, none of which the study has used: whatever else the search has found is the same on both
+sides, so that a difference is the temperature's. The test split is read once, at the end of each training. It leaves
+STORAGE/NAME-confirm/ with trials.parquet, its rows of arm "confirm", and history.parquet, for
+`catuvac report STORAGE/NAME STORAGE/NAME-confirm`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import tyro
 from catuvac import jobs, results
 from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
-from catuvac.plan import DESIGN, settings_of
+from catuvac.plan import AT_PAPER, DESIGN, settings_of
 
 if TYPE_CHECKING:
     from catuvac.grid import Grid
@@ -35,6 +36,7 @@ COLUMNS = {  # of the table that is printed; a column without values is left out
     "test/acc": "ACC test",
     "val/nmi": "NMI val",
     "test/nmi": "NMI test",
+    "test/ami": "AMI test",
     "test/clusters_used": "clusters used",
     "test/silhouette_p": "Silhouette_p",
 }
@@ -44,10 +46,10 @@ COLUMNS = {  # of the table that is printed; a column without values is left out
 class Setting:
     """One setting to train on every seed."""
 
-    name: str  # top1, top2, …, or paper
+    name: str  # top1, top1-paper, top2, …
     config: Config  # its seed means nothing
     number: int | None = None  # of the study's trial that it comes from
-    objective: float | None = None  # of that trial
+    objective: float | None = None  # of that trial; None for one at the paper's temperature
 
     def __str__(self) -> str:
         training, model = self.config.training, self.config.model
@@ -60,7 +62,7 @@ class Setting:
 
 @dataclass(kw_only=True)
 class Confirm:
-    """Train the top settings of a finished study, and the paper's, on fresh seeds."""
+    """Train the top settings of a finished study on fresh seeds, each beside itself at the paper's temperature."""
 
     results: tyro.conf.Positional[Path]
     """folder of the finished study: STORAGE/NAME"""
@@ -127,6 +129,7 @@ class Confirm:
             ),
             arm="confirm",
             objectives=tuple(design["objectives"]),
+            margin=design.get("margin"),
             cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
             max_concurrent=self.max_concurrent,
@@ -136,11 +139,15 @@ class Confirm:
         print(f"confirm    {grid.folder}{f', trials in {remote}' if remote else ''}")
         for setting in settings:
             print(f"{setting.name:<11}{setting}")
+        names = {setting.name for setting in settings}
         tops = sum(setting.objective is not None for setting in settings)
         if tops < self.top:
             print(f"note       {study.name} has {tops} complete settings, not {self.top}")
-        if all(setting.name != "paper" for setting in settings):
-            print("note       the paper's setting is among them")
+        alone = [s.name for s in settings if s.objective is not None and f"{s.name}{AT_PAPER}" not in names]
+        if alone:
+            print(
+                f"note       {', '.join(alone)}: of the paper's temperature, or of none, so there is nothing to compare"
+            )
         print(f"seeds      {seeds[0]} to {seeds[-1]}, {base.training.epochs} epochs each", flush=True)
         driver.connect()
         for line in preflight.preflight(grid, config=base, features=prepared, estimate=self.dry_run):
@@ -184,28 +191,33 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None = None) -> list[Setting]:
-    """The top settings by objective and the paper's temperature.
+    """The top settings by objective, each followed by itself at the paper's temperature.
 
     Args:
         trials: of a study; only complete ones count, and labels never do.
-        base: what the study did not search; with the paper's temperature it is the paper's setting.
+        base: what the study did not search.
         top: how many, as far as there are; settings that differ in their seed alone are one, its best trial.
         epochs: in place of the study's.
 
     Returns:
-        `top1`, `top2`, …, and `paper`, unless it is one of them.
+        `top1`, `top1-paper`, `top2`, …; without the second where a setting has the paper's temperature already, or
+        with the estimator "exact" none at all.
     """
     changes = {} if epochs is None else {"epochs": epochs}
     complete = trials[(trials["status"] == "complete") & trials["objective"].notna()]
-    found: dict[str, Setting] = {}
+    tops: dict[str, Setting] = {}
     for row in results.records(complete.sort_values("objective", ascending=False, kind="stable")):
         config = base.with_settings({**settings_of(row), **changes, "seed": base.training.seed})
-        if config.hash() not in found and len(found) < top:
-            name = f"top{len(found) + 1}"
-            found[config.hash()] = Setting(name, config, int(row["number"]), float(row["objective"]))
-    paper = base.with_settings({**PAPER, **changes})
-    found.setdefault(paper.hash(), Setting("paper", paper))
-    return list(found.values())
+        if config.hash() not in tops and len(tops) < top:
+            name = f"top{len(tops) + 1}"
+            tops[config.hash()] = Setting(name, config, int(row["number"]), float(row["objective"]))
+    settings = []
+    for setting in tops.values():
+        settings.append(setting)
+        twin = setting.config.with_settings(PAPER)
+        if twin != setting.config and twin.model.y_estimator != "exact":
+            settings.append(Setting(f"{setting.name}{AT_PAPER}", twin))
+    return settings
 
 
 def fresh_seeds(design: dict[str, Any], trials: pd.DataFrame, *, count: int) -> list[int]:
@@ -250,7 +262,7 @@ def _print(trials: pd.DataFrame, grid: Grid) -> None:
         f"Mean ± standard deviation over the complete trainings; objective: {grid.objectives[0]}, label-free.\n"
         "What was the best of many in the study is expected to fall back here. A high Silhouette_p says little\n"
         f"where few of the {grid.cells[0].config.model.n_clusters} clusters are used. "
-        "Seeds are shared: compare two settings seed by seed."
+        "Seeds are shared: `catuvac report` compares each setting with itself seed by seed."
     )
 
 

@@ -46,7 +46,7 @@ def plant(folder: Path, base: Config, rows: list[dict[str, Any]], *, trials: int
     for made in rows:
         results.append_trial(folder, made)
     design = {"config": base.flat(), "space": {"tau_start": [0.5, 5.0]}, "trials": trials, "seed": 7}
-    record = {"design": {**design, "objectives": ["silhouette_x", "mutual_information"]}}
+    record = {"design": {**design, "margin": 0.02, "objectives": ["silhouette_x", "mutual_information"]}}
     (folder / "study.json").write_text(json.dumps(record))
     return folder
 
@@ -74,32 +74,40 @@ class TestChoice:
         found = confirm.choose(trials, tiny_config, top=2)
         assert [(s.name, s.number, s.objective) for s in found] == [
             ("top1", 1, 0.6),
+            ("top1-paper", None, None),
             ("top2", 3, 0.4),
-            ("paper", None, None),
+            ("top2-paper", None, None),
         ]
-        assert [s.config.model.beta for s in found] == [0.2, 0.4, tiny_config.model.beta]
+        assert [s.config.model.beta for s in found] == [0.2, 0.2, 0.4, 0.4]
 
-    def test_the_papers_setting_is_its_temperature_and_what_the_study_did_not_search(
-        self, study: Path, tiny_config: Config
-    ) -> None:
-        base = tiny_config.with_settings({"tau_start": 3.0, "tau_schedule": "cosine", "sigma": 0.7})
+    def test_a_setting_and_its_twin_differ_in_the_temperature_alone(self, study: Path, tiny_config: Config) -> None:
         _, trials = confirm.finished_study(study)
-        *_, paper = confirm.choose(trials, base, top=1, epochs=9)
-        training = paper.config.training
+        top, twin = confirm.choose(trials, tiny_config, top=1, epochs=9)
+        differ = {name for name, value in top.config.flat().items() if twin.config.flat()[name] != value}
+        assert differ == {"tau_start", "tau_end"}
+        training = twin.config.training
         assert (training.tau_start, training.tau_end, training.tau_schedule) == (1.0, 0.5, "exponential")
-        assert (training.epochs, paper.config.model) == (9, base.model)
+        assert (training.epochs, twin.config.model.beta) == (9, 0.2)
+
+    def test_a_setting_without_a_temperature_has_no_twin(self, study: Path, tiny_config: Config) -> None:
+        _, trials = confirm.finished_study(study)
+        trials["config/y_estimator"] = "exact"
+        found = confirm.choose(trials, tiny_config, top=2)
+        assert [s.name for s in found] == ["top1", "top2"]
 
     def test_no_more_than_there_are(self, study: Path, tiny_config: Config) -> None:
         _, trials = confirm.finished_study(study)
-        assert [s.name for s in confirm.choose(trials, tiny_config, top=8)] == ["top1", "top2", "top3", "paper"]
+        assert [s.name for s in confirm.choose(trials, tiny_config, top=8)] == [
+            f"top{n}{end}" for n in (1, 2, 3) for end in ("", "-paper")
+        ]
 
     def test_a_column_that_a_trial_lacks_is_the_studys_own_setting(self, study: Path, tiny_config: Config) -> None:
         _, trials = confirm.finished_study(study)
         trials["config/beta"] = pd.array([None] * 5, dtype="Float64")
-        top, _ = confirm.choose(trials.drop(columns="config/tau_end"), tiny_config, top=1)
+        top, *_ = confirm.choose(trials.drop(columns="config/tau_end"), tiny_config, top=1)
         assert (top.config.model.beta, top.config.training.tau_end) == (tiny_config.model.beta, 0.5)
 
-    def test_the_papers_setting_is_not_trained_twice(self, tmp_path: Path, tiny_config: Config) -> None:
+    def test_the_papers_own_temperature_is_not_trained_twice(self, tmp_path: Path, tiny_config: Config) -> None:
         study = plant(tmp_path, tiny_config, [row(0, tiny_config.with_settings({"seed": 7}), 0.2)], trials=1)
         _, trials = confirm.finished_study(study)
         assert [s.name for s in confirm.choose(trials, tiny_config, top=2)] == ["top1"]
@@ -162,7 +170,7 @@ def test_a_finished_study_is_confirmed(study: Path, cache_dir: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     trials = results.read_trials(study.parent / "a-confirm")
     assert sorted(trials["trial_id"]) == [
-        f"synthetic-k3-{name}-s{seed}" for name in ("paper", "top1") for seed in (12, 13)
+        f"synthetic-k3-{name}-s{seed}" for name in ("top1", "top1-paper") for seed in (12, 13)
     ]
     assert set(trials["arm"]) == {"confirm"}
     assert set(trials["status"]) == {"complete"}
@@ -170,11 +178,11 @@ def test_a_finished_study_is_confirmed(study: Path, cache_dir: Path) -> None:
     for name in ("objective", "val/acc", "test/acc", "test/nmi", "test/silhouette_p", "test/clusters_used"):
         assert trials[name].astype(float).map(math.isfinite).all(), name
     assert trials["objective"].tolist() == trials["val/objective_silhouette_x"].tolist()
-    tops = trials[trials["trial_id"].str.contains("top1")]
-    assert set(tops["config/beta"]) == {0.2}
+    assert set(trials["config/beta"]) == {0.2}
     assert "top1       trial 1, objective 0.600: τ 2.00→0.30 exponential, β 0.2, d 2" in done.stdout
     assert "2 of 2" in done.stdout
     assert "Silhouette_p" in done.stdout
+    assert json.loads((study.parent / "a-confirm" / "study.json").read_text())["design"]["margin"] == 0.02
     again = subprocess.run([*asked, "--resume"], capture_output=True, text=True, check=False, timeout=200)
     assert again.returncode == 0, again.stdout + again.stderr
     kept = results.read_trials(study.parent / "a-confirm")

@@ -114,7 +114,7 @@ def read_plan(folder: Path) -> Plan:
     """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version."""
     try:
         design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))["design"]
-        return Plan(str(design["primary"]), float(design["margin"]), True)
+        return Plan(str(design.get("primary", PRIMARY_FACTOR)), float(design["margin"]), True)
     except (OSError, ValueError, KeyError, TypeError):
         return Plan(PRIMARY_FACTOR, MARGIN, False)
 
