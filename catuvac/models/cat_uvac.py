@@ -10,7 +10,8 @@ from torch import Tensor
 
 from catuvac.config import ModelConfig
 from catuvac.models.distributions import gumbel_softmax, kl_standard_normal, kl_uniform, sample_normal
-from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder, split_pixels
+from catuvac.models.fast_conv import split_pixels
+from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder
 from catuvac.models.variational import Inference, LossTerms, VariationalModel
 
 

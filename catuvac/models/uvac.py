@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from catuvac.config import ModelConfig
 from catuvac.models.distributions import kl_categorical, kl_normal, log_normal, sample_normal
-from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder, split_pixels
+from catuvac.models.fast_conv import split_pixels
+from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder
 from catuvac.models.variational import Inference, LossTerms, VariationalModel
 
 N_INIT = 10  # restarts of the mixture that the prior starts from

@@ -27,7 +27,8 @@ from catuvac import metrics
 from catuvac.config import Config, ConfigError, ModelConfig, Precision
 from catuvac.data.store import FeatureSet
 from catuvac.models.cat_uvac import CatUVAC
-from catuvac.models.networks import GRID, ConvRecurrentEncoder, split_pixels
+from catuvac.models.fast_conv import split_pixels
+from catuvac.models.networks import GRID, ConvRecurrentEncoder
 from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
 from catuvac.training.allocator import disable_trimming

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from catuvac.data.store import FeatureSet
 from catuvac.models.cat_uvac import CatUVAC
-from catuvac.models.networks import ConvRecurrentEncoder, split_pixels
+from catuvac.models.fast_conv import split_pixels
+from catuvac.models.networks import ConvRecurrentEncoder
 from catuvac.models.uvac import UVAC
 from catuvac.training.augment import Views, view
 from catuvac.training.invariance import swap_loss

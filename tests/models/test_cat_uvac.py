@@ -8,7 +8,7 @@ import torch
 from catuvac.config import ModelConfig
 from catuvac.models.cat_uvac import CatUVAC, limit_pull
 from catuvac.models.distributions import kl_marginal, kl_standard_normal, kl_uniform
-from catuvac.models.networks import split_pixels
+from catuvac.models.fast_conv import split_pixels
 
 K, D, T, F = 4, 3, 32, 16
 
