@@ -1,4 +1,4 @@
-"""The `catuvac` command: datasets, download, prepare, train, evaluate, report, watch, replay.
+"""The `catuvac` command: datasets, download, prepare, train, evaluate, assign, name, report, watch, replay.
 
 Heavy imports stay inside the commands: `catuvac --help` must answer in under a second, and nothing here imports Ray.
 """
@@ -152,6 +152,77 @@ class Evaluate:
 
 
 @dataclass(kw_only=True)
+class Assign:
+    """Give every recording a cluster, with its probability; or every window of long recordings."""
+
+    model: tyro.conf.Positional[str]
+    """folder of `catuvac train`, of a study (its best trial), or one of its trials, results/NAME:7"""
+    paths: tyro.conf.Positional[tuple[str, ...]]
+    """recordings, folders of them, or - for paths on standard input, a line each or ended by NUL"""
+    format: Literal["csv", "jsonl", "parquet", "audacity", "raven"] = "csv"
+    """audacity: label tracks; raven: selection tables; both with one file per recording"""
+    out: Path | None = None
+    """file, or folder where audacity and raven have several recordings; default: standard output (csv, jsonl)"""
+    window: float = 0.0
+    """s; cuts recordings into windows; 0 takes the start of each recording, as the training did"""
+    hop: float = 0.0
+    """s between the starts of two windows; 0 puts them end to end"""
+    undecided_above: float | None = None
+    """entropy of q(y|x) in nats above which a clip counts as undecided; default: half of log K"""
+    copy_to: Path | None = None
+    """empty folder: copies every recording into a sub-folder of its cluster, with a page to listen to them"""
+    link_to: Path | None = None
+    """the same with symbolic links"""
+
+    def run(self) -> None:
+        for name, value in (("window", self.window), ("hop", self.hop)):
+            if not value >= 0:
+                raise CatuvacError(f"--{name} must not be negative, got {value} s")
+        if self.hop and not self.window:
+            raise CatuvacError("--hop needs a --window")
+        folders = [folder for folder in (self.copy_to, self.link_to) if folder is not None]
+        if len(folders) > 1 or (folders and self.window):
+            raise CatuvacError("give one of --copy-to and --link-to, and no --window: whole recordings are sorted")
+        from catuvac import assign, inference
+
+        model = inference.load(self.model)
+        paths = assign.expand(self.paths, stdin=sys.stdin)
+        above = model.undecided_above if self.undecided_above is None else self.undecided_above
+        rows = assign.assign(model, assign.progress(paths), window=self.window, hop=self.hop, undecided_above=above)
+        written = assign.write(rows, out=self.out, format=self.format)
+        if folders:
+            print(f"page       {assign.sort_into(written, folders[0], link=self.link_to is not None)}", file=sys.stderr)
+        unread = sum(bool(row.reason) for row in written)
+        if unread:
+            raise CatuvacError(f"{unread} of {len(paths)} recordings could not be read; their rows say why")
+
+
+@dataclass(kw_only=True)
+class Name:
+    """Name clusters of a model, for every later output: catuvac name MODEL 3=rain 5=wind."""
+
+    model: tyro.conf.Positional[str]
+    """as for catuvac assign"""
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """CLUSTER=NAME; an empty NAME takes one away; none prints those that there are"""
+
+    def run(self) -> None:
+        from catuvac import inference
+
+        given = {}
+        for text in self.names:
+            cluster, equals, name = text.partition("=")
+            if not equals or not cluster.isdigit():
+                raise CatuvacError(f"{text!r} is no CLUSTER=NAME, such as 3=rain")
+            given[int(cluster)] = name.strip()
+        model = inference.load(self.model)
+        if given:
+            model = inference.rename(model, given)
+        for number, name in enumerate(model.names):
+            print(f"{number:3} {name or '–'}")
+
+
+@dataclass(kw_only=True)
 class Report:
     """Answer from studies' tables what the temperature does: report.html, answer.json, figures/."""
 
@@ -262,6 +333,8 @@ def _dispatch(argv: Sequence[str]) -> None:
         | Annotated[Prepare, tyro.conf.subcommand("prepare", default=Prepare(**source))]
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(out=tyro.MISSING, **source))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Assign, tyro.conf.subcommand("assign")]
+        | Annotated[Name, tyro.conf.subcommand("name")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Watch, tyro.conf.subcommand("watch")]
         | Annotated[Replay, tyro.conf.subcommand("replay")]

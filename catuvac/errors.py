@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -17,6 +18,9 @@ def guarded(command: Callable[[], object]) -> int:
     except CatuvacError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell has it: 128 and SIGPIPE
     except KeyboardInterrupt:
         print("interrupted; what is on disk is whole", file=sys.stderr)
         return 130

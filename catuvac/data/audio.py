@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,30 +29,65 @@ def load(path: str | Path, *, sample_rate: int, seconds: float = math.inf) -> Te
     Raises:
         AudioError: the file is absent, empty, unreadable, holds no samples, or holds NaN or infinite ones.
     """
+    with _opened(path) as file:
+        # Down to a sample, but not below one for rounding: a header's length is its frames / rate.
+        wanted = max(1, math.floor(min(seconds, file.frames / file.samplerate) * file.samplerate + 1e-3))
+        return resample(_read(file, wanted), rate=file.samplerate, to=sample_rate)
+
+
+def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -> Iterator[tuple[float, float, Tensor]]:
+    """Decodes a recording window by window, so that memory does not grow with its length.
+
+    Args:
+        path: the file.
+        sample_rate: Hz.
+        seconds: of a window; the last ones may be shorter, down to half of it, and so may the only one.
+        hop: s between the starts of two windows.
+
+    Yields:
+        Start and end in s, and the samples as `load` has them; each window is resampled by itself.
+
+    Raises:
+        AudioError: as `load`, at the window where it happens.
+    """
+    with _opened(path) as file:
+        rate, length = file.samplerate, file.frames / file.samplerate
+        count = max(1, math.floor((length - seconds / 2) / hop + 1e-9) + 1)
+        for number in range(count):
+            start = number * hop
+            first = round(start * rate)
+            file.seek(min(first, file.frames))
+            samples = _read(file, max(1, min(round(seconds * rate), file.frames - first)))
+            yield start, min(start + seconds, length), resample(samples, rate=rate, to=sample_rate)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """A sound file; what goes wrong with it, then or while it is read, is an `AudioError`."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
             raise AudioError("empty file (0 bytes)")
         with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            # Down to a sample, but not below one for rounding: a header's length is its frames / rate.
-            wanted = max(1, math.floor(min(seconds, file.frames / rate) * rate + 1e-3))
-            # libsndfile takes longer to make floats of 16-bit samples than to read them.
-            short = file.subtype == "PCM_16"
-            data = file.read(wanted, dtype="int16" if short else "float32", always_2d=True)
+            yield file
     except OSError as error:
         raise AudioError(f"unreadable: {error.strerror}") from error
     except soundfile.SoundFileError as error:
         reason = str(error).replace(repr(str(path)), "").removeprefix("Error opening : ")
         raise AudioError(f"unreadable: {reason}") from error
+
+
+def _read(file: soundfile.SoundFile, frames: int) -> Tensor:
+    """The next frames as mono float32 `[frames]`."""
+    # libsndfile takes longer to make floats of 16-bit samples than to read them.
+    short = file.subtype == "PCM_16"
+    data = file.read(frames, dtype="int16" if short else "float32", always_2d=True)
     if len(data) == 0:
         raise AudioError("zero-length: no samples")
     if not np.isfinite(data).all():
         raise AudioError("holds NaN or infinite samples")
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
-    if short:
-        mono = mono * np.float32(2**-15)
-    return resample(torch.from_numpy(mono), rate=rate, to=sample_rate)
+    return torch.from_numpy(mono * np.float32(2**-15) if short else mono)
 
 
 def resample(samples: Tensor, *, rate: int, to: int) -> Tensor:

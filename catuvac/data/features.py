@@ -6,10 +6,10 @@ T frames and F bands are padded to multiples of 16, the encoder's total stride.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -120,6 +120,15 @@ class Normaliser:
             deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
             std = np.where(deviation > 1e-4 * np.maximum(np.abs(least), np.abs(most)), deviation, 1.0)
         return cls(mean, std, float(((least - mean) / std).min()), float(((most - mean) / std).max()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, exactly; `from_dict` takes them back."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """What `to_dict` returned."""
+        return cls(np.array(stored["mean"]), np.array(stored["std"]), float(stored["low"]), float(stored["high"]))
 
     def apply(self, x: Array, mask: Mask) -> Array:
         """Features `[n, T, F]` in [0, 1], float32; inactive frames and padded bands are 0."""

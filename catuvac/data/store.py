@@ -35,6 +35,7 @@ from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index
 from catuvac.errors import CatuvacError
 
 FORMAT = 3  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
+PREPARED = 2  # raise it when prepared entries alone change
 CHUNK = 8  # clips that a thread takes at a time: more share more of the interpreter's work, and take more memory
 
 Rows = NDArray[np.int64]
@@ -50,6 +51,7 @@ class FeatureSet:
     clips: pd.DataFrame  # N rows: the usable clips of the corpus's table
     splits: dict[str, Rows]  # train, val, test: row numbers
     n_bands: int  # the bands before padding; the rest of F is 0
+    normaliser: features.Normaliser  # that made x of the extracted features, and can make it of a new recording's
     note: str  # how much of the corpus this is
     skipped: pd.DataFrame  # path and reason of every unusable file
     path: Path  # the entry's folder; `open_entry` takes it
@@ -125,6 +127,7 @@ def prepare(
             _refuse(skipped["path"][0], skipped["reason"][0])
         key = {
             "format": FORMAT,
+            "prepared": PREPARED,
             "raw": raw.name,
             "corpus_norm": config.features.corpus_norm,
             "split": asdict(config.split),
@@ -155,6 +158,7 @@ def open_entry(path: Path) -> FeatureSet:
         clips=pd.read_parquet(path / "clips.parquet"),
         splits=parts,
         n_bands=meta["n_bands"],
+        normaliser=features.Normaliser.from_dict(meta["normaliser"]),
         note=meta["note"],
         skipped=pd.read_csv(path / "skipped.csv", dtype=str),
         path=path,
@@ -254,6 +258,7 @@ def _normalise(config: Config, note: str, raw: Path, folder: Path, *, workers: i
     meta = {
         "note": note + (f"; {len(skipped)} skipped" if len(skipped) else ""),
         "n_bands": features.valid_bands(config.features),
+        "normaliser": normaliser.to_dict(),
     }
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 

@@ -39,7 +39,7 @@ from catuvac.training.step import LOSSES, DeviceFeatures, GraphedStep, Invarianc
 
 Report = dict[str, Any]
 
-STATE_FORMAT = 5
+STATE_FORMAT = 6
 SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
 VIEW_SEED = 0  # of the views that the score is computed on: the same for every model
@@ -397,6 +397,7 @@ class TrainingRun:
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "clusters": self.clusters,
+            "normaliser": self.features.normaliser.to_dict(),  # new recordings are made like the training's by it
             "others": [other.state_dict() for other in self.others],
         }
 

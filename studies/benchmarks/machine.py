@@ -16,6 +16,7 @@ import torch
 
 from catuvac import runs
 from catuvac.config import Config
+from catuvac.data.features import Normaliser
 from catuvac.data.store import FeatureSet
 
 PRODUCT = {"cpu": 4096, "cuda": 8192}  # rows and columns of the matrix product that is the ceiling
@@ -87,6 +88,7 @@ def generated(clips: int, shape: tuple[int, int], *, val: int = 0) -> FeatureSet
         clips=pd.DataFrame({"path": [str(row) for row in rows], "duration": 1.0}),
         splits={"train": rows[:clips], "val": rows[clips:], "test": rows[:0]},
         n_bands=shape[1],
+        normaliser=Normaliser(np.zeros(shape[1]), np.ones(shape[1]), 0.0, 1.0),
         note="random numbers",
         skipped=none,
         path=Path(),

@@ -11,6 +11,7 @@ import torch
 from scipy.stats import norm
 
 from catuvac.config import Config, ModelConfig
+from catuvac.data.features import Normaliser
 from catuvac.data.store import FeatureSet
 from catuvac.models.uvac import UVAC
 from catuvac.models.variational import Inference
@@ -109,6 +110,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, *, n: int = 480) -> Featur
         clips=pd.DataFrame({"path": [str(i) for i in range(n)], "label": labels.astype(str), "duration": 1.0}),
         splits={"train": rows[: n // 2], "val": rows[n // 2 : 3 * n // 4], "test": rows[3 * n // 4 :]},
         n_bands=16,
+        normaliser=Normaliser(np.zeros(16), np.ones(16), 0.0, 1.0),
         note="planted",
         skipped=pd.DataFrame({"path": [], "reason": []}),
         path=tmp_path_factory.getbasetemp(),

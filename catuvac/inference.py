@@ -1,0 +1,197 @@
+"""A trained model for new recordings: from samples to a cluster, without features of a corpus and without an optimiser.
+
+    model = load(Path("runs/fsdd"))
+    prediction = model.predict([samples])
+
+Shape legend: n clips, T frames, F bands, K clusters, d latent dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catuvac import results, runs
+from catuvac.config import PAPER_METHOD, Config
+from catuvac.data import features
+from catuvac.errors import CatuvacError
+from catuvac.metrics import DECIDED
+from catuvac.models.cat_uvac import CatUVAC
+from catuvac.models.uvac import UVAC
+from catuvac.plan import CHECKPOINTS, settings_of
+from catuvac.training import checkpoint
+from catuvac.training.run import EVAL_BATCH, MODELS, use_bf16
+
+NAMES = "names.json"  # beside a model's weights: what somebody calls its clusters
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of n clips.
+
+    Attributes:
+        probabilities: q(y | x), `[n, K]`.
+        z: posterior means, `[n, d]`.
+        error: root mean square difference `[n]` between a clip's features in [0, 1] and their reconstruction, over the
+            cells that count: how unlike the training data a clip is.
+    """
+
+    probabilities: NDArray[np.float32]
+    z: NDArray[np.float32]
+    error: NDArray[np.float32]
+
+    @property
+    def clusters(self) -> NDArray[np.int64]:
+        """The most probable cluster of each clip, `[n]`, 0 to K - 1."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def entropy(self) -> NDArray[np.float32]:
+        """Of q(y | x), `[n]`, in nats."""
+        p = np.clip(self.probabilities, np.finfo(np.float32).tiny, 1)
+        return np.asarray(-(p * np.log(p)).sum(axis=1), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """Weights, the front end that they were trained with, and the names of their clusters.
+
+    Attributes:
+        folder: where the weights lie, and the names beside them.
+        names: of the K clusters; "" for one without a name.
+    """
+
+    config: Config
+    model: CatUVAC | UVAC
+    normaliser: features.Normaliser
+    folder: Path
+    names: tuple[str, ...]
+
+    @property
+    def undecided_above(self) -> float:
+        """The entropy in nats above which a clip counts as undecided: ½ log K, as for a whole training."""
+        return DECIDED * math.log(self.config.model.n_clusters)
+
+    def predict(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> Prediction:
+        """Assigns clips, with the features that the training had, to the bit.
+
+        Args:
+            clips: samples `[s]` each, finite, at `config.features.sample_rate` Hz.
+            durations: the true length of each in s; None where every sample is the clip's own.
+        """
+        lengths = durations or [math.nan] * len(clips)
+        batches = [slice(start, start + EVAL_BATCH) for start in range(0, len(clips), EVAL_BATCH)]
+        parts = [self._predict(clips[batch], lengths[batch]) for batch in batches]
+        k, d = self.config.model.n_clusters, self.config.model.latent_dim
+        empty = np.zeros(0, np.float32)
+        return Prediction(
+            np.concatenate([np.zeros((0, k), np.float32), *(part.probabilities for part in parts)]),
+            np.concatenate([np.zeros((0, d), np.float32), *(part.z for part in parts)]),
+            np.concatenate([empty, *(part.error for part in parts)]),
+        )
+
+    def _predict(self, clips: Sequence[Tensor], durations: Sequence[float]) -> Prediction:
+        front_end = self.config.features
+        raw, mask = features.extract_batch(clips, durations=durations, config=front_end)
+        x = torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None]
+        counted = mask[:, None, :, None] & (torch.arange(x.shape[3]) < features.valid_bands(front_end))
+        cells = counted.expand_as(x).float()
+        cpu = torch.device("cpu")
+        bf16 = use_bf16(self.config.training.precision, cpu, x.shape[3])
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            inference = self.model.infer(x)
+            picture = torch.sigmoid(self.model.generate(inference.y, inference.z).float())
+        squares = (cells * (x - picture).square()).sum(dim=(1, 2, 3))
+        error = (squares / cells.sum(dim=(1, 2, 3)).clamp(min=1)).sqrt()
+        return Prediction(torch.softmax(inference.logits, dim=-1).numpy(), inference.mean.numpy(), error.numpy())
+
+
+def load(spec: Path | str) -> FittedModel:
+    """Opens a trained model.
+
+    Args:
+        spec: the folder of `catuvac train`, that of a study (its best trial by the objective), or of one of its
+            trials: "results/NAME:7".
+
+    Raises:
+        CatuvacError: no such folder, no weights in it, or weights of an earlier version, which lack the normaliser.
+    """
+    folder, _, number = str(spec).rpartition(":")
+    if folder and number.isdigit() and not Path(spec).exists():
+        return _trial(Path(folder), int(number))
+    folder_ = Path(spec)
+    if (folder_ / "config.yaml").is_file():
+        return _run(folder_)
+    if (folder_ / results.TRIALS).is_file():
+        return _trial(folder_, _best(folder_))
+    raise CatuvacError(f"{spec} holds no model; give the folder of `catuvac train`, a study's, or STUDY:NUMBER")
+
+
+def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
+    """Names clusters, beside the weights; "" takes a name away.
+
+    Raises:
+        CatuvacError: no such cluster.
+    """
+    k = len(model.names)
+    for cluster in names:
+        if not 0 <= cluster < k:
+            raise CatuvacError(f"no cluster {cluster}; {model.folder} has clusters 0 to {k - 1}")
+    changed = tuple(names.get(cluster, name) for cluster, name in enumerate(model.names))
+    runs.write_text(model.folder / NAMES, json.dumps(dict(enumerate(changed)), ensure_ascii=False, indent=2) + "\n")
+    return replace(model, names=changed)
+
+
+def _run(folder: Path) -> FittedModel:
+    config = runs.config(folder)
+    if not (folder / "weights.pt").exists():
+        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    return _fitted(config, checkpoint.load(folder / "checkpoint.pt"), folder, of=str(folder))
+
+
+def _trial(study: Path, number: int) -> FittedModel:
+    rows = [row for row in results.records(results.read_trials(study)) if row["number"] == number]
+    if not rows:
+        raise CatuvacError(f"{study} has no trial {number}")
+    folder = study / CHECKPOINTS / f"{number:04}"
+    if not (folder / "last.pt").exists():
+        raise CatuvacError(f"no checkpoint of trial {number} in {folder}: --keep-top keeps the best trials' alone")
+    config = Config().with_settings(settings_of(rows[0]))
+    return _fitted(config, checkpoint.load(folder / "last.pt")["run"], folder, of=f"trial {number} of {study}")
+
+
+def _best(study: Path) -> int:
+    """The number of the best complete trial that has left a checkpoint; no label has a part in it."""
+    trials = results.read_trials(study)
+    kept = [int(path.parent.name) for path in (study / CHECKPOINTS).glob("*/last.pt")]
+    complete = trials[(trials["status"] == "complete") & trials["objective"].notna() & trials["number"].isin(kept)]
+    complete = complete[complete["method"] != PAPER_METHOD]
+    if complete.empty:
+        raise CatuvacError(f"no complete trial of {study} has left a checkpoint; run it with --keep-top 1 or more")
+    return int(complete.sort_values("objective", ascending=False, kind="stable")["number"].iloc[0])
+
+
+def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) -> FittedModel:
+    normaliser, weights = state.get("normaliser"), state.get("model")
+    if not isinstance(normaliser, dict) or not isinstance(weights, dict):
+        raise CatuvacError(f"{of} is of an earlier version, which did not keep its normaliser; train it again")
+    frames, bands = features.frames(config.features)
+    # Sigma 0 stands for a value of the training features, which an assignment does not read.
+    settings = replace(config.model, sigma=config.model.sigma or 1.0)
+    model = MODELS[config.model.method](settings, n_frames=frames, n_bands=bands)
+    model.load_state_dict(weights)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.eval()
+    names = [""] * config.model.n_clusters
+    if (folder / NAMES).is_file():
+        for cluster, name in json.loads((folder / NAMES).read_text(encoding="utf-8")).items():
+            names[int(cluster)] = name
+    return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, tuple(names))
