@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from catuvac import results, runs
 from catuvac.config import Config, ConfigError

@@ -76,13 +76,13 @@ class Ablation:
                 raise CatuvacError(unknown("arm", arm, ARMS))
         import torch  # heavy: --help must not wait for it
 
-        from catuvac import runs
+        from catuvac import results, runs
 
         if self.threads:
             torch.set_num_threads(self.threads)
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / "ablation.csv"
-        rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+        rows: list[dict[str, Any]] = results.records(pd.read_csv(path)) if path.exists() else []
         done = {tuple(row[name] for name in KEY) for row in rows}
         bases = self._bases()
         cells = [(base, arm, seed) for seed in self.seeds for base in bases for arm in self.arms]
@@ -140,21 +140,23 @@ class Ablation:
 def table(cells: pd.DataFrame) -> pd.DataFrame:
     """Median and range of the accuracy over the seeds, a row per setting."""
 
-    def summary(group: pd.DataFrame) -> pd.Series:
-        return pd.Series(
+    rows = []
+    for where, group in cells.groupby(SETTINGS, sort=False):
+        acc, used = group["acc"], group["clusters_used"]
+        rows.append(
             {
+                **dict(zip(SETTINGS, where, strict=True)),
                 "seeds": len(group),
                 "decided": int(group["y_decided"].sum()),
-                "ACC median": group["acc"].median(),
-                "ACC range": f"{group['acc'].min():.2f}–{group['acc'].max():.2f}",
+                "ACC median": acc.median(),
+                "ACC range": f"{acc.min():.2f}–{acc.max():.2f}",
                 "AMI median": group["ami"].median(),
-                "clusters used": f"{group['clusters_used'].min():.0f}–{group['clusters_used'].max():.0f}",
+                "clusters used": f"{used.min():.0f}–{used.max():.0f}",
                 "KL_z, nats": group["kl_z"].median(),
                 "k-means ACC median": group["kmeans_acc"].median(),
             }
         )
-
-    return cells.groupby(SETTINGS, sort=False).apply(summary, include_groups=False).reset_index().round(3)
+    return pd.DataFrame(rows).round(3)
 
 
 def selectors(cells: pd.DataFrame) -> pd.DataFrame:
@@ -165,7 +167,7 @@ def selectors(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for where, group in cells[cells["ami"].notna()].groupby(["preset", "classes", "overlap"]):
         for name in SELECTORS:
-            chosen = group.loc[group[name].idxmax(), "ami"]
+            chosen = group["ami"].iloc[int(group[name].to_numpy().argmax())]
             rows.append(
                 {
                     **dict(zip(("preset", "classes", "overlap"), where, strict=True)),

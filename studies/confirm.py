@@ -12,6 +12,7 @@ STORAGE/NAME-confirm/ with trials.parquet, its rows of arm "confirm", and histor
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -267,9 +268,9 @@ def _print(trials: pd.DataFrame, grid: Grid) -> None:
 
 
 def _spread(mean: float, deviation: float) -> str:
-    if pd.isna(mean):
+    if math.isnan(mean):
         return "–"
-    return f"{mean:.2f}" if pd.isna(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
 
 
 if __name__ == "__main__":

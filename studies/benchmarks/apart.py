@@ -27,8 +27,8 @@ def apart(make: Callable[[], Work], device: str) -> Iterator[tuple[Work, float]]
         CatuvacError: the process has been ended from outside.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    silently = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}  # it ends on Ctrl-C
-    with ProcessPoolExecutor(1, mp_context=context, **silently) as process:
+    silently = (signal.SIGINT, signal.SIG_DFL)  # it ends on Ctrl-C
+    with ProcessPoolExecutor(1, mp_context=context, initializer=signal.signal, initargs=silently) as process:
         try:
             memory = process.submit(_begin, make, device, torch.get_num_threads()).result()
             yield lambda: process.submit(_again, device).result(), memory

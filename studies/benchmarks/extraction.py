@@ -107,7 +107,8 @@ def _loop(paths: Any, durations: Any) -> Array:
 def _normalised(levels: Array) -> Array:
     """Each band's mean and deviation, then all cells to [0, 1]; over all frames, for want of a mask."""
     scaled = (levels - levels.mean(axis=(0, 1))) / levels.std(axis=(0, 1))
-    return (scaled - scaled.min()) / (scaled.max() - scaled.min())
+    normalised: Array = (scaled - scaled.min()) / (scaled.max() - scaled.min())
+    return normalised
 
 
 def _differences(levels: Array, prepared: store.FeatureSet) -> tuple[float, float]:

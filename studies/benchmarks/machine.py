@@ -117,9 +117,9 @@ def peak_memory(work: Callable[[], object], device: str) -> float:
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        allocated = torch.cuda.memory_allocated()
         work()
-        return float(torch.cuda.max_memory_allocated() - before) / 2**20
+        return float(torch.cuda.max_memory_allocated() - allocated) / 2**20
     ctypes.CDLL(None).malloc_trim(0)  # what was freed counts no more
     Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
     before = _status("VmRSS")

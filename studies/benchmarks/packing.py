@@ -94,7 +94,7 @@ def _trial(device: str, shape: str, threads: int, barrier: Barrier, answers: Any
 def _streams(device: str, shape: str, count: int, *, threads: int) -> tuple[float, float]:
     """Clips a second and MiB of trials in this process, whose graphs are replayed in turns."""
     del threads
-    trials = [(_run(device, shape), torch.cuda.Stream()) for _ in range(count)]
+    trials = [(_run(device, shape), torch.cuda.Stream()) for _ in range(count)]  # type: ignore[no-untyped-call]
     rows = torch.arange(BATCH, device=device)
 
     def turn() -> None:

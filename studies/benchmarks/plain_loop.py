@@ -81,7 +81,8 @@ class PlainCatUVAC(nn.Module):
         q = torch.softmax(logits, dim=-1)
         kl_y = (q * (q.log() + math.log(q.shape[-1]))).sum(dim=-1).mean()
         kl_z = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=-1).mean()
-        return recon + beta * kl_y + kl_z
+        total: Tensor = recon + beta * kl_y + kl_z
+        return total
 
 
 def constant_channels(y: Tensor, like: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def train(
         for clips, active in batches:
             loss = model.loss(clips.to(device), active.to(device), tau=tau, beta=beta, sigma=sigma, noise=noise)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
             optimizer.step()
             yield loss.item()
