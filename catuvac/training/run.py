@@ -11,10 +11,11 @@ that loads a `state` ends with the same weights as one that never stopped. On CU
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from catuvac.models.uvac import UVAC
 from catuvac.training.allocator import disable_trimming
 from catuvac.training.augment import VIEWS
 from catuvac.training.invariance import MAX_CLIPS
-from catuvac.training.schedules import anneal
+from catuvac.training.schedules import anneal, anneal_on, annealing_progress, tau_at
 from catuvac.training.step import LOSSES, DeviceFeatures, GraphedStep, Invariance, Phase, TrainingStep, kernels
 
 Report = dict[str, Any]
@@ -43,6 +44,7 @@ STATE_FORMAT = 6
 SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
 VIEW_SEED = 0  # of the views that the score is computed on: the same for every model
+AFTER_BRANCH = ("tau_end", "tau_schedule")  # settings that a branch may change
 MODELS: dict[str, type[CatUVAC] | type[UVAC]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
 
 
@@ -76,6 +78,14 @@ def with_sigma(config: ModelConfig, features: FeatureSet) -> ModelConfig:
     explained = PCA(axes, svd_solver="randomized", random_state=0).fit(x).explained_variance_.sum()
     variance = (x.var(axis=0, ddof=1).sum() - explained) / (x.shape[1] - axes)
     return replace(config, sigma=max(math.sqrt(variance), SMALLEST_SIGMA))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where a training has left the temperature's schedule of the one that it branches from."""
+
+    epoch: int  # finished ones
+    tau: float  # of the next step
 
 
 class TrainingRun:
@@ -117,6 +127,7 @@ class TrainingRun:
         self.step = self._new_step()
         self.train_rows = torch.from_numpy(features.splits["train"])
         self.clusters: Tensor | None = None  # [n] of the validation clips at the last evaluation
+        self.turn: Turn | None = None  # of a branch with another end of the temperature than its parent
 
     @property
     def finished(self) -> bool:
@@ -125,12 +136,16 @@ class TrainingRun:
 
     def __iter__(self) -> Iterator[Report]:
         """Trains to the end, yielding a report at each evaluation; a finished run yields its last report again."""
+        return self.until(self.config.training.epochs)
+
+    def until(self, epoch: int) -> Iterator[Report]:
+        """Trains as a whole training does, but stops once `epoch` epochs are finished, to be continued at any time."""
         if self.finished:
             yield self.last_report
             return
         training = self.config.training
         began = time.perf_counter()
-        while not self.finished:
+        while not self.finished and self.epoch < epoch:
             self._start_clusters()
             tau, lr = self._train_epoch()
             last = self.epoch == training.epochs
@@ -156,6 +171,7 @@ class TrainingRun:
             }
             yield self.last_report
             began = time.perf_counter()  # what the caller does with a report is not the run's
+        self.seconds += time.perf_counter() - began
 
     def _new_step(self) -> TrainingStep:
         kind = GraphedStep if self.device.type == "cuda" else TrainingStep
@@ -254,7 +270,7 @@ class TrainingRun:
         self.model.train()
         for other in self.others:
             other.train()
-        phase, warmup = self.phase, training.warmup_epochs
+        phase = self.phase
         self.model.warm_up(phase != "main")
         if isinstance(self.model, CatUVAC):
             self.model.limited = training.invariance > 0
@@ -262,11 +278,7 @@ class TrainingRun:
         with kernels(self.device, deterministic=training.deterministic):
             for step in range(steps):
                 progress = (self.epoch * steps + step) / max(1, training.epochs * steps - 1)
-                # The temperature starts to fall where it starts to reach q(y | x): after the warm-up.
-                annealed = ((self.epoch - warmup) * steps + step) / max(1, (training.epochs - warmup) * steps - 1)
-                tau = anneal(
-                    training.tau_start, training.tau_end, progress=max(0.0, annealed), shape=training.tau_schedule
-                )
+                tau = self._tau(step)
                 lr = anneal(training.lr_start, training.lr_end, progress=progress, shape="exponential")
                 lrs = [lr] * len(self.optimizer.param_groups)
                 if phase == "main":
@@ -275,6 +287,19 @@ class TrainingRun:
         self.epoch += 1
         self.train_seconds += time.perf_counter() - began
         return tau, lr
+
+    def _tau(self, step: int) -> float:
+        """The temperature of a step of the next epoch."""
+        training, steps = self.config.training, self.steps[1]
+        if self.turn is None:
+            return tau_at(training, epoch=self.epoch, step=step, steps=steps)
+        return anneal_on(
+            self.turn.tau,
+            training.tau_end,
+            since=annealing_progress(training, epoch=self.turn.epoch, step=0, steps=steps),
+            progress=annealing_progress(training, epoch=self.epoch, step=step, steps=steps),
+            shape=training.tau_schedule,
+        )
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -399,6 +424,7 @@ class TrainingRun:
             "clusters": self.clusters,
             "normaliser": self.features.normaliser.to_dict(),  # new recordings are made like the training's by it
             "others": [other.state_dict() for other in self.others],
+            "turn": None if self.turn is None else asdict(self.turn),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -423,4 +449,41 @@ class TrainingRun:
         self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
         self.epoch, self.last_report = state["epoch"], state["last_report"]
         self.seconds, self.train_seconds = state["seconds"], state["train_seconds"]
+        turn = state.get("turn")  # a state from before there were branches has none
+        self.turn = None if turn is None else Turn(**turn)
         self.step = self._new_step()  # a graph would go on with the tensors that the optimiser had
+
+    def branch(self, state: Mapping[str, Any], parent: Config) -> None:
+        """Continues another training from where `state` was taken, with this run's end of the temperature.
+
+        The temperature goes on from what the other one has reached, down to this run's `tau_end`. A branch that changes
+        nothing is the other training, bit for bit. The time counts from the branch on.
+
+        Args:
+            state: of a training that has not ended, and that is no branch itself.
+            parent: the settings of that training.
+
+        Raises:
+            ValueError: the state is not the parent's, has ended, is a branch, or has reached a temperature below this
+                run's `tau_end`; the settings differ in more than `AFTER_BRANCH`; or another version's format.
+        """
+        ours, theirs = self.config.flat(), parent.flat()
+        changed = {name for name, value in theirs.items() if ours[name] != value}
+        if others := sorted(changed - set(AFTER_BRANCH)):
+            raise ValueError(f"a branch may change {' and '.join(AFTER_BRANCH)} alone, this one has another {others[0]}")
+        if state["config_hash"] != parent.hash():
+            raise ValueError(f"checkpoint has config_hash {state['config_hash']}, the parent has {parent.hash()}")
+        epoch = state["epoch"]
+        if epoch >= parent.training.epochs or state.get("turn") is not None:
+            raise ValueError("a branch needs the state of a training that has not ended and is no branch itself")
+        tau = tau_at(parent.training, epoch=epoch, steps=self.steps[1])
+        if changed and self.config.training.tau_end > tau:
+            raise ValueError(
+                f"the parent has reached tau {tau:.4g} after epoch {epoch}, and the temperature only falls: "
+                f"tau_end must not be above it, got {self.config.training.tau_end:.4g}"
+            )
+        # Adam goes on with the tensors that it is given, and other branches start from the same state.
+        optimizer = copy.deepcopy(state["optimizer"])
+        self.load_state({**state, "config_hash": self.config.hash(), "optimizer": optimizer})
+        self.turn = Turn(epoch, tau) if changed else None
+        self.seconds = self.train_seconds = 0.0
