@@ -15,54 +15,28 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
+from options import StudyFlags
 
 from catuvac import jobs
-from catuvac.config import ConfigError, preset, read_yaml, unknown
+from catuvac.config import ConfigError
 from catuvac.errors import guarded
 
 if TYPE_CHECKING:
     from catuvac.study import Study
 
-PRESETS = Path(__file__).parent / "presets"
-PRESET_KEYS = ("preset", "settings", "search", "trials", "arms", "seeds", "paper", "objectives")
-
 
 @dataclass(kw_only=True)
-class TauSweep:
+class TauSweep(StudyFlags):
     """Search the temperature's annealing, β and the latent dimension on one corpus."""
 
-    preset: str = "synthetic"
-    """file of studies/presets: synthetic, fsdd, arabic_digits or urbansound8k; or the path of a YAML file like them"""
-    data_root: Path | None = None
-    """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
-    cache_dir: Path | None = None
-    """feature cache; a node that lacks the features extracts them there once; default: $CATUVAC_CACHE, else
-    ~/.cache/catuvac"""
-    storage: str = ""
-    """folder of all studies, shared by every node, or s3://… or gs://…; default: ./results, or ~/catuvac/results in a
-    Ray job, which runs in a copy; beside an object store the tables lie there too"""
     optuna_storage: str = ""
     """URL of a database for Optuna, such as postgresql+psycopg://host/optuna; default: $CATUVAC_OPTUNA_STORAGE, where
     a URL with a password belongs, else a journal file in the study's folder"""
-    name: str = ""
-    """of this study, its folder below storage; default: preset and time"""
-    resume: bool = False
-    """continue the study --name; needs the flags that it was started with"""
-    dry_run: bool = False
-    """check the cluster, print what would run and how long it takes, and stop"""
-    autoscaling: bool = False
-    """the cluster adds nodes on demand: that none can carry a trial yet is no error"""
     trials: int | None = None
     """settings to try; default: the preset's"""
-    epochs: int | None = None
-    """of each trial; default: the preset's"""
-    eval_every: int | None = None
-    """epochs between evaluations, which dynamics are drawn from; default: the preset's"""
-    n_clusters: int | None = None
-    """K; default: the preset's"""
     tau_start: tuple[float, float] | None = None
     """lowest and highest temperature at the first step; default: the preset's"""
     tau_ratio: tuple[float, float] | None = None
@@ -93,21 +67,9 @@ class TauSweep:
     objectives: tuple[str, ...] = ()
     """label-free scores to maximise: one, or several for a multi-objective search whose first one ranks;
     default: the preset's"""
-    cpus_per_trial: float = 1.0
-    """CPU cores, and torch threads"""
     gpus_per_trial: float | Literal["auto"] = 0.0
     """share of a GPU: 0.25 packs four trials on each; auto: as many as fit into its memory, none where there is no GPU;
     a trial that runs out of the GPU's memory goes on with twice its share"""
-    deterministic: bool = False
-    """CUDA: the same bits every time, slower; the CPU always gives them"""
-    max_concurrent: int = 0
-    """trials at a time; 0: as many as the cluster carries"""
-    max_failures: int = 3
-    """retries of a trial that crashed or lost its node, each from its last checkpoint"""
-    keep_top: int = 10
-    """finished trials that keep their checkpoints (last and best), those with the best objective; 0: all"""
-    report: bool = True
-    """write report.html and answer.json at the end; `catuvac report` writes them, and figures/, at any time"""
 
     def run(self) -> None:
         began = time.time()
@@ -148,12 +110,8 @@ class TauSweep:
     def _study(self) -> Study:
         from catuvac.study import Arm, SearchSpace, Study
 
-        chosen = self._preset()
-        config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
-        flags = {name: getattr(self, name) for name in ("epochs", "eval_every", "n_clusters")}
-        config = config.with_settings({name: value for name, value in flags.items() if value is not None})
-        if self.deterministic:
-            config = config.with_settings({"deterministic": True})
+        chosen = self.chosen()
+        config = self.config(chosen)
         ranges = {name: getattr(self, name) for name in ("tau_start", "tau_ratio", "beta", "latent_dim")}
         ranges = chosen.get("search", {}) | {name: ends for name, ends in ranges.items() if ends is not None}
         trials = chosen["trials"] if self.trials is None else self.trials
@@ -185,19 +143,6 @@ class TauSweep:
             max_failures=self.max_failures,
             keep_top=self.keep_top,
         )
-
-    def _preset(self) -> dict[str, Any]:
-        path = Path(self.preset) if self.preset.endswith((".yaml", ".yml")) else PRESETS / f"{self.preset}.yaml"
-        if not path.is_file() and path.parent == PRESETS:
-            raise ConfigError(unknown("preset", self.preset, sorted(p.stem for p in PRESETS.glob("*.yaml"))))
-        chosen = read_yaml(path)
-        for key in chosen:
-            if key not in PRESET_KEYS:
-                raise ConfigError(f"{path.name}: {unknown('key', key, PRESET_KEYS)}")
-        for key in ("preset", "trials", "objectives"):
-            if key not in chosen:
-                raise ConfigError(f"{path.name} lacks the key {key!r}")
-        return chosen
 
 
 def power(study: Study) -> str:
