@@ -6,6 +6,7 @@ of the interval's two tails. The same interval gives the verdict and stands besi
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -81,5 +82,13 @@ class Contrast:
             return 0
         # The interval has to shrink until it excludes 0 or lies inside the margin, whichever comes first.
         wanted = max(abs(self.value), self.margin - abs(self.value))
-        times = (self.half / wanted) ** 2 if wanted > 0 else math.inf
-        return math.ceil(self.n * times) - self.n if times <= MOST else None
+        tail, most = (1 + self.level) / 2, round(self.n * (MOST - 1))
+
+        def half(more: int) -> float:
+            """With so many more, each of which adds a degree of freedom: from few, that is most of what is gained."""
+            quantile = float(distributions.t.ppf(tail, self.freedom + more))
+            return quantile * self.error * math.sqrt(self.n / (self.n + more))
+
+        if half(most) > wanted:
+            return None
+        return bisect.bisect_left(range(most), -wanted, key=lambda more: -half(more))

@@ -60,7 +60,13 @@ def test_the_detectable_effect_is_found_as_often_as_it_says() -> None:
 def test_more_is_what_shrinks_the_interval_enough() -> None:
     open_ = contrast(0.02, 0.02)
     assert open_.more is not None
-    more = Contrast(0.02, 0.02 * math.sqrt(open_.n / (open_.n + open_.more)), 1e6, 0.95, 0.03, open_.n + open_.more)
-    assert more.low > -1e-3  # with as many as that, the interval just reaches 0
+    few = Contrast(0.02, 0.02, 2.0, 0.95, 0.03, 3)  # of whose interval most is the price of two degrees of freedom
+    assert few.more is not None
+    for found in (open_, few):
+        for change, reaches in ((0, True), (-1, False)):
+            n = found.n + (found.more or 0) + change
+            freedom = found.freedom + n - found.n
+            larger = Contrast(0.02, 0.02 * math.sqrt(found.n / n), freedom, 0.95, 0.03, n)
+            assert (larger.low > 0) == reaches
     assert contrast(0.1, 0.01).more == 0
     assert Contrast(0.03, 9.0, 20.0, 0.95, 0.03, 40).more is None
