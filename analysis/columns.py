@@ -14,6 +14,7 @@ NAMES = {
     "ari": "ARI",
     "invariant_information": "I(y(v); y(v′)) / log K",
     "y_decided": "y decided",
+    "agreement": "agreement with the partition at the branch",
     "elbo": "ELBO, nats",
     "entropy_y": "H(y|x), nats",
     "mutual_information": "I(x; y), nats",

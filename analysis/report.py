@@ -36,9 +36,10 @@ from analysis import (
 )
 from analysis.figures.style import save, svg
 from analysis.page import render
+from analysis.questions.branches import read_partitions
 from analysis.questions.effects import read_plan
 from analysis.section import Clip, Drawing, Group, Section, Statement
-from analysis.sections import confirm, effects
+from analysis.sections import branches, confirm, effects
 from analysis.selection import select
 from analysis.table import TrialTable, constant_settings, number, trial_table
 from analysis.trials import Study, load, load_all
@@ -108,7 +109,15 @@ def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Itera
     models, why = _models(folders, run)
     sharpened = [trap.of_trained(model) for model in models[:SHARPENED]]
     plans = {folder.name: read_plan(folder) for folder in folders}
-    yield lambda: effects.section(study, plans)
+    partitions = {key: found for folder in folders for key, found in read_partitions(folder).items()}
+    branched = branches.section(study, plans, partitions)
+    # The first section opens the page: the branches', where nothing else was run.
+    if branched and not study.panels():
+        yield lambda: branched
+    else:
+        yield lambda: effects.section(study, plans)
+        if branched:
+            yield lambda: branched
     yield lambda: overview.section(study)
     for module in (temperature, surface, importance, tradeoff):
         yield lambda section=module.section: section(study)  # type: ignore[misc]

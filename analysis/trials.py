@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from catuvac.errors import CatuvacError
 from catuvac.metrics import DECIDED
+from catuvac.plan import BRANCH
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 
 DESIGNED = ("random", "qmc", "grid", "factorial")  # arms that cover the search space before there is any result
@@ -46,8 +47,11 @@ class Study:
         return self.complete[self.complete["arm"].isin(INDEPENDENT)]
 
     def panels(self) -> dict[str, Study]:
-        """The trials of Cat. UVAC by corpus and K, each as a study of its own, by titles such as "fsdd, K = 10"."""
-        mine = self.trials[self.trials["method"] == "cat_uvac"]
+        """The trials of Cat. UVAC by corpus and K, each as a study of its own, by titles such as "fsdd, K = 10".
+
+        Branches are no part of it: no search placed them, and they share their first epochs.
+        """
+        mine = self.trials[(self.trials["method"] == "cat_uvac") & (self.trials["arm"] != BRANCH)]
         found = {}
         for (corpus, k), trials in mine.groupby(["corpus", "n_clusters"], sort=True):
             keys = pd.MultiIndex.from_frame(trials[KEY])

@@ -12,6 +12,8 @@ from catuvac.config import Config, ConfigError
 DESIGN = "study.json"  # in every study's folder from the start: what it was started with
 JOURNAL = "optuna.journal"  # beside it: a study's slots, where they are in no database
 AT_PAPER = "-paper"  # ends the name of a confirmed setting that has the paper's temperature in place of its own
+BRANCH = "branch"  # the arm of trainings that share their first epochs with others (catuvac/branching.py)
+PARTITIONS = "partitions"  # of branches, an array a trial, named by its id
 CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
 
 
@@ -52,6 +54,11 @@ class Plan:
     def folder(self) -> Path:
         """results/NAME"""
         return self.storage / self.name
+
+    def epochs_before(self, point: Mapping[str, Any]) -> int:
+        """Of the epochs that a trial reports, those that it has not trained itself."""
+        del point
+        return 0
 
 
 def columns(config: Config) -> dict[str, Any]:

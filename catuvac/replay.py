@@ -22,7 +22,7 @@ from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.grid import VARIATIONAL
 from catuvac.objective import scored
-from catuvac.plan import DESIGN, settings_of
+from catuvac.plan import BRANCH, DESIGN, settings_of
 from catuvac.training.run import Report, TrainingRun
 
 
@@ -90,6 +90,8 @@ def _row(folder: Path, trial: str) -> dict[str, Any]:
     if row["status"] == "error":
         why = f" ({row['failure']})" if row.get("failure") else ""
         raise CatuvacError(f"trial {trial} ended in an error{why}: it has no metrics to compare")
+    if row["arm"] == BRANCH:
+        raise CatuvacError(f"trial {trial} is a branch, whose first epochs are another training's; none is replayed")
     if row["method"] not in VARIATIONAL:
         raise CatuvacError(f"trial {trial} is {row['method']}; only {', '.join(VARIATIONAL)} can be replayed")
     return row

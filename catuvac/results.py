@@ -35,7 +35,7 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("method", pa.string(), nullable=False),
         pa.field("n_clusters", pa.int64(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
-        pa.field("arm", pa.string(), nullable=False),  # tpe, random, qmc, grid, confirm
+        pa.field("arm", pa.string(), nullable=False),  # tpe, random, qmc, grid, confirm, branch, …
         pa.field("status", pa.string(), nullable=False),  # one of STATUSES
         pa.field("objective", pa.float64()),
         pa.field("epochs", pa.int64()),  # finished ones
@@ -56,7 +56,7 @@ HISTORY_SCHEMA = pa.schema(
         pa.field("lr", pa.float64()),
     ]
 )
-TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/")
+TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/", "branch/")
 HISTORY_NAMESPACES = ("val/", "loss/")
 FLAGS = ("/degenerate", "/y_decided")  # how the names of scores that are true or false end
 

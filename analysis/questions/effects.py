@@ -115,7 +115,7 @@ def read_plan(folder: Path) -> Plan:
     try:
         design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))["design"]
         return Plan(str(design.get("primary", PRIMARY_FACTOR)), float(design["margin"]), True)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Plan(PRIMARY_FACTOR, MARGIN, False)
 
 

@@ -66,8 +66,8 @@ def numbers(contrast: Contrast) -> dict[str, Value]:
     return found
 
 
-def verdict(contrast: Contrast, *, fixed: bool, of: str = "settings") -> str:
-    """The format of the words that follow an estimate and its interval; `of` names what n counts."""
+def verdict(contrast: Contrast, *, fixed: bool, unit: str = "settings") -> str:
+    """The format of the words that follow an estimate and its interval; `unit` is what the contrast's n counts."""
     margin = "the margin of {margin:.3g}" + (" that was fixed beforehand" if fixed else "")
     found = " The smallest effect that this design finds in {power:.0%} of cases is {detectable:.3f}."
     match contrast.verdict:
@@ -76,9 +76,9 @@ def verdict(contrast: Contrast, *, fixed: bool, of: str = "settings") -> str:
         case "negligible":
             return f"It is negligible: the whole interval lies within {margin}.{found}"
     if contrast.more is None:
-        return f"This is not decided, and far more {of} than these {{n}} would be needed.{found}"
+        return f"This is not decided, and far more {unit} than these {{n}} would be needed.{found}"
     return (
-        f"This is not decided: about {{more}} more {of} would decide it against {margin}, if estimate and noise "
+        f"This is not decided: about {{more}} more {unit} would decide it against {margin}, if estimate and noise "
         f"stay.{found}"
     )
 

@@ -470,7 +470,8 @@ class TrainingRun:
         ours, theirs = self.config.flat(), parent.flat()
         changed = {name for name, value in theirs.items() if ours[name] != value}
         if others := sorted(changed - set(AFTER_BRANCH)):
-            raise ValueError(f"a branch may change {' and '.join(AFTER_BRANCH)} alone, this one has another {others[0]}")
+            allowed = " and ".join(AFTER_BRANCH)
+            raise ValueError(f"a branch may change {allowed} alone, and this one has another {others[0]}")
         if state["config_hash"] != parent.hash():
             raise ValueError(f"checkpoint has config_hash {state['config_hash']}, the parent has {parent.hash()}")
         epoch = state["epoch"]

@@ -19,6 +19,7 @@ from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
 
 from catuvac import results, runs
+from catuvac.branching import Branches
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
 from catuvac.plan import DESIGN, settings_of
@@ -32,7 +33,7 @@ from catuvac.tune.preflight import check_resources
 from catuvac.tune.search import SlotSearch
 from catuvac.tune.tables import Tables, Trials, finished
 from catuvac.tune.tensorboard import TensorBoard
-from catuvac.tune.trial import run_cell, train_trial
+from catuvac.tune.trial import run_cell, train_branch, train_trial, train_trunk
 
 
 def connect() -> None:
@@ -90,6 +91,25 @@ def run_study(study: Study, features: Prepared, *, resume: bool = False) -> None
 def run_grid(grid: Trials, *, resume: bool = False) -> None:
     """Runs the cells of a grid, or those that an interrupted one left; as `run_study` otherwise."""
     _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), "", resume=resume)
+
+
+def run_branches(branches: Branches, features: Prepared, *, resume: bool = False) -> None:
+    """Runs the trunks, then the branches, or those that an interrupted study left; as `run_study` otherwise."""
+    check_folder(branches, resume=resume)
+    connect()
+    check_resources(branches)
+    if not resume:
+        _start_folder(branches, str(features.path))
+    trunks = branches.trunk_grid
+    places.pull(trunks)
+    if len(finished(trunks)) < trunks.trials:
+        trainable = functools.partial(tune.with_parameters, train_trunk, trunks=branches.trunks, grid=trunks)
+        _run(trunks, trainable, str(features.path), resume=(trunks.folder / DESIGN).exists())
+        lost = trunks.trials - len(finished(trunks))
+        if lost:
+            raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; go on with --resume")
+    _run(branches, functools.partial(tune.with_parameters, train_branch, grid=branches), "", resume=True)
+    places.pull_partitions(branches)
 
 
 def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pickletools
@@ -10,17 +11,19 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pyarrow.fs
 import torch
+from numpy.typing import NDArray
 
 from catuvac import results
 from catuvac.errors import CatuvacError
-from catuvac.plan import CHECKPOINTS, DESIGN, JOURNAL, Plan
+from catuvac.plan import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, Plan
 from catuvac.training import checkpoint
 
-Kind = Literal["last", "best"]
+Kind = str  # of a checkpoint: last, best, or where branches start
 
 BEST = "best.yaml"
 REPORT = "report.html"
@@ -112,6 +115,26 @@ def load_checkpoint(plan: Plan, number: int, kind: Kind, *, device: torch.device
             return checkpoint.load(Path(local) / "state.pt", device=device)
     except (CatuvacError, OSError):
         return None
+
+
+def save_partitions(plan: Plan, trial_id: str, partitions: NDArray[np.int64]) -> None:
+    """Writes the clusters that a trial has given its clips; whole or not at all."""
+    system, root = where(plan)
+    system.create_dir(f"{root}/{PARTITIONS}")
+    path = f"{root}/{PARTITIONS}/{trial_id}.npy"
+    with system.open_output_stream(f"{path}.tmp") as file:
+        buffer = io.BytesIO()
+        np.save(buffer, partitions)
+        file.write(buffer.getvalue())
+    system.move(f"{path}.tmp", path)
+
+
+def pull_partitions(plan: Plan) -> None:
+    """Fetches all of them from the object store, where there is one: the analysis reads them beside the tables."""
+    if plan.remote:
+        system, root = where(plan)
+        (plan.folder / PARTITIONS).mkdir(exist_ok=True)
+        _copy(system, f"{root}/{PARTITIONS}", pyarrow.fs.LocalFileSystem(), str(plan.folder / PARTITIONS))
 
 
 def delete_checkpoints(plan: Plan, number: int) -> None:

@@ -95,7 +95,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
         """Keeps an evaluation."""
         del iteration, info
-        self.epochs[trial.trial_id] = result["epoch"]
+        self.epochs[trial.trial_id] = result["epoch"] - self.plan.epochs_before(trial.config)
         if "loss/total" in result:  # only what trains has a history
             row = runs.history_row(result, study=self.plan.name, trial_id=self._id(trial))
             path = self.plan.folder / places.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from ray import tune
 
+from catuvac.branching import Branches, Trunk
 from catuvac.data.store import Prepared
+from catuvac.errors import CatuvacError
 from catuvac.grid import VARIATIONAL, Grid, test_scores
 from catuvac.objective import scored
 from catuvac.plan import Plan
@@ -42,7 +44,7 @@ def train_trial(point: dict[str, Any], *, study: Study, features: Prepared, done
         _repeat(last)
         return
     run = TrainingRun(study.trial_config(point), features.open(), device=_device(study))
-    _train(run, study, point["number"])
+    _train(run, study, point["number"], at_end=lambda _: {})
 
 
 def run_cell(point: dict[str, Any], *, grid: Grid, done: Done) -> None:
@@ -52,9 +54,56 @@ def run_cell(point: dict[str, Any], *, grid: Grid, done: Done) -> None:
     if last is not None:
         _repeat(last)
     elif cell.method in VARIATIONAL:
-        _train(cell.training(_device(grid)), grid, point["number"])
+        _train(cell.training(_device(grid)), grid, point["number"], at_end=test_scores)
     else:
         tune.report(cell.fit(_device(grid)))
+
+
+def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Grid, done: Done) -> None:
+    """Trains what branches leave, and keeps its state and validation clusters at every point where some do."""
+    trunk, number = trunks[point["number"]], point["number"]
+    last = done.get(trunk.trial_id)
+    if last is not None:
+        _repeat(last)
+        return
+    run = trunk.training(_device(grid))
+    stored = places.load_checkpoint(grid, number, "last", device=run.device)
+    if stored:
+        run.load_state(stored["run"])
+    checkpoints = Checkpoints(grid, number)
+    for left in trunk.points:
+        if run.epoch > left.epoch:
+            continue  # its state was written before the checkpoint that this run goes on from
+        for report in run.until(left.epoch):
+            checkpoints.add({"run": run.state()}, best=False, final=False)
+            tune.report(report)
+        clusters = run.infer(run.features.splits["val"])["probabilities"].argmax(axis=1)
+        state = {"run": run.state(), "clusters": torch.from_numpy(clusters)}
+        places.save_checkpoint(grid, number, left.checkpoint, state)
+    status = "diverged" if run.finished else "complete"
+    times = {"wall_seconds": run.seconds, "train_seconds": run.train_seconds}
+    tune.report({"epoch": run.epoch, "status": status, **times})
+
+
+def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
+    """Goes on from a trunk's state; at the end it keeps the validation clusters, the trunk's beside its own."""
+    cell = grid.cells[point["number"]]
+    last = done.get(cell.trial_id)
+    if last is not None:
+        _repeat(last)
+        return
+    run = cell.training(_device(grid))
+    trunk = places.load_checkpoint(grid.trunk_grid, cell.trunk, cell.point.checkpoint, device=run.device)
+    if trunk is None:
+        raise CatuvacError(f"the state of trunk {cell.trunk} after epoch {cell.point.epoch} is gone; start anew")
+    run.branch(trunk["run"], cell.parent)
+
+    def keep(run: TrainingRun) -> Report:
+        if run.clusters is not None:
+            places.save_partitions(grid, cell.trial_id, torch.stack([trunk["clusters"].cpu(), run.clusters]).numpy())
+        return test_scores(run)
+
+    _train(run, grid, point["number"], at_end=keep)
 
 
 def _repeat(row: Mapping[str, Any]) -> None:
@@ -68,8 +117,8 @@ def _device(plan: Plan) -> str:
     return "cuda" if plan.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
 
 
-def _train(run: TrainingRun, plan: Study | Grid, number: int) -> None:
-    """Goes on from the trial's last checkpoint, if any, and reports every evaluation.
+def _train(run: TrainingRun, plan: Study | Grid, number: int, *, at_end: Callable[[TrainingRun], Report]) -> None:
+    """Goes on from the trial's last checkpoint, if any, and reports every evaluation, the last with what `at_end` adds.
 
     A checkpoint holds the reports before it, and they are sent again: the driver may have died before it wrote them.
     """
@@ -84,8 +133,8 @@ def _train(run: TrainingRun, plan: Study | Grid, number: int) -> None:
         return
     checkpoints = Checkpoints(plan, number)
     for report in run:
-        test: Report = test_scores(run) if isinstance(plan, Grid) and run.finished else {}
-        reports.append({**report, **test, **scored(report, n_clusters=run.config.model.n_clusters)})
+        more: Report = at_end(run) if run.finished else {}
+        reports.append({**report, **more, **scored(report, n_clusters=run.config.model.n_clusters)})
         ranks = [plan.objective(report) or 0.0 for report in reports]
         best = bool(plan.objectives) and ranks[-1] > max(ranks[:-1], default=-math.inf)
         checkpoints.add({"run": run.state(), "reports": reports}, best=best, final=run.finished)

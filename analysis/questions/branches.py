@@ -1,0 +1,244 @@
+"""Does an early temperature choose the partition, and a late one only sharpen it?
+
+Branches of one training share everything up to a point, the seed included, and go on to different tau_end. Paired
+within a seed, a difference at the end is what the temperature did after the point. None of these rows is a point of a
+search: they enter this question alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_mutual_info_score
+from statsmodels.stats.weightstats import DescrStatsW
+
+from analysis.questions.effects import FAMILY, LABELLED, LEVEL, SEED_SD, UNLABELLED, Plan
+from analysis.stats.equivalence import POWER, Contrast
+from analysis.trials import Study, floats, undecided
+from catuvac.errors import CatuvacError
+from catuvac.plan import BRANCH, PARTITIONS
+from catuvac.study import MARGIN, PRIMARY_FACTOR
+
+PARENT = "branch/agreement"  # AMI of the final clusters with the parent's at the branch; from the stored clusters
+OUTCOMES = (LABELLED, UNLABELLED, "val/confidence", "val/clusters_used", PARENT)
+Partitions = Mapping[tuple[str, str], NDArray[np.int64]]  # by study and trial: [2, n], the parent's and its own
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Of the highest tau_end against the lowest, paired within seeds.
+
+    Attributes:
+        outcome: its column.
+        means: of each tau_end, over the seeds that are complete for all of them.
+        contrast: None where the seeds cannot tell, for `reason`.
+    """
+
+    outcome: str
+    means: tuple[float, ...]
+    contrast: Contrast | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The branches that leave at one share of the ELBO phase.
+
+    Attributes:
+        share: of the ELBO phase, in [0, 1).
+        epoch: finished ones.
+        tau: of the parent there.
+        tau_ends: of the branches, rising.
+        seeds: with a complete branch of every tau_end, rising.
+        trainings, decided: complete branches, and in how many of them q(y|x) decided.
+        effects: a row an outcome; those without a value are left out.
+        siblings: `[seeds]` mean AMI between the final clusters of two branches; none where clusters are not stored.
+    """
+
+    share: float
+    epoch: int
+    tau: float
+    tau_ends: tuple[float, ...]
+    seeds: tuple[int, ...]
+    trainings: int
+    decided: int
+    effects: tuple[Effect, ...]
+    siblings: tuple[float, ...]
+
+    @property
+    def agreement(self) -> tuple[float, float, float] | None:
+        """Mean of `siblings` with its 95 % t-interval, of which nothing above 1 is possible; None below two seeds."""
+        if len(self.siblings) < 2:
+            return None
+        low, high = DescrStatsW(self.siblings).tconfint_mean(1 - LEVEL)
+        return float(np.mean(self.siblings)), float(low), min(1.0, float(high))
+
+    def effect(self, outcome: str) -> Effect | None:
+        """On an outcome; None where it has no value."""
+        return next((effect for effect in self.effects if effect.outcome == outcome), None)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One study's branches of one corpus and K.
+
+    Attributes:
+        plan: what the study fixed beforehand.
+        outcome: the primary one: AMI, or invariant information where there are no labels.
+        shares: rising.
+        level: of the primary intervals, which hold together at 95 %: the primary outcome's at every share, and `later`.
+        later: change of the siblings' agreement from the first share to the last, paired within seeds; None where
+            it cannot be told, for `reason`.
+    """
+
+    name: str
+    k: int
+    plan: Plan
+    outcome: str
+    shares: tuple[Share, ...]
+    level: float
+    later: Contrast | None
+    reason: str = ""
+
+
+def read_partitions(folder: Path) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """The clusters of the validation clips that each branch of a study has left, by study and trial.
+
+    Raises:
+        CatuvacError: a file that is damaged.
+    """
+    found = {}
+    for path in sorted((folder / PARTITIONS).glob("*.npy")):
+        try:
+            found[folder.name, path.stem] = np.load(path)
+        except (OSError, ValueError, EOFError) as error:
+            raise CatuvacError(f"{path} is damaged ({error}); delete it and run the study again") from error
+    return found
+
+
+def panels(study: Study, plans: Mapping[str, Plan], partitions: Partitions) -> tuple[Panel, ...]:
+    """The branches of every study, corpus and K, each a panel of its own.
+
+    Args:
+        study: the tables; rows of other arms are left out.
+        plans: what each study fixed, by its name.
+        partitions: of `read_partitions`, of all studies together.
+    """
+    rows = study.trials[(study.trials["arm"] == BRANCH) & (study.trials["status"] == "complete")]
+    groups = list(rows.groupby(["study", "corpus", "n_clusters"], sort=True))
+    several = len({name for (name, _, _), _ in groups}) > 1
+    found = []
+    for (name, corpus, k), trials in groups:
+        title = f"{corpus}, K = {k}" + (f" ({name})" if several else "")
+        found.append(_panel(title, trials, plans.get(name, Plan(PRIMARY_FACTOR, MARGIN, False)), partitions))
+    return tuple(found)
+
+
+def primary_level(shares: int) -> float:
+    """Of each primary interval: one a share, and that of the siblings' change where there are two shares or more."""
+    return 1 - (1 - LEVEL) / (shares + (shares > 1))
+
+
+def power(seeds: int, shares: int, margin: float) -> str:
+    """What paired seeds will be able to tell, in a line."""
+    found = Contrast(0.0, SEED_SD / np.sqrt(seeds), seeds - 1, primary_level(shares), margin, seeds)
+    able = "can" if found.half < margin else "cannot"
+    return (
+        f"power      {seeds} seeds find an effect of tau_end of {found.detectable:.3f} AMI at a share in "
+        f"{100 * POWER:.0f} % of cases ({100 * found.level:.4g} % interval ± {found.half:.3f}, corrected for "
+        f"{shares} shares); they {able} show that one is within the margin of {margin:g}. Assumed: a paired difference "
+        f"has a standard deviation of {SEED_SD:g}"
+    )
+
+
+def _panel(name: str, trials: pd.DataFrame, plan: Plan, partitions: Partitions) -> Panel:
+    trials = trials.assign(
+        **{PARENT: [_agreement(*partitions[key]) if key in partitions else np.nan for key in _keys(trials)]}
+    )
+    k = int(trials["n_clusters"].iloc[0])
+    outcome = LABELLED if np.isfinite(floats(trials, LABELLED)).any() else UNLABELLED
+    groups = [group for _, group in trials.groupby("branch/share", sort=True)]
+    known = [each for each in OUTCOMES if np.isfinite(floats(trials, each)).any()]
+    # Every interval agrees with its verdict: the primary ones hold together at 95 %, all others at 98 %.
+    own = primary_level(len(groups))
+    others = 1 - FAMILY / max(1, (len(known) - 1) * len(groups))
+    levels = {each: own if each == outcome else others for each in known}
+    shares = tuple(_share(group, known, levels, plan.margin, k, partitions) for group in groups)
+    later, reason = None, "there is one share"
+    if len(shares) > 1:
+        first, last = (dict(zip(s.seeds, s.siblings, strict=False)) for s in (shares[0], shares[-1]))
+        both = [seed for seed in first if seed in last]
+        changes = np.asarray([last[seed] - first[seed] for seed in both])
+        later, reason = _paired(changes, level=own, margin=plan.margin)
+    return Panel(name, k, plan, outcome, shares, own, later, reason)
+
+
+def _share(
+    trials: pd.DataFrame,
+    outcomes: list[str],
+    levels: Mapping[str, float],
+    margin: float,
+    k: int,
+    partitions: Partitions,
+) -> Share:
+    # A schedule of its own at every point: the same asked end is the same number for every seed.
+    ends = sorted(float(end) for end in trials["config/tau_end"].unique())
+    counts = trials.groupby("seed")["config/tau_end"].nunique()
+    seeds = sorted(int(seed) for seed in counts.index[counts == len(ends)])
+    whole = trials[trials["seed"].isin(seeds)].sort_values(["seed", "config/tau_end"])
+    shape = (len(seeds), len(ends))
+    effects = []
+    for outcome in outcomes:
+        scores = floats(whole, outcome).reshape(shape)
+        scores = scores[np.isfinite(scores).all(axis=1)]
+        if not len(scores):
+            continue
+        contrast, reason = _paired(
+            scores[:, -1] - scores[:, 0],
+            level=levels[outcome],
+            margin=margin * (k if outcome == "val/clusters_used" else 1),
+        )
+        effects.append(Effect(outcome, tuple(scores.mean(axis=0).tolist()), contrast, reason))
+    keys = _keys(whole)
+    siblings: tuple[float, ...] = ()
+    if all(key in partitions for key in keys) and len(ends) > 1:
+        final = [[partitions[key][1] for key in keys[i : i + len(ends)]] for i in range(0, len(keys), len(ends))]
+        siblings = tuple(float(np.mean([_agreement(a, b) for a, b in itertools.combinations(own, 2)])) for own in final)
+    row = trials.iloc[0]
+    return Share(
+        share=float(row["branch/share"]),
+        epoch=int(row["branch/epoch"]),
+        tau=float(row["branch/tau"]),
+        tau_ends=tuple(ends),
+        seeds=tuple(seeds),
+        trainings=len(trials),
+        decided=int((~undecided(trials)).sum()),
+        effects=tuple(effects),
+        siblings=siblings,
+    )
+
+
+def _paired(differences: NDArray[np.float64], *, level: float, margin: float) -> tuple[Contrast | None, str]:
+    """The mean of paired differences `[n]` with its t-interval; None, and why, where there is none."""
+    n = len(differences)
+    if n < 2:
+        return None, f"{n} seeds are complete, and an interval needs two"
+    error = float(differences.std(ddof=1)) / np.sqrt(n)
+    value = float(differences.mean())
+    if error < 1e-12:
+        return None, f"all {n} seeds have the same difference of {value:+.3f}, which says nothing of its spread"
+    return Contrast(value, float(error), n - 1, level, margin, n), ""
+
+
+def _agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    return float(adjusted_mutual_info_score(one, other))
+
+
+def _keys(trials: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(trials["study"].astype(str), trials["trial_id"].astype(str), strict=True))

@@ -1,0 +1,139 @@
+"""Does an early temperature choose the partition, and a late one only sharpen it? Trainings that part at a checkpoint.
+
+    ray job submit --working-dir . -- python studies/branch.py --preset fsdd --data-root /abs/data --seeds 5 \\
+      --tau-start 1 --tau-end 1 --tau-ends 0.1 0.3 hold
+
+A training of each seed is left at several shares of its ELBO phase: the part after the warm-up, in which the
+temperature reaches q(y|x). From each checkpoint it goes on to several tau_end with the same seed: what differs at the
+end is what the temperature did after the branch. It leaves STORAGE/NAME/ with trials.parquet, its rows of arm "branch",
+history.parquet, the clusters of the validation clips in partitions/, and report.html.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+from options import StudyFlags
+
+from catuvac import jobs
+from catuvac.config import Config, ConfigError, Shape
+from catuvac.errors import guarded
+
+if TYPE_CHECKING:
+    from catuvac.branching import Branches, TauEnd
+    from catuvac.data.store import Prepared
+
+
+@dataclass(kw_only=True)
+class BranchStudy(StudyFlags):
+    """Branch one training a seed to several ends of the temperature."""
+
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    """of the ELBO phase, at which branches leave, rising: 0 is the end of the warm-up"""
+    tau_ends: tuple[float | Literal["hold"], ...] = ()
+    """temperatures at the last step of the branches; hold: the one that the training has reached; none may lie above
+    it; default: the training's own tau_end, and hold"""
+    tau_start: float | None = None
+    """temperature of the training at the first step after the warm-up; default: the preset's"""
+    tau_end: float | None = None
+    """and at its last step; as high as tau_start, every share has the same tau_ends to go to; default: the preset's"""
+    tau_schedule: Shape | None = None
+    """of the training and its branches; default: the preset's"""
+    seeds: int = 5
+    """trainings that are branched, each with a seed of its own: the pairs of every comparison"""
+    seed: int = 0
+    """of the first training; the next ones count up"""
+    margin: float = 0.03
+    """AMI: an effect smaller than this does not matter; fixed before the first trial"""
+    gpus_per_trial: float = 0.0
+    """share of a GPU: 0.25 packs four trials on each"""
+
+    def run(self) -> None:
+        began = time.time()
+        if self.seeds < 2:
+            raise ConfigError(f"seeds must be at least 2, which have a spread; got {self.seeds}")
+        chosen = self.chosen()
+        config = self._trunk(self.config(chosen))
+
+        # Ray and torch take seconds to import, and bad flags must not wait for them.
+        from analysis.questions import branches as question
+        from catuvac.plan import duration
+        from catuvac.tune import driver, preflight
+
+        prepared = jobs.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
+        branches = self._branches(config, prepared, tuple(chosen["objectives"]))
+        driver.check_folder(branches, resume=self.resume)
+        remote = f", trials in {branches.remote}" if branches.remote else ""
+        print(f"study      {branches.folder}{remote}")
+        trunks = branches.trunk_grid
+        print(f"trunks     {trunks.trials} of {trunks.epochs} epochs in all, before the branches")
+        for line in _designed(branches):
+            print(line)
+        print(question.power(self.seeds, len(self.shares), self.margin), flush=True)
+        driver.connect()
+        for line in preflight.preflight(branches, config=config, features=prepared, estimate=self.dry_run):
+            print(line, flush=True)
+        if self.dry_run:
+            return
+        driver.run_branches(branches, prepared, resume=self.resume)
+        if self.report:
+            from analysis import report
+
+            report.build(branches.folder, command=shlex.join(["python", *sys.argv]), figures="none")
+        print(f"wall time  {duration(time.time() - began)}")
+        print(f"report     {'' if self.report else 'catuvac report '}{branches.folder}{'/report.html' * self.report}")
+
+    def _trunk(self, config: Config) -> Config:
+        flags = {name: getattr(self, name) for name in ("tau_start", "tau_end", "tau_schedule")}
+        return config.with_settings({name: value for name, value in flags.items() if value is not None})
+
+    def _branches(self, config: Config, prepared: Prepared, objectives: tuple[str, ...]) -> Branches:
+        from catuvac import branching
+
+        train = len(prepared.open().splits["train"])
+        tau_ends: tuple[TauEnd, ...] = self.tau_ends or (config.training.tau_end, branching.HOLD)
+        trunks, cells = branching.cells(
+            config,
+            prepared,
+            shares=self.shares,
+            tau_ends=tau_ends,
+            seeds=range(self.seed, self.seed + self.seeds),
+            steps=train // min(config.training.batch_size, train),
+        )
+        folder, remote = jobs.storage(self.storage)
+        return branching.Branches(
+            name=self.name or f"{Path(self.preset).stem}-branch-{datetime.now():%Y%m%d-%H%M%S}",
+            storage=folder,
+            remote=remote,
+            cells=cells,
+            trunks=trunks,
+            margin=self.margin,
+            objectives=objectives,
+            cpus_per_trial=self.cpus_per_trial,
+            gpus_per_trial=self.gpus_per_trial,
+            max_concurrent=self.max_concurrent,
+            autoscaling=self.autoscaling,
+            max_failures=self.max_failures,
+            keep_top=self.keep_top,
+        )
+
+
+def _designed(branches: Branches) -> list[str]:
+    """A line for each point, with the temperature there and where it goes."""
+    first = [cell for cell in branches.cells if cell.trunk == 0]
+    lines = []
+    for point in dict.fromkeys(cell.point for cell in first):
+        ends = ", ".join(f"{cell.config.training.tau_end:.4g}" for cell in first if cell.point == point)
+        lines.append(f"branches   at share {point.share:g}, after epoch {point.epoch}: τ {point.tau:.4g} → {ends}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(BranchStudy, description=__doc__).run()))
