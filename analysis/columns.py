@@ -23,6 +23,7 @@ NAMES = {
     "active_units": "active z units",
     "tau_start": "τ_start",
     "tau_end": "τ_end",
+    "tau_ratio": "τ_end / τ_start",
     "tau_mean": "mean τ",
     "tau_schedule": "τ schedule",
     "beta": "β",
@@ -60,6 +61,7 @@ class Metric:
 
 # The responses of the questions, in the order of the page.
 METRICS = (
+    Metric("val/ami", 1, labels=True),
     Metric("val/acc", 1, labels=True),
     Metric("val/nmi", 1, labels=True),
     *(Metric(f"val/silhouette_{space}", 1) for space in "xzp"),
@@ -70,7 +72,6 @@ METRICS = (
     Metric("val/mutual_information", 1),
     Metric("objective", 1),
 )
-TEMPERATURES = ("config/tau_end", "config/tau_start", "config/tau_mean")  # all on a logarithmic axis
 NUMERIC_SETTINGS = ("config/tau_start", "config/tau_end", "config/beta", "config/latent_dim")  # logarithmic, searched
 SETTINGS = (*NUMERIC_SETTINGS, "config/tau_schedule")
 

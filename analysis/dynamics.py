@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from analysis.columns import title
 from analysis.figures import dynamics as figures
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Floats, resampled, spearman
-from analysis.trials import INDEPENDENT, KEY, Study, units, values
+from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Floats, resampled
+from analysis.trials import DESIGNED, KEY, Study, undecided, units, values
 from catuvac.metrics import FLOORS
 
 # In the order of the page; Silhouette (p) is never shown without the clusters used beside it.
@@ -33,7 +33,8 @@ LABELS = {"tau": "τ", "lr": "learning rate"}
 LINES = 20  # trials drawn on their own; the rest is in the band
 STEPS = 50  # at most, where trials are aligned on progress
 FROZEN = 0.02  # churn, as a share of the validation clips
-UNCHANGED = 0.02  # of ACC: the hypothesis' own words (design, section 5, H1)
+UNCHANGED = 0.02  # of AMI: a partition that moves less stands still (H1)
+EARLY = 0.5  # share of the training by which half of the trials have frozen, where the partition is decided early
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Evaluations:
     """The history of the complete trials of one corpus and K.
 
     Attributes:
-        trials: complete ones, numbered from 0: trial_id, tau_start, tau_end, adaptive (placed by TPE), unit.
+        trials: complete ones, numbered from 0: trial_id, adaptive (of no designed arm, or y undecided: carries no
+            inference), unit.
         rows: a row per evaluation, by trial and epoch: trial (number), epoch, progress in [0, 1], and the columns of
             the history as floats.
         epochs: of every trial; None where trials differ in length, which aligns them on progress.
@@ -74,9 +76,9 @@ class Freezes:
     Frozen is the first evaluation after which churn stays at or below `FROZEN` to the end.
 
     Attributes:
-        table: a row per complete trial with churn and more than one cluster at its end: trial_id, tau_start, tau_end,
-            adaptive, unit, never; epoch, progress and tau of the freeze (NaN where never); silhouette_first,
-            silhouette_freeze, silhouette_end, acc_freeze, acc_end (NaN where not recorded), clusters_used (at its end).
+        table: a row per complete trial with churn and more than one cluster at its end: trial_id, adaptive, unit,
+            never; epoch, progress and tau of the freeze (NaN where never); silhouette_first,
+            silhouette_freeze, silhouette_end, ami_freeze, ami_end (NaN where not recorded), clusters_used (at its end).
         unknown: complete trials without churn.
         merged: complete trials left out because one cluster cannot churn.
     """
@@ -100,15 +102,13 @@ def evaluations(study: Study) -> Evaluations:
     trials = pd.DataFrame(
         {
             "trial_id": complete["trial_id"].astype(str),
-            "tau_start": values(complete, "config/tau_start"),
-            "tau_end": values(complete, "config/tau_end"),
-            "adaptive": ~complete["arm"].isin(INDEPENDENT).to_numpy(dtype=bool),
+            "adaptive": ~complete["arm"].isin(DESIGNED).to_numpy(dtype=bool) | undecided(complete),
             "unit": units(complete),
         }
     ).reset_index(drop=True)
     found = pd.MultiIndex.from_frame(complete[KEY]).get_indexer(pd.MultiIndex.from_frame(study.history[KEY]))
     history, trial = study.history[found >= 0], found[found >= 0]
-    columns = [*dict.fromkeys([*QUANTITIES, *INSTEAD.values(), "val/acc"])]
+    columns = [*dict.fromkeys([*QUANTITIES, *INSTEAD.values(), "val/ami"])]
     rows = pd.DataFrame(
         {"trial": trial, "epoch": values(history, "epoch"), **{name: values(history, name) for name in columns}}
     )
@@ -155,11 +155,11 @@ def freezes(found: Evaluations) -> Freezes:
     table["never"] = at == last_known
     for name, column in (("epoch", "epoch"), ("progress", "progress"), ("tau", "tau")):
         table[name] = rows[column].loc[at].to_numpy()
-    for name, column in (("silhouette", "val/silhouette_p"), ("acc", "val/acc")):
+    for name, column in (("silhouette", "val/silhouette_p"), ("ami", "val/ami")):
         table[f"{name}_freeze"] = rows[column].loc[at].to_numpy()
         table[f"{name}_end"] = by_trial[column].nth(-1).set_axis(first.index).reindex(table.index)
     table["silhouette_first"] = rows["val/silhouette_p"].loc[first].set_axis(first.index).reindex(table.index)
-    of_freeze = ["epoch", "progress", "tau", "silhouette_freeze", "acc_freeze"]
+    of_freeze = ["epoch", "progress", "tau", "silhouette_freeze", "ami_freeze"]
     table[of_freeze] = table[of_freeze].mask(table["never"])
     table["clusters_used"] = by_trial["val/clusters_used"].nth(-1).set_axis(first.index).reindex(table.index)
     merged = table["clusters_used"] < 2
@@ -177,7 +177,7 @@ def section(study: Study) -> Section:
         found, key = evaluations(panel), f"dynamics/{slug(name)}"
         frozen = freezes(found)
         mine = [_freeze(f"{key}/freeze", name, found, frozen), _after(f"{key}/after", name, frozen)]
-        statements += [*mine, *_correlations(key, name, frozen)]
+        statements += mine
         headline += [each.name for each in mine]
         parts += [_curves(name, panel, found), _freezing(name, int(panel.trials["n_clusters"].iloc[0]), found, frozen)]
     if not parts:
@@ -243,40 +243,24 @@ def _after(name: str, panel: str, frozen: Freezes) -> Statement:
     if len(whole):
         facts["whole"] = float(whole.median())
         text += ", of {whole:+z.2f} over the whole training"
-    moved = (own["acc_end"] - own["acc_freeze"]).abs().dropna()
+    half, half_low, half_high = _median(
+        everyone["progress"].fillna(1.0).to_numpy(dtype=float), everyone["unit"].to_numpy(dtype=np.int64)
+    )
+    facts |= {"half": half, "half_low": half_low, "half_high": half_high}
+    supported, refuted = half_high < EARLY and low > 0, half_low > EARLY or high <= 0
+    moved = (own["ami_end"] - own["ami_freeze"]).abs().dropna()
     if len(moved):
-        facts["acc_moved"] = float(moved.median())
-        text += "; ACC moves by {acc_moved:.3f}"
-    half = float(everyone["progress"].fillna(1.0).median())
-    early, still = half < 0.5, moved.empty or float(moved.median()) <= UNCHANGED
-    supported, refuted = early and still and low > 0, not (early and still) or high <= 0
-    facts |= {"half": half, "verdict": "supports" if supported else "contradicts" if refuted else "does not decide"}
+        units_ = own.loc[moved.index, "unit"].to_numpy(dtype=np.int64)
+        moved_median, moved_low, moved_high = _median(moved.to_numpy(dtype=float), units_)
+        facts |= {"moved": moved_median, "moved_low": moved_low, "moved_high": moved_high}
+        text += "; AMI moves by {moved:.3f} ({moved_low:.3f} to {moved_high:.3f})"
+        supported, refuted = supported and moved_high < UNCHANGED, refuted or moved_low > UNCHANGED
+    facts["verdict"] = "supports" if supported else "contradicts" if refuted else "does not decide"
     text += (
-        ". With half of the trials frozen by {half:.0%} of the training, this {verdict} H1, that the partition is "
-        "decided early and later training only makes p compact."
+        ". Half of the trials are frozen by {half:.0%} of the training ({half_low:.0%} to {half_high:.0%}). This "
+        "{verdict} H1, that the partition is decided early and later training only makes p compact."
     )
     return Statement(name, text, facts)
-
-
-def _correlations(key: str, panel: str, frozen: Freezes) -> list[Statement]:
-    """When it freezes against both temperatures; a trial that never freezes counts as freezing at its end."""
-    own = frozen.table[~frozen.table["adaptive"]]
-    when, unit = own["progress"].fillna(1.0).to_numpy(dtype=float), own["unit"].to_numpy(dtype=np.int64)
-    statements = []
-    for setting in ("tau_start", "tau_end"):
-        rho = spearman(own[setting].to_numpy(dtype=float), when, units=unit)
-        facts: dict[str, Value] = {"panel": panel, "setting": title(f"config/{setting}")}
-        if rho.rho is None or rho.low is None or rho.high is None or rho.p is None:
-            facts["reason"] = rho.reason if own.size or not frozen.table.empty else _why(frozen)
-            text = "{panel}: no rank correlation of the freeze with {setting}: {reason}."
-        else:
-            facts |= {"rho": rho.rho, "low": rho.low, "high": rho.high, "p": rho.p, "n": rho.n}
-            text = (
-                "{panel}: how late the clusters freeze goes with {setting} at Spearman's ρ = {rho:z.2f} "
-                "(95 % interval {low:z.2f} to {high:z.2f}, p = {p:.3g}, {n} independent trials)."
-            )
-        statements.append(Statement(f"{key}/freeze-{setting}", text, facts))
-    return statements
 
 
 def _median(x: Floats, unit: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -333,21 +317,21 @@ def _freezing(panel: str, k: int, found: Evaluations, frozen: Freezes) -> Group:
         return Group(f"{panel}: no freeze is drawn: {_why(frozen)}.")
     table = frozen.table
     drawings: list[Drawing] = [figures.freeze(f"dynamics-{slug(panel)}-freeze", table, found.epochs)]
-    drawings += [
-        figures.freeze_by(f"dynamics-{slug(panel)}-freeze-{setting}", table, setting, title(f"config/{setting}"))
-        for setting in ("tau_start", "tau_end")
-        if table[setting].notna().any()
-    ]
     both = table[["silhouette_freeze", "silhouette_end", "clusters_used"]].notna().all(axis=1)
     if both.any():
         drawings.append(figures.compactness(f"dynamics-{slug(panel)}-after", table[both], k))
-    hollow = " Hollow points were placed by TPE and carry no inference." if table["adaptive"].any() else ""
+    hollow = (
+        " Hollow points carry no inference: no design placed them, or q(y|x) never decided."
+        if table["adaptive"].any()
+        else ""
+    )
     caption = (
         f"{panel}: the freeze is the first evaluation after which churn stays at or below {FROZEN:.0%} to the end, so "
         f"it depends on how often a trial is evaluated. {len(table)} complete trials; {int(table['never'].sum())} of "
-        f"them never freeze and count as freezing at their end in rank correlations. Left out: {frozen.merged} that "
-        f"end in one cluster, {frozen.unknown} without churn.{hollow} H1 counts as supported where half of the trials "
-        f"freeze in the first half of training, Silhouette (p) surely rises afterwards, and ACC, where there are "
-        f"labels, moves by at most {UNCHANGED:g} in the median."
+        f"them never freeze and count as freezing at their end. Left out: {frozen.merged} that "
+        f"end in one cluster, {frozen.unknown} without churn.{hollow} H1 counts as supported where the intervals say "
+        f"that half of the trials freeze in the first half of training, that Silhouette (p) rises afterwards, and that "
+        f"AMI, where there are labels, moves by less than {UNCHANGED:g} in the median; as contradicted where one of "
+        f"them says the opposite."
     )
     return Group(caption, tuple(drawings))

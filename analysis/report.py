@@ -28,7 +28,6 @@ from analysis import (
     overview,
     selection,
     simplex,
-    surface,
     temperature,
     tradeoff,
     trap,
@@ -119,7 +118,7 @@ def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Itera
         if branched:
             yield lambda: branched
     yield lambda: overview.section(study)
-    for module in (temperature, surface, importance, tradeoff):
+    for module in (temperature, importance, tradeoff):
         yield lambda section=module.section: section(study)  # type: ignore[misc]
     yield lambda: trap.section(study, sharpened)
     for module in (dynamics, collapse):

@@ -29,7 +29,7 @@ LABEL_FREE = {
     **{f"val/dbi_{space}": -1 for space in "xzp"},
     **{f"val/dispersion_{space}": 1 for space in "xzp"},
 }
-LABELS = ("val/nmi", "val/acc")
+LABELS = ("val/ami", "val/acc")
 RANDOM = "random"  # the row of a trial picked blindly
 PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
@@ -81,9 +81,9 @@ class Regrets:
 
     Attributes:
         table: a row per criterion, lowest regret first, and `RANDOM`, a blind pick. Columns: `label` for people;
-            `trial`, the first of the `tied` ones that it ranks highest; `clusters` used by it; and for NMI, and the
-            same for ACC: `nmi` picked (mean of the tied), `nmi_regret` (best minus picked), its 95 % interval
-            `nmi_low`, `nmi_high`, and that of what it gains over a blind pick, `nmi_gain_low`, `nmi_gain_high`. NaN is
+            `trial`, the first of the `tied` ones that it ranks highest; `clusters` used by it; and for AMI, and the
+            same for ACC: `ami` picked (mean of the tied), `ami_regret` (best minus picked), its 95 % interval
+            `ami_low`, `ami_high`, and that of what it gains over a blind pick, `ami_gain_low`, `ami_gain_high`. NaN is
             what does not exist.
         n: trials.
         inference: whether there are intervals: at least five units, none placed by a sampler.
@@ -105,13 +105,13 @@ class Regrets:
 
 
 def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
-    """Selects among the trials that have an NMI; None where fewer than two have, or all the same.
+    """Selects among the trials that have an AMI; None where fewer than two have, or all the same.
 
     Args:
         trials: complete ones.
         independent: whether no sampler placed them.
     """
-    trials = trials[values(trials, "val/nmi").notna()]
+    trials = trials[values(trials, "val/ami").notna()]
     labels = np.column_stack([floats(trials, name) for name in LABELS])  # [n, 2]
     if len(trials) < 2 or np.ptp(labels[:, 0]) == 0:
         return None
@@ -143,22 +143,22 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             intervals[:2] = np.nanpercentile(best - drawn, PERCENTILES, axis=0)
             intervals[2:] = np.nanpercentile(drawn - drawn[:, -1:], PERCENTILES, axis=0)
-    for i, name in enumerate(("nmi", "acc")):
+    for i, name in enumerate(("ami", "acc")):
         table[name], table[f"{name}_regret"] = picked[:, i], regret[:, i]
         for suffix, interval in zip(("low", "high", "gain_low", "gain_high"), intervals[:, :, i], strict=True):
             table[f"{name}_{suffix}"] = interval
     return Regrets(
-        table=table.sort_values("nmi_regret", kind="stable"),
+        table=table.sort_values("ami_regret", kind="stable"),
         n=len(trials),
         inference=inference,
     )
 
 
 def correlations(trials: pd.DataFrame) -> dict[str, Correlation]:
-    """Rank correlation of every recorded criterion, signed so that higher is better, with NMI."""
-    nmi, codes = floats(trials, "val/nmi"), units(trials)
+    """Rank correlation of every recorded criterion, signed so that higher is better, with AMI."""
+    ami, codes = floats(trials, "val/ami"), units(trials)
     return {
-        name: spearman(sign * floats(trials, name), nmi, units=codes)
+        name: spearman(sign * floats(trials, name), ami, units=codes)
         for name, sign in LABEL_FREE.items()
         if name in trials
     }
@@ -180,13 +180,13 @@ def section(study: Study) -> Section:
         apart = unplaced is not None and (unplaced.inference or not placed)
         found = unplaced if unplaced is not None and apart else complete
         name = f"selection/{slug(title)}"
-        statements += [_objective(found, f"{name}/objective", title), _lowest(found, f"{name}/lowest", title)]
+        statements.append(_objective(found, f"{name}/objective", title))
         headline.append(f"{name}/objective")
         if apart and placed:
             statements.append(_as_chosen(complete, f"{name}/study", title))
         parts.append(
             Group(
-                f"{title}: NMI lost by choosing one of {found.n} trials by each label-free score. "
+                f"{title}: AMI lost by choosing one of {found.n} trials by each label-free score. "
                 f"{_how(found, complete, placed)}",
                 (figures.draw(found, complete if placed else None, name=slug("selection", title)),),
             )
@@ -215,12 +215,12 @@ def _picked(scores: Floats, labels: Floats) -> Floats:
 
 
 def _why_not(panel: Study) -> str:
-    known = values(panel.complete, "val/nmi").dropna()
+    known = values(panel.complete, "val/ami").dropna()
     if panel.complete.empty:
         return "no trial is complete"
     if known.empty:
         return "there are no labels"
-    return "only one trial is complete with labels" if len(known) == 1 else "NMI is the same in every trial"
+    return "only one trial is complete with labels" if len(known) == 1 else "AMI is the same in every trial"
 
 
 def _how(found: Regrets, complete: Regrets, placed: bool) -> str:
@@ -243,17 +243,17 @@ def _how(found: Regrets, complete: Regrets, placed: bool) -> str:
 def _cost(found: Regrets, criterion: str) -> tuple[str, dict[str, Value]]:
     """Regret in words, with its interval where there is one, and how it compares with a blind pick."""
     row, blind = found.table.T[criterion], found.blind
-    said: dict[str, Value] = {"regret": float(row["nmi_regret"]), "random": float(blind["nmi_regret"]), "n": found.n}
+    said: dict[str, Value] = {"regret": float(row["ami_regret"]), "random": float(blind["ami_regret"]), "n": found.n}
     if not found.inference:
-        return "{regret:.3f} NMI below the best of {n} trials; a random pick costs {random:.3f}", said
-    said |= {"low": float(row["nmi_low"]), "high": float(row["nmi_high"])}
-    if row["nmi_gain_low"] > 0:
+        return "{regret:.3f} AMI below the best of {n} trials; a random pick costs {random:.3f}", said
+    said |= {"low": float(row["ami_low"]), "high": float(row["ami_high"])}
+    if row["ami_gain_low"] > 0:
         verdict = "better than"
-    elif row["nmi_gain_high"] < 0:
+    elif row["ami_gain_high"] < 0:
         verdict = "worse than"
     else:
         verdict = "not surely different from"
-    text = "{regret:.3f} NMI (95 % {low:.3f} to {high:.3f}) below the best of {n} trials, "
+    text = "{regret:.3f} AMI (95 % {low:.3f} to {high:.3f}) below the best of {n} trials, "
     return text + "{verdict} a random pick's {random:.3f}", said | {"verdict": verdict}
 
 
@@ -277,32 +277,6 @@ def _objective(found: Regrets, name: str, where: str) -> Statement:
     )
 
 
-def _lowest(found: Regrets, name: str, where: str) -> Statement:
-    criteria = found.criteria
-    criterion = str(criteria.index[0])
-    cost, said = _cost(found, criterion)
-    clusters, used = _clusters(found, criterion)
-    same = int((criteria["nmi_regret"] <= criteria["nmi_regret"].iloc[0]).sum()) - 1
-    others = f" ({{same}} other{'s' if same > 1 else ''} as low)" if same else ""
-    return Statement(
-        name,
-        "{where}: of {criteria} label-free criteria {criterion} has the lowest regret"
-        + others
-        + ", "
-        + cost
-        + "."
-        + clusters,
-        {
-            "where": where,
-            "criteria": len(criteria),
-            "criterion": str(criteria["label"].iloc[0]),
-            **({"same": same} if same else {}),
-            **said,
-            **used,
-        },
-    )
-
-
 def _as_chosen(complete: Regrets, name: str, where: str) -> Statement:
     cost, said = _cost(complete, "objective")
     clusters, used = _clusters(complete, "objective")
@@ -313,16 +287,16 @@ def _as_chosen(complete: Regrets, name: str, where: str) -> Statement:
     )
 
 
-def _table(found: Regrets, with_nmi: dict[str, Correlation], where: str) -> Table:
+def _table(found: Regrets, with_ami: dict[str, Correlation], where: str) -> Table:
     return Table(
         f"{where}: the trial that each criterion picks among {found.n}, and Spearman's ρ of the criterion, signed so "
-        "that higher is better, with NMI. The lowest of many regrets flatters its criterion: confirm it "
+        "that higher is better, with AMI. The lowest of many regrets flatters its criterion: confirm it "
         "on another study.",
         (
             "criterion",
             "trial",
             "clusters used",
-            "NMI",
+            "AMI",
             "regret",
             "95 %",
             "ACC",
@@ -331,11 +305,11 @@ def _table(found: Regrets, with_nmi: dict[str, Correlation], where: str) -> Tabl
             "ρ",
             "95 %, ρ",
         ),
-        tuple(_row(found, with_nmi.get(str(criterion)), row) for criterion, row in found.table.iterrows()),
+        tuple(_row(found, with_ami.get(str(criterion)), row) for criterion, row in found.table.iterrows()),
     )
 
 
-def _row(found: Regrets, with_nmi: Correlation | None, row: pd.Series[Any]) -> tuple[str, ...]:
+def _row(found: Regrets, with_ami: Correlation | None, row: pd.Series[Any]) -> tuple[str, ...]:
     more = int(row["tied"]) - 1
     return (
         str(row["label"]),
@@ -343,7 +317,7 @@ def _row(found: Regrets, with_nmi: Correlation | None, row: pd.Series[Any]) -> t
         _number(row["clusters"], ".1f" if row.name == RANDOM else ".0f"),
         *(
             cell
-            for name in ("nmi", "acc")
+            for name in ("ami", "acc")
             for cell in (
                 _number(row[name]),
                 _number(row[f"{name}_regret"]),
@@ -351,7 +325,7 @@ def _row(found: Regrets, with_nmi: Correlation | None, row: pd.Series[Any]) -> t
                 + (f" to {row[f'{name}_high']:.3f}" if np.isfinite(row[f"{name}_low"]) else ""),
             )
         ),
-        *_rho(with_nmi, interval=found.inference),
+        *_rho(with_ami, interval=found.inference),
     )
 
 

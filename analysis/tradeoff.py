@@ -1,4 +1,4 @@
-"""Can a high Silhouette in p and a high NMI, or a high Silhouette in x, be had together?"""
+"""Can a high Silhouette in p and a high AMI, or a high Silhouette in x, be had together?"""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from analysis.figures import tradeoff as drawn
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Correlation, Floats
-from analysis.trials import INDEPENDENT, Study, units, values
+from analysis.trials import DESIGNED, Study, units, values
 
 COMPACT = columns.metric("val/silhouette_p")
-AGAINST = tuple(columns.metric(column) for column in ("val/nmi", "val/silhouette_x"))
+AGAINST = tuple(columns.metric(column) for column in ("val/ami", "val/silhouette_x"))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
             "compact": values(trials, COMPACT.column),
             "other": values(trials, other.column),
             "clusters_used": clusters,
-            "independent": trials["arm"].isin(INDEPENDENT).astype(bool),
+            "independent": trials["arm"].isin(DESIGNED).astype(bool),
             "unit": units(trials),
         }
     )
@@ -223,7 +223,7 @@ def _group(title: str, panel: Study, found: list[Tradeoff]) -> Group:
         rho, adaptive = one.correlation, int((~one.points["independent"]).sum())
         notes.append(
             f"{one.other.label}: {len(one.points)} complete trials"
-            + (f", {adaptive} of them of TPE (hollow)" if adaptive else "")
+            + (f", {adaptive} of them placed by TPE or a confirm run (hollow)" if adaptive else "")
             + (f"; no verdict, because {_why_undefined(rho)}." if rho.rho is None else ".")
         )
         drawings.append(

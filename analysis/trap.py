@@ -18,8 +18,8 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from analysis.columns import title
 from analysis.figures import trap as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
-from analysis.stats.bootstrap import CONFIDENCE, Correlation, Estimate, Floats, resampled, spearman
-from analysis.trials import INDEPENDENT, Study, units, values
+from analysis.stats.bootstrap import CONFIDENCE, Estimate, Floats, resampled
+from analysis.trials import DESIGNED, Study, undecided, units, values
 from catuvac.metrics import assignment_scores, cluster_scores, label_scores
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MAX_CLIPS = 2000  # Silhouette compares every clip with every other
 MIN_UNITS = 12  # fewer trials cannot carry a quadratic in three variables
 FOLDS = 10
 MOSTLY = 0.5  # "mostly saturation": surely more than half of the variance …
-LITTLE = 0.05  # … and NMI adds less than this
+LITTLE = 0.05  # … and AMI surely adds less than this
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Explained:
 
     Attributes:
         alone: from saturation (`Trap.measure`) and clusters used; None where it is undefined, and `reason` says why.
-        with_nmi: with NMI beside them; None without labels.
+        with_ami: with AMI beside them; None without labels.
         gain: the difference of the two.
         n: trials, all independent.
     """
 
     alone: Estimate | None
-    with_nmi: Estimate | None
+    with_ami: Estimate | None
     gain: Estimate | None
     n: int
     reason: str = ""
@@ -55,9 +55,9 @@ class Explained:
         """In words: saturated, more than saturation, neither, or undecided; "" where it cannot be said."""
         if self.alone is None or self.gain is None:
             return ""
-        if self.gain.low > 0 and self.gain.value >= LITTLE:
+        if self.gain.low > LITTLE:
             return "more than saturation"
-        if self.alone.low > MOSTLY and self.gain.value < LITTLE:
+        if self.alone.low > MOSTLY and self.gain.high < LITTLE:
             return "saturated"
         return "neither" if self.alone.high < MOSTLY and self.gain.high < MOSTLY else "undecided"
 
@@ -67,19 +67,16 @@ class Trap:
     """Silhouette_p of one corpus and K against what saturation makes of it.
 
     Attributes:
-        points: a row per complete trial with a defined score: trial_id, silhouette, saturation, clusters_used, nmi,
-            adaptive (placed by TPE).
+        points: a row per complete trial with a defined score: trial_id, silhouette, saturation, clusters_used, ami,
+            adaptive (of no designed arm, or y undecided: carries no inference).
         measure: the column behind `saturation`: "val/confidence", in older tables "val/entropy_y".
         undefined: complete trials left out, because one cluster alone has no Silhouette or a column is null.
-        saturation, clusters_used: rank correlation with Silhouette_p over the independent trials.
-        explained: over the independent trials.
+        explained: over the trials that carry inference.
     """
 
     points: pd.DataFrame
     measure: str
     undefined: int
-    saturation: Correlation
-    clusters_used: Correlation
     explained: Explained
 
 
@@ -93,7 +90,7 @@ class Sharpened:
         clusters_used: at every temperature, because the argmax does not change.
         clips: scored.
         corpus: "" where it is not known; then the panels of the same K show it.
-        acc, nmi: of the partition, at every temperature; None without labels.
+        acc, ami: of the partition, at every temperature; None without labels.
     """
 
     name: str
@@ -103,7 +100,7 @@ class Sharpened:
     clips: int
     corpus: str = ""
     acc: float | None = None
-    nmi: float | None = None
+    ami: float | None = None
 
 
 def sharpen(
@@ -145,7 +142,7 @@ def sharpen(
         clips=len(rows),
         corpus=corpus,
         acc=scored.get("acc"),
-        nmi=scored.get("nmi"),
+        ami=scored.get("ami"),
     )
 
 
@@ -165,8 +162,8 @@ def trap(study: Study) -> Trap:
             "silhouette": values(trials, "val/silhouette_p"),
             "saturation": values(trials, measure),
             "clusters_used": values(trials, "val/clusters_used"),
-            "nmi": values(trials, "val/nmi"),
-            "adaptive": ~trials["arm"].isin(INDEPENDENT).to_numpy(dtype=bool),
+            "ami": values(trials, "val/ami"),
+            "adaptive": ~trials["arm"].isin(DESIGNED).to_numpy(dtype=bool) | undecided(trials),
             "unit": units(trials),
         }
     )
@@ -179,10 +176,7 @@ def trap(study: Study) -> Trap:
         points=points.drop(columns="unit"),
         measure=measure,
         undefined=int((~defined).sum()),
-        # Spearman resamples by what x does not vary within; these vary between seeds, so seeds enter as their mean.
-        saturation=_between(own, "saturation"),
-        clusters_used=_between(own, "clusters_used"),
-        explained=_explained(own[["saturation", "clusters_used", "nmi"]].to_numpy(dtype=float), score, unit),
+        explained=_explained(own[["saturation", "clusters_used", "ami"]].to_numpy(dtype=float), score, unit),
     )
 
 
@@ -201,10 +195,9 @@ def section(study: Study, sharpened: Sequence[Sharpened] = ()) -> Section:
         corpus, k = str(panel.trials["corpus"].iloc[0]), int(panel.trials["n_clusters"].iloc[0])
         mine = [each for each in sharpened if each.n_clusters == k and each.corpus in ("", corpus)]
         key = f"trap/{slug(name)}"
-        correlations = _correlations(key, name, found)
         verdict = _verdict(key, name, found)
         nulls = [_sharpening(f"{key}/sharpened-{i}-{slug(each.name)}", name, each) for i, each in enumerate(mine, 1)]
-        statements += [verdict, *nulls, *correlations]
+        statements += [verdict, *nulls]
         headline += [each.name for each in (verdict, *nulls)][:2]
         parts += _parts(name, k, found, mine)
     if not parts:
@@ -224,23 +217,19 @@ def _space_p(q: NDArray[np.float64], clusters: NDArray[np.int64]) -> dict[str, f
     }
 
 
-def _between(points: pd.DataFrame, column: str) -> Correlation:
-    """Rank correlation with Silhouette_p between units: the seeds of one setting as their mean."""
-    means = points.groupby("unit")[["silhouette", column]].mean()
-    return spearman(means[column].to_numpy(dtype=float), means["silhouette"].to_numpy(dtype=float))
-
-
 def _explained(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Explained:
     """Compares out-of-fold predictions, with no unit in two folds.
 
     Args:
-        x: `[n, 3]`: saturation, clusters used, NMI (NaN without labels).
+        x: `[n, 3]`: saturation, clusters used, AMI (NaN without labels).
         y: `[n]` Silhouette_p.
         unit: `[n]`.
     """
     count = len(np.unique(unit))
     if count < MIN_UNITS:
-        return Explained(None, None, None, len(y), f"there are {count} independent trials and it takes {MIN_UNITS}")
+        return Explained(
+            None, None, None, len(y), f"there are {count} independent settings that decided, and it takes {MIN_UNITS}"
+        )
     if np.ptp(y) == 0:
         return Explained(None, None, None, len(y), "Silhouette_p is the same in all of them")
     draws = [np.arange(len(y)), *resampled(unit, rng=np.random.default_rng(0))]
@@ -283,40 +272,20 @@ def _verdict(key: str, panel: str, found: Trap) -> Statement:
     facts |= {"alone": explained.alone.value, "alone_low": explained.alone.low, "alone_high": explained.alone.high}
     text = (
         "{panel}: {measure} and clusters used alone predict Silhouette (p) of a trial with R² = {alone:z.2f} "
-        "(95 % interval {alone_low:z.2f} to {alone_high:z.2f}, {n} independent trials). "
+        "(95 % interval {alone_low:z.2f} to {alone_high:z.2f}, {n} trainings of designed arms that decided). "
     )
-    if explained.gain is None or explained.with_nmi is None:
-        return Statement(name, text + "There are no labels for all of them, so what NMI would add is not known.", facts)
+    if explained.gain is None or explained.with_ami is None:
+        return Statement(name, text + "There are no labels for all of them, so what AMI would add is not known.", facts)
     facts |= {"gain": explained.gain.value, "gain_low": explained.gain.low, "gain_high": explained.gain.high}
-    facts |= {"with_nmi": explained.with_nmi.value, "verdict": explained.verdict}
-    text += "Knowing NMI too adds {gain:z.2f} ({gain_low:z.2f} to {gain_high:z.2f}): "
+    facts |= {"with_ami": explained.with_ami.value, "verdict": explained.verdict}
+    text += "Knowing AMI too adds {gain:z.2f} ({gain_low:z.2f} to {gain_high:z.2f}): "
     text += {
         "saturated": "the score is mostly saturation, and says little of the partition beyond it.",
         "more than saturation": "the score says more of the partition than its saturation does.",
-        "neither": "neither saturation nor NMI explains the score.",
+        "neither": "neither saturation nor AMI explains the score.",
         "undecided": "these trials do not decide whether it is more than saturation.",
     }[explained.verdict]
     return Statement(name, text, facts)
-
-
-def _correlations(key: str, panel: str, found: Trap) -> list[Statement]:
-    statements = []
-    for name, column, rho in (
-        ("saturation", found.measure, found.saturation),
-        ("clusters_used", "val/clusters_used", found.clusters_used),
-    ):
-        facts: dict[str, Value] = {"panel": panel, "column": title(column)}
-        if rho.rho is None or rho.low is None or rho.high is None or rho.p is None:
-            facts["reason"] = rho.reason
-            text = "{panel}: no rank correlation of Silhouette (p) with {column}: {reason}."
-        else:
-            facts |= {"rho": rho.rho, "low": rho.low, "high": rho.high, "p": rho.p, "n": rho.units}
-            text = (
-                "{panel}: Silhouette (p) goes with {column} at Spearman's ρ = {rho:z.2f} "
-                "(95 % interval {low:z.2f} to {high:z.2f}, p = {p:.3g}, n = {n})."
-            )
-        statements.append(Statement(f"{key}/{name}", text, facts))
-    return statements
 
 
 def _sharpening(name: str, panel: str, model: Sharpened) -> Statement:
@@ -337,9 +306,9 @@ def _sharpening(name: str, panel: str, model: Sharpened) -> Statement:
         "clips": model.clips,
     }
     partition = "clusters used {used} of {k}"
-    if model.nmi is not None and model.acc is not None:
-        facts |= {"nmi": model.nmi, "acc": model.acc}
-        partition += ", ACC {acc:.2f}, NMI {nmi:.2f}"
+    if model.ami is not None and model.acc is not None:
+        facts |= {"ami": model.ami, "acc": model.acc}
+        partition += ", ACC {acc:.2f}, AMI {ami:.2f}"
     verb = "lifts" if facts["sharp"] > facts["trained"] else "takes"  # type: ignore[operator]
     text = (
         f"{{panel}}: sharpening alone {verb} Silhouette (p) of {{model}} from {{trained:z.2f}} to {{sharp:z.2f}} "
@@ -354,7 +323,11 @@ def _parts(panel: str, k: int, found: Trap, sharpened: Sequence[Sharpened]) -> l
     drawn = [each for each in sharpened if not each.curve.empty]
     parts: list[Group | Table] = []
     left_out = f"{found.undefined} left out, which use one cluster or lack a value"
-    marks = " Hollow points were placed by TPE and carry no inference." if found.points["adaptive"].any() else ""
+    marks = (
+        " Hollow points carry no inference: TPE or a confirm run placed them, or q(y|x) never decided."
+        if found.points["adaptive"].any()
+        else ""
+    )
     if n == 0 and not drawn:
         return [Group(f"{panel}: nothing drawn, as no complete trial has Silhouette (p), {measure} and two clusters.")]
     null = (
@@ -392,14 +365,14 @@ def _parts(panel: str, k: int, found: Trap, sharpened: Sequence[Sharpened]) -> l
 def _table(panel: str, measure: str, explained: Explained) -> Table:
     rows = [
         (f"{measure}, clusters used", explained.alone),
-        (f"{measure}, clusters used, NMI", explained.with_nmi),
-        ("what NMI adds", explained.gain),
+        (f"{measure}, clusters used, AMI", explained.with_ami),
+        ("what AMI adds", explained.gain),
     ]
     return Table(
         f"{panel}: variance of Silhouette (p) explained between {explained.n} independent trials: R² of a quadratic "
         f"ridge regression on predictions for trials it has not seen ({FOLDS} folds, seeds of one setting in one "
         "fold), with a 95 % bootstrap interval over settings; below 0 is worse than the mean. It counts as "
-        f"saturation where the first surely exceeds {MOSTLY:g} and NMI adds less than {LITTLE:g}.",
+        f"saturation where the first surely exceeds {MOSTLY:g} and AMI surely adds less than {LITTLE:g}.",
         ("predicted from", "R²", "95 % interval"),
         tuple(
             (name, f"{each.value:z.2f}", f"{each.low:z.2f} to {each.high:z.2f}") if each else (name, "no labels", "")

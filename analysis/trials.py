@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.columns import SETTINGS, title
 from catuvac.errors import CatuvacError
 from catuvac.metrics import DECIDED
 from catuvac.plan import BRANCH
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 
 DESIGNED = ("random", "qmc", "grid", "factorial")  # arms that cover the search space before there is any result
-INDEPENDENT = (*DESIGNED, "confirm")  # arms whose points no result has placed; confirm runs repeat what did well
+NOT_A_SETTING = ("config/seed", "config/split_seed", "config/tau_mean")  # of what makes two trials repeats
 KEY = ["study", "trial_id"]
 
 
@@ -43,25 +45,48 @@ class Study:
 
     @property
     def independent(self) -> pd.DataFrame:
-        """The complete trials that carry inference: those that no sampler placed where earlier ones did well."""
-        return self.complete[self.complete["arm"].isin(INDEPENDENT)]
+        """The complete trials that carry inference: no result has placed them, as TPE's and confirm runs' were."""
+        return self.complete[self.complete["arm"].isin(DESIGNED)]
 
     def panels(self) -> dict[str, Study]:
         """The trials of Cat. UVAC by corpus and K, each as a study of its own, by titles such as "fsdd, K = 10".
 
+        Studies that trained otherwise (other epochs, say) are panels of their own, and the titles say what differs.
         Branches are no part of it: no search placed them, and they share their first epochs.
         """
         mine = self.trials[(self.trials["method"] == "cat_uvac") & (self.trials["arm"] != BRANCH)]
         found = {}
         for (corpus, k), trials in mine.groupby(["corpus", "n_clusters"], sort=True):
-            keys = pd.MultiIndex.from_frame(trials[KEY])
-            history = self.history[pd.MultiIndex.from_frame(self.history[KEY]).isin(keys)]
-            found[f"{corpus}, K = {k}"] = replace(self, trials=trials, history=history)
+            for differs, part in _alike(trials):
+                keys = pd.MultiIndex.from_frame(part[KEY])
+                history = self.history[pd.MultiIndex.from_frame(self.history[KEY]).isin(keys)]
+                found[f"{corpus}, K = {k}{differs}"] = replace(self, trials=part, history=history)
         return found
 
     def counts(self) -> dict[str, int]:
         """Trials by status, every status present."""
         return {status: int((self.trials["status"] == status).sum()) for status in STATUSES}
+
+
+def _alike(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The trials by the settings that each study keeps fixed and the studies differ in, with those in words."""
+    if trials["study"].nunique() == 1:
+        return [("", trials)]
+    names = [n for n in map(str, trials.columns) if n.startswith("config/") and n not in NOT_A_SETTING]
+    # What an older table does not hold is no difference.
+    words = trials[names].astype(object).where(trials[names].notna()).apply(lambda column: column.bfill().ffill())
+    words = words.astype(str)
+    searched = words.groupby(trials["study"]).nunique().max() > 1
+    # Confirm runs, which vary little, repeat what was searched.
+    fixed = [name for name in names if not searched[name] and name not in SETTINGS]
+    differing = [name for name in fixed if words[name].nunique() > 1]
+    if not differing:
+        return [("", trials)]
+    found = []
+    for values_, part in words.groupby(differing, sort=True):
+        said = ", ".join(f"{title(name)} {value}" for name, value in zip(differing, values_, strict=True))
+        found.append((f" ({said})", trials.loc[part.index]))
+    return found
 
 
 def load(folder: Path) -> Study:
@@ -118,14 +143,11 @@ def load_all(folders: Sequence[Path]) -> Study:
 
 
 def units(trials: pd.DataFrame) -> NDArray[np.int64]:
-    """Codes `[n]` of what was drawn independently: a trial, but all seeds of one setting of a confirm run together."""
-    settings = [str(name) for name in trials.columns if str(name).startswith("config/") and name != "config/seed"]
-    own = trials["study"].astype(str) + "/" + trials["trial_id"].astype(str)
-    confirm = (trials["arm"] == "confirm").to_numpy(dtype=bool)
-    if confirm.any():
-        hashed = pd.util.hash_pandas_object(trials[settings].astype(str), index=False).astype(str)
-        own = own.where(~confirm, hashed)
-    return np.unique(own.to_numpy(dtype=str), return_inverse=True)[1].astype(np.int64)
+    """Codes `[n]` of what was drawn independently: one setting of one study, whatever its seeds."""
+    names = [name for name in map(str, trials.columns) if name.startswith("config/") and name not in NOT_A_SETTING]
+    words: Any = trials[["study", *names]].astype(str)
+    hashed = pd.util.hash_pandas_object(words, index=False).to_numpy()
+    return np.unique(hashed, return_inverse=True)[1].astype(np.int64)
 
 
 def _mean_temperature(trials: pd.DataFrame) -> pd.Series[float]:

@@ -18,7 +18,7 @@ from catuvac.plan import BRANCH
 from catuvac.study import MARGIN
 from catuvac.training.schedules import tau_at
 
-HOLD = "hold"  # in place of a tau_end: the temperature that the training has reached
+HOLD: Literal["hold"] = "hold"  # in place of a tau_end: the temperature that the training has reached
 TRUNKS = "trunks"  # the folder of their tables and checkpoints, in that of the branches
 
 TauEnd = float | Literal["hold"]  # HOLD

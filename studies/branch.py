@@ -98,7 +98,8 @@ class BranchStudy(StudyFlags):
         from catuvac import branching
 
         train = len(prepared.open().splits["train"])
-        tau_ends: tuple[TauEnd, ...] = self.tau_ends or (config.training.tau_end, branching.HOLD)
+        default: tuple[TauEnd, ...] = (config.training.tau_end, branching.HOLD)
+        tau_ends = self.tau_ends or default
         trunks, cells = branching.cells(
             config,
             prepared,

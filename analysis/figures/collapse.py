@@ -6,19 +6,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import title
-from analysis.figures.style import BLUE, INK, MANY, ORANGE, PINK, SMALL, canvas, log_axis
+from analysis.figures.style import BLUE, MANY, ORANGE, PINK, SMALL, canvas, log_axis
 from analysis.section import Drawing
 
 MARKS = {"healthy": ("o", BLUE), "collapsed": ("s", ORANGE), "diverged": ("X", PINK)}  # shape and colour of an outcome
 
 
-def plane(name: str, points: pd.DataFrame, x: str, y: str, boundary: pd.DataFrame, level: str) -> Drawing:
-    """Every trial over two settings, marked by outcome, with the fitted boundary.
+def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
+    """Every trial over two settings, marked by outcome.
 
     Args:
         points: outcome, adaptive, and the two settings.
-        boundary: the line, columns x and y; empty for none.
-        level: the chance on the line, in words.
     """
     counts = points["outcome"].value_counts()
     with canvas() as (figure, axes):
@@ -38,20 +36,12 @@ def plane(name: str, points: pd.DataFrame, x: str, y: str, boundary: pd.DataFram
                 )
             if outcome in counts:
                 axes.plot([], [], linestyle="", marker=marker, color=colour, label=f"{outcome} ({counts[outcome]})")
-        if len(boundary):
-            axes.plot(boundary[x], boundary[y], color=INK, linewidth=2.0, label=f"{level} lost")
         log_axis(axes, "x")
         log_axis(axes, "y")
         axes.set_xlabel(title(x))
         axes.set_ylabel(title(y))
         figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4, columnspacing=1.2)
     alt = f"Trials over {title(x)} and {title(y)}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
-    if len(boundary):
-        ends = boundary.iloc[[0, -1]]
-        alt += (
-            f"; the fitted boundary runs from {title(x)} {ends[x].iloc[0]:.2g}, {title(y)} {ends[y].iloc[0]:.2g} "
-            f"to {ends[x].iloc[1]:.2g}, {ends[y].iloc[1]:.2g}"
-        )
     return Drawing(name, figure, alt + ".")
 
 

@@ -66,38 +66,6 @@ def freeze(name: str, table: pd.DataFrame, epochs: int | None) -> Drawing:
     return Drawing(name, figure, f"{alt}; {never} never do.", title="when the clusters freeze")
 
 
-def freeze_by(name: str, table: pd.DataFrame, setting: str, label: str) -> Drawing:
-    """The freeze of every trial against a temperature setting."""
-    with canvas() as (figure, axes):
-        for never in (False, True):
-            some = table[table["never"] == never]
-            for adaptive in (False, True):
-                mine = some[some["adaptive"] == adaptive]
-                colour = ORANGE if never else BLUE
-                axes.scatter(
-                    mine[setting],
-                    mine["progress"].fillna(1.08),
-                    s=22 if len(table) <= 300 else 7,
-                    marker="^" if never else "o",
-                    facecolors="none" if adaptive else colour,
-                    edgecolors=colour,
-                    linewidths=1.0,
-                    alpha=0.8,
-                    rasterized=len(table) > MANY,
-                )
-        log_axis(axes, "x")
-        axes.set_ylim(-0.05, 1.15)
-        axes.set_yticks([0, 0.5, 1, 1.08], ["0%", "50%", "", "never"])
-        axes.set_xlabel(label)
-        axes.set_ylabel("freeze, share of training")
-    late = table[~table["never"]]
-    low = table[setting] <= table[setting].median()
-    halves = [late["progress"][low[late.index] == side].median() for side in (True, False)]
-    words = [f"{half:.0%}" if np.isfinite(half) else "never" for half in halves]
-    alt = f"Median freeze below the median {label}: {words[0]} of the training; above it: {words[1]}."
-    return Drawing(name, figure, alt, title=f"freeze against {label}")
-
-
 def compactness(name: str, table: pd.DataFrame, k: int) -> Drawing:
     """Silhouette_p at the end against at the freeze, coloured by clusters used; above the diagonal it still rose."""
     with canvas() as (figure, axes):

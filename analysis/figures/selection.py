@@ -17,13 +17,13 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
     """A dot per criterion at its regret, the lowest on top; hollow among all complete trials, those of TPE included."""
     criteria = found.criteria
     rows = np.arange(len(criteria))
-    regret = criteria["nmi_regret"].to_numpy(dtype=float)
-    blind = float(found.blind["nmi_regret"])
+    regret = criteria["ami_regret"].to_numpy(dtype=float)
+    blind = float(found.blind["ami_regret"])
     with canvas((SIZE[0], 1.1 + 0.27 * len(rows))) as (figure, axes):
         axes.axvline(blind, color=ORANGE, linewidth=1.4, zorder=1, label="random pick")
         if found.inference:
-            axes.axvspan(*found.blind[["nmi_low", "nmi_high"]], color=ORANGE, alpha=0.15, linewidth=0, zorder=0)
-            ends = criteria[["nmi_low", "nmi_high"]].to_numpy(dtype=float).T
+            axes.axvspan(*found.blind[["ami_low", "ami_high"]], color=ORANGE, alpha=0.15, linewidth=0, zorder=0)
+            ends = criteria[["ami_low", "ami_high"]].to_numpy(dtype=float).T
             axes.hlines(rows, *ends, color=BLUE, linewidth=1.6, zorder=2)
         placed = complete is found
         axes.scatter(
@@ -37,7 +37,7 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
             label="with TPE trials" if placed else "no TPE trials",
         )
         if complete is not None and not placed:
-            with_tpe = complete.table["nmi_regret"].reindex(criteria.index)
+            with_tpe = complete.table["ami_regret"].reindex(criteria.index)
             axes.scatter(
                 with_tpe,
                 rows,
@@ -52,7 +52,7 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
         axes.set_ylim(len(rows) - 0.4, -1.4)
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("NMI lost against the best trial")
+        axes.set_xlabel("AMI lost against the best trial")
         # The clusters used, in a column of their own at the right; in brackets by the hollow pick.
         right = axes.get_yaxis_transform()
         hollow = None if complete is None or placed else complete.table["clusters"].reindex(criteria.index)
@@ -70,8 +70,8 @@ def _count(clusters: float) -> str:
 
 def _alt(found: Regrets, blind: float) -> str:
     words = "; ".join(
-        f"{row['label']} {row['nmi_regret']:.3f}"
+        f"{row['label']} {row['ami_regret']:.3f}"
         + (f" with {row['clusters']:.0f} clusters" if np.isfinite(row["clusters"]) else "")
         for _, row in found.criteria.iterrows()
     )
-    return f"NMI lost by each criterion among {found.n} trials: {words}. A random pick loses {blind:.3f}."
+    return f"AMI lost by each criterion among {found.n} trials: {words}. A random pick loses {blind:.3f}."

@@ -18,14 +18,13 @@ SIZES = (18.0, 5.0)  # of a point, in square points: few of them, and more than 
 
 
 def draw(response: Response, *, name: str) -> Drawing:
-    """Points, hollow where TPE placed them; scores in p in the colour of the clusters used."""
+    """Points, hollow where no design placed them, crosses where y is undecided; scores in p by the clusters used."""
     metric, points = response.metric, response.points
     coloured = metric.name.endswith("_p") or metric.name == "objective"
     coloured = coloured and bool(points["clusters_used"].notna().all())
     many = len(points) > MANY
     with canvas(SMALL) as (figure, axes):
-        for independent in (False, True):
-            mine = points[points["independent"] == independent]
+        for (independent, decided), mine in points.groupby(["independent", "decided"]):
             tau, value = mine["tau"].to_numpy(), mine["value"].to_numpy()
             used = cluster_norm(response.n_clusters)(mine["clusters_used"].to_numpy())
             colours = matplotlib.colormaps[SEQUENTIAL](used) if coloured else BLUE
@@ -33,8 +32,9 @@ def draw(response: Response, *, name: str) -> Drawing:
                 tau,
                 value,
                 s=SIZES[many],
-                facecolors=colours if independent else "none",
-                edgecolors="none" if independent else colours,
+                marker="o" if decided else "x",
+                facecolors=colours if independent or not decided else "none",
+                edgecolors=colours if decided else None,
                 linewidths=1.0,
                 alpha=0.85 if len(points) <= MANY else 0.4,
                 rasterized=many,

@@ -136,7 +136,7 @@ def panels(study: Study, plans: Mapping[str, Plan], partitions: Partitions) -> t
     found = []
     for (name, corpus, k), trials in groups:
         title = f"{corpus}, K = {k}" + (f" ({name})" if several else "")
-        found.append(_panel(title, trials, plans.get(name, Plan(PRIMARY_FACTOR, MARGIN, False)), partitions))
+        found.append(_panel(title, trials, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False)), partitions))
     return tuple(found)
 
 

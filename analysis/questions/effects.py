@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.stats.meta_analysis import combine_effects
+from statsmodels.stats.oneway import anova_generic
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
-from analysis.trials import DESIGNED, Study, undecided, values
+from analysis.trials import Study, floats, undecided, units, values
 from catuvac.plan import DESIGN
 from catuvac.study import FACTORS, MARGIN, PRIMARY_FACTOR
 
 COVARIATES = ("config/beta", "config/latent_dim")
 CATEGORIES = ("config/tau_schedule",)
-NOT_A_SETTING = ("config/seed", "config/split_seed", "config/tau_mean")
 LABELLED, UNLABELLED = "val/ami", "val/invariant_information"  # the primary outcome, and where there are no labels
 SECONDARY = ("val/clusters_used", "val/silhouette_x", "val/silhouette_p")
+DECIDED = "val/y_decided"  # the hurdle: 1 where q(y|x) decided, 0 where not, over all trainings
+DECIDED_MARGIN = 0.1  # of the share of trainings that decide
 LEVEL = 0.95
 CELL_SD, SEED_SD = 0.015, 0.025  # of AMI, assumed before there is a trial: a setting's own deviation, and a seed's
 POINT = ("tau_start", "tau_ratio", "tau_schedule", "beta", "latent_dim")
-FAMILY = 0.02  # of all secondary contrasts of a panel together: with the primary one, 7 %
+FAMILY = 0.02  # of all other claims of a panel together: with the primary one, 7 %
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Effect:
     Attributes:
         factor: "tau_start" or "tau_ratio".
         outcome: its column.
-        primary: the one contrast that the study named beforehand; the others are corrected for their number.
+        primary: the one contrast that the study named beforehand; the others, bends and crossings with them, are
+            corrected for their number.
         found: None where the settings cannot tell, for `reason`.
     """
 
@@ -103,7 +106,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Pooled:
-    """A fixed-effect summary over corpora, and whether they differ (Cochran's Q)."""
+    """A fixed-effect summary over corpora, and whether they differ: Welch's F, for errors of few degrees of freedom."""
 
     contrast: Contrast
     heterogeneity_p: float
@@ -148,7 +151,9 @@ def pooled(found: tuple[Panel, ...]) -> Pooled | None:
         margin,
         sum(c.n for c in contrasts),
     )
-    return Pooled(contrast, float(together.test_homogeneity().pvalue), len(contrasts))
+    observations = np.asarray([contrast.freedom + 1 for contrast in contrasts])
+    differ = anova_generic(value, variance * observations, observations, use_var="unequal", welch_correction=True)
+    return Pooled(contrast, float(differ.pvalue), len(contrasts))
 
 
 def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) -> Contrast | None:
@@ -174,8 +179,7 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
 
 
 def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
-    trials = panel.complete
-    trials = trials[trials["arm"].isin(DESIGNED)]
+    trials = panel.independent
     plan = next((plans[s] for s in trials["study"].unique() if s in plans), Plan(PRIMARY_FACTOR, MARGIN, False))
     k = int(panel.trials["n_clusters"].iloc[0])
     ties = undecided(trials)
@@ -187,45 +191,65 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     used = trials[~ties]
     labelled = values(used, LABELLED).notna().any()
     outcome = LABELLED if labelled or used.empty else UNLABELLED
-    wanted = [(factor, column) for column in (outcome, *SECONDARY) for factor in FACTORS]
-    secondary = 1 - FAMILY / (len(wanted) - 1)  # Bonferroni: an interval has to agree with its verdict
-    effects = []
-    for factor, column in wanted:
-        primary = column == outcome and factor == plan.factor
-        margin = plan.margin * (k if column == "val/clusters_used" else 1)
-        effects.append(
-            _effect(name, used, factor, column, primary=primary, margin=margin, level=LEVEL if primary else secondary)
-        )
-    return Panel(name, plan, decided, tuple(effects))
+    margins = {outcome: plan.margin, **dict.fromkeys(SECONDARY, plan.margin)}
+    margins["val/clusters_used"] *= k
+    codes = units(trials)
+    effects = [
+        each for column, margin in margins.items() for each in _effects(name, used, column, margin, codes[~ties])
+    ]
+    hurdle = trials.assign(**{DECIDED: (~ties).astype(float)})
+    effects += _effects(name, hurdle, DECIDED, DECIDED_MARGIN, codes)
+    primary = next(each for each in effects if (each.factor, each.outcome) == (plan.factor, outcome))
+    return Panel(name, plan, decided, tuple(_corrected(effects, primary)))
 
 
-def _effect(
-    name: str, trials: pd.DataFrame, factor: str, column: str, *, primary: bool, margin: float, level: float
-) -> Effect:
-    effect = Effect(name, factor, column, primary, None)
+def _corrected(effects: Sequence[Effect], primary: Effect) -> Iterator[Effect]:
+    """Gives every claim but the primary one Bonferroni's interval: an interval has to agree with its verdict."""
+    contrasts = sum(each.found is not None for each in effects if each is not primary)
+    shapes = [(each.factor, each.found) for each in effects if each.found and each.outcome == primary.outcome]
+    bends = sum(found.curved is not None for _, found in shapes)
+    crossed = {frozenset((factor, crossing.other)) for factor, found in shapes for crossing in found.crossings}
+    level = 1 - FAMILY / max(1, contrasts + bends + len(crossed))
+    for each in effects:
+        own = LEVEL if each is primary else level
+        found = each.found.with_levels(own, shape=level) if each.found else None
+        yield replace(each, found=found, primary=each is primary)
+
+
+def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, setting: NDArray[np.int64]) -> list[Effect]:
+    """What every temperature does to one outcome, from one fit; the intervals are not yet corrected."""
     factors = temperatures(trials)
     y = values(trials, column)
     known = y.notna().to_numpy(dtype=bool) & np.all([np.isfinite(each) for each in factors.values()], axis=0)
+    nothing = {factor: Effect(name, factor, column, False, None) for factor in factors}
     if not known.any():
-        return replace(effect, reason="no trial of a designed arm is complete and decided")
-    if np.ptp(np.log(factors[factor][known])) < 1e-9:
-        return replace(effect, reason="every trial has the same value of it")
+        why = "no trial of a designed arm is complete and decided"
+        return [replace(each, reason=why) for each in nothing.values()]
     kept = trials[known]
-    covariates = {c: np.asarray(values(kept, c), dtype=np.float64) for c in COVARIATES if values(kept, c).notna().all()}
+    same = [factor for factor, each in factors.items() if np.ptp(np.log(each[known])) < 1e-9]
+    if np.ptp(y[known]) == 0:
+        why = f"it is {y[known].iloc[0]:.3g} in every training"
+        return [replace(each, reason=why) for each in nothing.values()]
+    codes = setting[known]
     found = adjusted(
         np.asarray(y[known], dtype=np.float64),
-        {each: column_[known] for each, column_ in factors.items()},
-        factor=factor,
-        covariates=covariates,
+        {each: values_[known] for each, values_ in factors.items()},
+        covariates={c: floats(kept, c) for c in COVARIATES if values(kept, c).notna().all()},
         categories={c: kept[c].astype(str).tolist() for c in CATEGORIES if c in kept},
-        setting=settings(kept),
+        setting=codes,
         block=np.unique(values(kept, "seed").to_numpy(), return_inverse=True)[1].astype(np.int64),
         margin=margin,
-        level=level,
+        level=LEVEL,
     )
-    if found is None:
-        return replace(effect, reason=f"{len(np.unique(settings(kept)))} settings are too few for its design")
-    return replace(effect, found=found)
+    few = f"{len(np.unique(codes))} settings are too few for its design"
+    return [
+        replace(
+            each,
+            found=found[factor],
+            reason="every trial has the same value of it" if factor in same else "" if found[factor] else few,
+        )
+        for factor, each in nothing.items()
+    ]
 
 
 def temperatures(trials: pd.DataFrame) -> dict[str, Floats]:
@@ -233,11 +257,3 @@ def temperatures(trials: pd.DataFrame) -> dict[str, Floats]:
     start = np.asarray(values(trials, "config/tau_start"), dtype=np.float64)
     end = np.asarray(values(trials, "config/tau_end"), dtype=np.float64)
     return {"tau_start": start, "tau_ratio": end / start}
-
-
-def settings(trials: pd.DataFrame) -> NDArray[np.int64]:
-    """Codes `[n]` of what is one setting, whatever its seed."""
-    names = [name for name in map(str, trials.columns) if name.startswith("config/") and name not in NOT_A_SETTING]
-    words: Any = trials[["study", *names]].astype(str)
-    hashed = pd.util.hash_pandas_object(words, index=False).to_numpy()
-    return np.unique(hashed, return_inverse=True)[1].astype(np.int64)

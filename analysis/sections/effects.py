@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from analysis.columns import title
 from analysis.figures import forest
-from analysis.questions.effects import Effect, Panel, Plan, Pooled, panels, pooled
+from analysis.questions.effects import DECIDED, DECIDED_MARGIN, FAMILY, Effect, Panel, Plan, Pooled, panels, pooled
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats.equivalence import POWER, Contrast
 from analysis.trials import Study
+from catuvac.study import FACTORS
 
 QUESTION = "What does the temperature do, with everything else held?"
-NAMES = {"tau_start": "τ_start", "tau_ratio": "τ_end / τ_start"}
 MEANING = {
     "tau_start": "the Gumbel-Softmax temperature when the annealing begins",
     "tau_ratio": "how far the temperature falls; 1 is a constant temperature",
@@ -86,7 +86,7 @@ def verdict(contrast: Contrast, *, fixed: bool, unit: str = "settings") -> str:
 def _effect(name: str, effect: Effect, panel: Panel) -> Statement:
     words: dict[str, Value] = {
         "panel": effect.panel,
-        "factor": NAMES[effect.factor],
+        "factor": title(effect.factor),
         "meaning": MEANING[effect.factor],
         "outcome": title(effect.outcome),
     }
@@ -106,12 +106,23 @@ def _effect(name: str, effect: Effect, panel: Panel) -> Statement:
         "settings). "
     )
     text += verdict(found.contrast, fixed=panel.plan.fixed)
-    if found.curved is not None and (found.curved.low > 0 or found.curved.high < 0):
+    if found.curved is not None and found.curved.excludes_zero:
         words |= {"bend": found.curved.value, "bend_low": found.curved.low, "bend_high": found.curved.high}
+        words["bend_level"] = 100 * found.curved.level
         text += (
-            " The effect is not straight: the middle of the range lies {bend:+.3f} ({bend_low:+.3f} to "
-            "{bend_high:+.3f}) above the mean of its ends."
+            " The effect is not straight: the middle of the range lies {bend:+.3f} ({bend_level:.4g} % interval "
+            "{bend_low:+.3f} to {bend_high:+.3f}) above the mean of its ends."
         )
+    for crossing in found.crossings:
+        if crossing.contrast.excludes_zero:
+            key, more = crossing.other.rpartition("/")[2], crossing.contrast
+            words |= {f"{key}_from": crossing.low, f"{key}_to": crossing.high, f"{key}_level": 100 * more.level}
+            words |= {f"{key}_more": more.value, f"{key}_more_low": more.low, f"{key}_more_high": more.high}
+            text += (
+                f" The effect depends on {title(crossing.other)}: it is larger by {{{key}_more:+.3f}} "
+                f"({{{key}_level:.4g}} % interval {{{key}_more_low:+.3f}} to {{{key}_more_high:+.3f}}) at "
+                f"{{{key}_to:.2g}} than at {{{key}_from:.2g}}, so that its mean describes neither."
+            )
     return Statement(name, text, words)
 
 
@@ -135,12 +146,21 @@ def _seeds(name: str, panel: Panel) -> Statement:
         "q(y|x) decided in {decided} of {trials} trainings ({decided_low:.0%} to {decided_high:.0%}), and all of the "
         "above is of those."
     )
+    for effect in panel.effects:
+        if effect.outcome == DECIDED and effect.found and effect.found.contrast.verdict == "matters":
+            found, key = effect.found, effect.factor
+            words |= {f"{key}_{name}": value for name, value in numbers(found.contrast).items()}
+            words |= {f"{key}_from": found.low, f"{key}_to": found.high}
+            text += (
+                f" Raising {title(key)} from {{{key}_from:.2g}} to {{{key}_to:.2g}} changes that share by "
+                f"{{{key}_value:+.2f}} ({{{key}_level:.4g}} % interval {{{key}_low:+.2f}} to {{{key}_high:+.2f}})."
+            )
     return Statement(name, text, words)
 
 
 def _pooled(found: tuple[Panel, ...], together: Pooled) -> Statement:
     words = numbers(together.contrast) | {
-        "factor": NAMES[found[0].plan.factor],
+        "factor": title(found[0].plan.factor),
         "outcome": title(found[0].primary.outcome),
         "panels": together.panels,
         "heterogeneity": together.heterogeneity_p,
@@ -148,16 +168,16 @@ def _pooled(found: tuple[Panel, ...], together: Pooled) -> Statement:
             f"{p.name.split(',')[0]} {p.primary.found.contrast.value:+.3f}" for p in found if p.primary.found
         ),
     }
-    differ = together.heterogeneity_p < 0.05
+    differ = together.heterogeneity_p < FAMILY
     text = (
         "Over {panels} corpora, raising {factor} changes {outcome} by {value:+.3f} (95 % interval {low:+.3f} to "
         "{high:+.3f}, fixed effects; {each}). "
     )
     text += (
-        "The corpora differ (Q test, p = {heterogeneity:.2g}), so this mean describes none of them."
+        "The corpora differ (Welch's test, p = {heterogeneity:.2g}), so this mean describes none of them."
         if differ
         else verdict(together.contrast, fixed=all(panel.plan.fixed for panel in found))
-        + " The corpora do not differ beyond chance (Q test, p = {heterogeneity:.2g})."
+        + " The corpora do not differ beyond chance (Welch's test, p = {heterogeneity:.2g})."
     )
     return Statement("effects/pooled", text, words)
 
@@ -166,7 +186,8 @@ CAPTION = (
     "Change of each outcome over each temperature's range, all other settings held. Large mark: the contrast that the "
     "study was made for, with its 95 % interval. Small marks: with intervals corrected for their number. Shaded: "
     "changes too small to matter. Silhouette (x) is scored in the features, Silhouette (p) in the probabilities, where "
-    "saturation alone raises it."
+    "saturation alone raises it. The intervals are over settings and seeds; the validation clips are the same in all "
+    "trainings of a seed and are not drawn anew, so that what they hold for is clips like these."
 )
 
 
@@ -174,29 +195,44 @@ def _table(found: tuple[Panel, ...]) -> Table:
     rows = []
     for panel in found:
         for effect in panel.effects:
-            own = (panel.name, NAMES[effect.factor], title(effect.outcome))
+            own = (panel.name, title(effect.factor), title(effect.outcome))
             if effect.found is None:
                 rows.append((*own, "–", "–", "–", "–", effect.reason))
                 continue
-            contrast = effect.found.contrast
-            rows.append(
-                (
-                    *own,
-                    f"{effect.found.low:.2g} → {effect.found.high:.2g}",
-                    f"{contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f})",
-                    f"{effect.found.joint_p:.2g}",
-                    f"{contrast.detectable:.3f}",
-                    contrast.verdict + (", primary" if effect.primary else ""),
-                )
-            )
+            found_ = effect.found
+            ends = f"{found_.low:.2g} → {found_.high:.2g}"
+            rows.append((*own, ends, *_cells(found_.contrast, f"{found_.joint_p:.2g}", primary=effect.primary)))
+            if effect.outcome != panel.primary.outcome:
+                continue
+            corpus, temperature, outcome = own
+            if found_.curved:
+                rows.append((corpus, f"{temperature}, bend", outcome, ends, *_cells(found_.curved)))
+            for crossing in found_.crossings:
+                if (crossing.other, effect.factor) != FACTORS:  # the product of both is one contrast
+                    across = f"{crossing.low:.2g} → {crossing.high:.2g}"
+                    crossed = f"{temperature} × {title(crossing.other)}"
+                    rows.append((corpus, crossed, outcome, across, *_cells(crossing.contrast)))
     terms: tuple[str, ...] = max((e.found.terms for p in found for e in p.effects if e.found), key=len, default=())
     return Table(
         "Every contrast: from the lowest to the highest level of a factorial, else from the 10 % to the 90 % quantile. "
-        "Secondary intervals are Bonferroni's, so that each agrees with its verdict; the margin for clusters used is "
-        "that share of K. Joint p: of no effect at all, straight or curved. Detectable: the smallest effect whose "
-        f"interval excludes 0 in {POWER:.0%} of cases. Least squares over settings, seeds averaged and their blocks "
-        "taken out, HC2 errors with Bell and McCaffrey's degrees of freedom, on the logarithms of: "
+        "All intervals but the primary one are Bonferroni's, so that each agrees with its verdict; the margin for "
+        f"clusters used is that share of K, for the share of trainings that decide {DECIDED_MARGIN:g}. Bend: how far "
+        "the middle lies above the mean of the ends; ×: how much more the temperature does at the high end of the "
+        "other setting than at the low one. Joint p: of no effect at all, straight or curved. Detectable: the "
+        f"smallest effect whose interval excludes 0 in {POWER:.0%} of cases. Least squares over settings, seeds "
+        "averaged and their blocks taken out, HC2 errors with Bell and McCaffrey's degrees of freedom, on the "
+        "logarithms of: "
         f"{', '.join(term.replace('config/', '') for term in terms)}.",
         ("corpus", "temperature", "outcome", "from → to", "change (interval)", "joint p", "detectable", "verdict"),
         tuple(rows),
+    )
+
+
+def _cells(contrast: Contrast, joint_p: str = "", *, primary: bool = False) -> tuple[str, str, str, str]:
+    """Change with interval, joint p, detectable effect and verdict."""
+    return (
+        f"{contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f})",
+        joint_p,
+        f"{contrast.detectable:.3f}",
+        contrast.verdict + (", primary" if primary else ""),
     )

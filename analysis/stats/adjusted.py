@@ -8,10 +8,9 @@ noise of its seeds, and that is what an effect of the settings has to be held ag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
@@ -21,7 +20,24 @@ Floats = NDArray[np.float64]
 
 ROWS_PER_TERM = 2.5  # settings for each column of the design, at least; terms beyond that are left out
 LEVELS = (0.1, 0.9)  # quantiles of a factor between which its effect is told, unless it has few levels
+EXACT = 1 - 1e-9  # leverage from which a row is fitted exactly
 FEW = 6  # distinct values up to which a factor's own lowest and highest level are taken
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """How much more one factor does at the high end of another setting than at its low end.
+
+    Attributes:
+        other: the other setting.
+        low, high: its values, in its own units.
+        contrast: effect of the factor at `high` minus that at `low`.
+    """
+
+    other: str
+    low: float
+    high: float
+    contrast: Contrast
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Adjusted:
         joint_p: of no effect at all, straight or curved (an F test of the factor's linear and quadratic term).
         curved: how far the outcome at the middle of the factor's range lies above the mean of its two ends, on the
             scale of the logarithm: a contrast of its own, 0 for an effect that is straight.
+        crossings: whether the effect depends on other settings: those whose product with the factor is in the design.
         terms: the columns of the design beyond the constant, in words.
         settings, rows: that were fitted.
         seed_sd: standard deviation between trainings of one setting, block levels included; None without repeats.
@@ -44,85 +61,125 @@ class Adjusted:
     contrast: Contrast
     joint_p: float
     curved: Contrast | None
+    crossings: tuple[Crossing, ...]
     terms: tuple[str, ...]
     settings: int
     rows: int
     seed_sd: float | None
+
+    def with_levels(self, level: float, *, shape: float) -> Adjusted:
+        """The same estimates with intervals of another level: of the contrast, and of its bend and crossings."""
+        return replace(
+            self,
+            contrast=replace(self.contrast, level=level),
+            curved=replace(self.curved, level=shape) if self.curved else None,
+            crossings=tuple(replace(each, contrast=replace(each.contrast, level=shape)) for each in self.crossings),
+        )
 
 
 def adjusted(
     outcome: Floats,
     factors: Mapping[str, Floats],
     *,
-    factor: str,
     covariates: Mapping[str, Floats],
     categories: Mapping[str, Sequence[str]],
     setting: NDArray[np.int64],
     block: NDArray[np.int64],
     margin: float,
     level: float = 0.95,
-) -> Adjusted | None:
-    """Estimates the effect of one factor.
+) -> dict[str, Adjusted | None]:
+    """Estimates the effect of every factor from one fit.
 
     Args:
         outcome: `[n]`, finite.
         factors: the temperatures, `[n]` positive values each; their logarithms enter straight and squared.
-        factor: the one of them that is asked for.
         covariates: further numeric settings, `[n]` positive values; their logarithms enter.
         categories: settings that are words.
         setting: `[n]` codes of what is a setting of its own.
         block: `[n]` codes of the seed blocks; a block that holds one setting alone is none.
         margin: an effect smaller than this does not matter.
-        level: of the interval.
+        level: of the intervals.
 
     Returns:
-        None where the settings do not tell the factor apart from the others, or are fewer than its design needs.
+        By factor; None where the settings do not tell the factor apart from the others, or are fewer than its design
+        needs.
     """
     y, rows, seed_sd = _averaged(outcome, setting, block)
+    words = {name: np.asarray([str(values[row]) for row in rows]) for name, values in categories.items()}
+    # A setting that alone has a word would be fitted exactly: it tells nothing of the others.
+    kept = np.ones(len(rows), dtype=bool)
+    for column in words.values():
+        known, count = np.unique(column, return_counts=True)
+        kept &= np.isin(column, known[count > 1])
+    y, rows = y[kept], rows[kept]
+    if not len(y):
+        return dict.fromkeys(factors)
     design = _designed(
         {name: values[rows] for name, values in factors.items()},
         {name: values[rows] for name, values in covariates.items()},
-        {name: [str(values[row]) for row in rows] for name, values in categories.items()},
-        factor=factor,
+        {name: column[kept].tolist() for name, column in words.items()},
     )
     if design is None:
-        return None
-    x = design.matrix
-    model = sm.OLS(y, x)
-    fit = model.fit(cov_type="HC2", use_t=True)  # noise may differ between settings
-    low, high = _ends(factors[factor][rows])
+        return dict.fromkeys(factors)
+    model = sm.OLS(y, design.matrix)
+    robust = model.fit(cov_type="HC2", use_t=True)  # noise may differ between settings
+    plain = model.fit()  # for F tests: robust ones of so few settings find too much
+    covariance = robust.cov_params()
+    ends = {name: _ends(values[rows]) for name, values in {**factors, **covariates}.items()}
 
     def contrast(weights: Floats) -> Contrast:
-        error = float(np.sqrt(max(0.0, weights @ fit.cov_params() @ weights)))
-        return Contrast(float(weights @ fit.params), error, _freedom(x, weights), level, margin, len(y))
+        error = float(np.sqrt(max(0.0, weights @ covariance @ weights)))
+        freedom = _freedom(design.matrix, weights)
+        return Contrast(float(weights @ robust.params), error, freedom, level, margin, len(y))
 
-    own = [place for place, name in enumerate(design.names) if name in (factor, f"{factor}²")]
-    restriction = np.zeros((len(own), x.shape[1]))
-    restriction[range(len(own)), [place + 1 for place in own]] = 1.0
-    middle = float(np.sqrt(low * high))
-    ends = (design.at(factor, low) + design.at(factor, high)) / 2
-    return Adjusted(
-        low=low,
-        high=high,
-        contrast=contrast(design.at(factor, high) - design.at(factor, low)),
-        joint_p=float(model.fit().f_test(restriction).pvalue),  # robust F tests of so few settings find too much
-        curved=contrast(design.at(factor, middle) - ends) if f"{factor}²" in design.names else None,
-        terms=tuple(design.names),
-        settings=len(y),
-        rows=len(outcome),
-        seed_sd=seed_sd,
-    )
+    def effect(factor: str, **others: float) -> Floats:
+        low, high = ends[factor]
+        return design.at({factor: high, **others}) - design.at({factor: low, **others})
+
+    def found(factor: str) -> Adjusted | None:
+        if factor not in design.names:
+            return None
+        low, high = ends[factor]
+        own = [place for place, name in enumerate(design.names) if name in (factor, f"{factor}²")]
+        restriction = np.zeros((len(own), design.matrix.shape[1]))
+        restriction[range(len(own)), [place + 1 for place in own]] = 1.0
+        middle = design.at({factor: float(np.sqrt(low * high))})
+        bend = middle - (design.at({factor: low}) + design.at({factor: high})) / 2
+        crossings = [
+            Crossing(other, *ends[other], contrast(effect(factor, **{other: ends[other][1]}) - at_low))
+            for other in design.crossed(factor)
+            for at_low in [effect(factor, **{other: ends[other][0]})]
+        ]
+        return Adjusted(
+            low=low,
+            high=high,
+            contrast=contrast(effect(factor)),
+            joint_p=float(plain.f_test(restriction).pvalue),
+            curved=contrast(bend) if f"{factor}²" in design.names else None,
+            crossings=tuple(crossings),
+            terms=tuple(design.names),
+            settings=len(y),
+            rows=len(outcome),
+            seed_sd=seed_sd,
+        )
+
+    return {factor: found(factor) for factor in factors}
 
 
 def _freedom(x: Floats, weights: Floats) -> float:
     """Degrees of freedom of a contrast's HC2 error (Bell and McCaffrey 2002): fewer where few settings decide it."""
     # The error is a quadratic form in the noise, R D R with R = I - Z Z'; its two traces need no n × n matrix.
     z = np.linalg.qr(x)[0]  # Z Z' is the hat matrix
-    hat = (z**2).sum(axis=1)
+    hat = _hat(z)
     d = (x @ np.linalg.inv(x.T @ x) @ weights) ** 2 / np.maximum(1 - hat, 1e-12)
     trace = float(d @ (1 - hat))
     of_square = float(d**2 @ (1 - 2 * hat) + ((z.T * d @ z) ** 2).sum())
     return trace**2 / max(of_square, 1e-300)
+
+
+def _hat(z: Floats) -> Floats:
+    """Leverages `[n]` of a design from its orthonormal columns `[n, columns]`."""
+    return np.asarray((z**2).sum(axis=1), dtype=np.float64)
 
 
 def expected(
@@ -145,12 +202,12 @@ def expected(
         None where the design cannot tell the factor apart.
     """
     n = len(factors[factor])
-    design = _designed(factors, covariates, categories, factor=factor)
-    if design is None:
+    design = _designed(factors, covariates, categories)
+    if design is None or factor not in design.names:
         return None
     x = design.matrix
     low, high = _ends(factors[factor])
-    weights = design.at(factor, high) - design.at(factor, low)
+    weights = design.at({factor: high}) - design.at({factor: low})
     error = deviation * float(np.sqrt(weights @ np.linalg.inv(x.T @ x) @ weights))
     return Contrast(0.0, error, float(n - x.shape[1]), level, margin, n)
 
@@ -159,11 +216,9 @@ def _designed(
     factors: Mapping[str, Floats],
     covariates: Mapping[str, Floats],
     categories: Mapping[str, Sequence[str]],
-    *,
-    factor: str,
 ) -> _Design | None:
-    """The design of settings, a row each; None where it does not tell the factor apart or leaves too few rows over."""
-    n = len(factors[factor])
+    """The design of settings, a row each; None where it does not tell its columns apart or leaves too few rows over."""
+    n = len(next(iter(factors.values())))
     design = _Design(
         {name: np.log(values) for name, values in factors.items()},
         {name: np.log(values) for name, values in covariates.items()},
@@ -171,8 +226,10 @@ def _designed(
         limit=int(n / ROWS_PER_TERM),
     )
     columns = design.matrix.shape[1]
-    telling = factor in design.names and n > columns + 1 and np.linalg.matrix_rank(design.matrix) == columns
-    return design if telling else None
+    if n <= columns + 1 or np.linalg.matrix_rank(design.matrix) < columns:
+        return None
+    # A row that is fitted exactly has no residual, and so no part in an error.
+    return design if _hat(np.linalg.qr(design.matrix)[0]).max() < EXACT else None
 
 
 class _Design:
@@ -214,14 +271,26 @@ class _Design:
 
     @staticmethod
     def _term(term: tuple[str, ...], values: Mapping[str, Floats]) -> Floats:
-        return np.asarray(np.prod([values[name] for name in term], axis=0), dtype=np.float64)
+        first, *second = (values[name] for name in term)
+        return first * second[0] if second else first
 
-    def at(self, factor: str, value: float) -> Floats:
-        """The mean row of the design with the factor at one value and all else as it is."""
-        moved = np.full_like(self.values[factor], np.log(value) - self.centre[factor])
-        values = {**self.values, factor: moved}
-        columns = [self._term(term, values) for term in self.terms]
-        return np.asarray([1.0, *(column.mean() for column in columns), *(each.mean() for each in self.words.values())])
+    def crossed(self, factor: str) -> list[str]:
+        """The settings whose product with the factor is a column."""
+        return [
+            next(name for name in term if name != factor)
+            for term in self.terms
+            if len(term) == 2 and factor in term and term[0] != term[1]
+        ]
+
+    def at(self, moved: Mapping[str, float]) -> Floats:
+        """The mean row of the design with some settings at one value each and all else as it is."""
+        at = {name: np.log(value) - self.centre[name] for name, value in moved.items()}
+        row: Floats = self.matrix.mean(axis=0)
+        for place, term in enumerate(self.terms, start=1):
+            if any(name in at for name in term):
+                # A setting that stays where it is has mean 0.
+                row[place] = np.prod([at.get(name, 0.0) for name in term])
+        return row
 
 
 def _name(term: tuple[str, ...]) -> str:
@@ -237,21 +306,21 @@ def _averaged(
     codes, first, settings = np.unique(setting, return_index=True, return_inverse=True)
     if len(codes) == len(outcome):
         return outcome[first], first, None
-    table = pd.DataFrame({"y": outcome, "setting": settings, "block": block})
-    deviation = table["y"] - table.groupby("setting")["y"].transform("mean")
-    repeats = len(table) - len(codes)
-    seed_sd = float(np.sqrt((deviation**2).sum() / repeats))
-    shared = table.groupby("block")["setting"].nunique().max() > 1
-    if shared and table["block"].nunique() > 1:
-        design: pd.DataFrame = pd.get_dummies(table[["setting", "block"]].astype("category"), dtype=float)
-        blocks = [name for name in map(str, design.columns) if name.startswith("block_")][1:]
-        design = design[[*(name for name in map(str, design.columns) if name.startswith("setting_")), *blocks]]
-        fit = sm.OLS(table["y"], design).fit()
-        # Blocks that no setting shares with others have no level of their own; least norm then gives them 0.
-        table["y"] = (
-            table["y"] - design[blocks] @ fit.params[blocks] + float((design[blocks] @ fit.params[blocks]).mean())
-        )
-    return table.groupby("setting")["y"].mean().to_numpy(dtype=np.float64), first, seed_sd
+    count = np.bincount(settings)
+
+    def means(y: Floats) -> Floats:
+        return np.asarray(np.bincount(settings, weights=y) / count, dtype=np.float64)
+
+    deviation = outcome - means(outcome)[settings]
+    seed_sd = float(np.sqrt((deviation**2).sum() / (len(outcome) - len(codes))))
+    # Blocks that no setting shares with others have no level of their own, nor has one block alone.
+    blocks = np.unique(block, return_inverse=True)[1]
+    shared = len(np.unique(np.stack([settings, blocks]), axis=1).T) > blocks.max() + 1
+    if shared and blocks.max() > 0:
+        design = np.column_stack([np.eye(len(codes))[settings], np.eye(blocks.max() + 1)[blocks][:, 1:]])
+        levels = design[:, len(codes) :] @ sm.OLS(outcome, design).fit().params[len(codes) :]
+        outcome = outcome - levels + levels.mean()
+    return means(outcome), first, seed_sd
 
 
 def _ends(values: Floats) -> tuple[float, float]:

@@ -53,6 +53,11 @@ class Contrast:
         return self.value + self.half
 
     @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval does."""
+        return self.low > 0 or self.high < 0
+
+    @property
     def p(self) -> float:
         """Two-sided, of no effect."""
         if self.error == 0:
@@ -64,7 +69,7 @@ class Contrast:
         """negligible: the interval lies inside the margin; matters: it lies outside of 0; else not decided."""
         if -self.margin < self.low and self.high < self.margin:
             return "negligible"
-        return "matters" if self.low > 0 or self.high < 0 else "not decided"
+        return "matters" if self.excludes_zero else "not decided"
 
     @property
     def detectable(self) -> float:

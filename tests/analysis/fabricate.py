@@ -77,6 +77,7 @@ def study(
             f"val/chi_{space}": rng.uniform(1.0, 500.0, n),
             f"val/dispersion_{space}": rng.uniform(0.1, 20.0, n),
         }
+    scores["val/ami"] = np.random.default_rng([seed, 1]).uniform(0.1, 0.5, n)
     facts = {
         "study": name,
         "trial_id": [f"t{i:05}" for i in range(n)],

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from fabricate import study
 
-from analysis.columns import METRICS, TEMPERATURES
 from analysis.figures.style import svg
 from analysis.section import Group, Section, Table
-from analysis.stats.bootstrap import Estimate
-from analysis.temperature import moved, responses, section
+from analysis.temperature import SHOWN, responses, section
 from analysis.trials import Study
+from catuvac.study import FACTORS
 
 
 def both(*studies: Study) -> Study:
@@ -43,11 +42,9 @@ def written(found: Section) -> str:
     return text
 
 
-def test_every_metric_has_a_picture_over_every_temperature() -> None:
-    made = study(12)
-    found = responses(made)
-    known = [each.column for each in METRICS if each.column in made.trials]
-    assert [(each.temperature, each.metric.column) for each in found] == [(t, m) for t in TEMPERATURES for m in known]
+def test_every_outcome_has_a_picture_over_both_temperatures() -> None:
+    found = responses(study(12))
+    assert [(each.temperature, each.metric) for each in found] == [(t, m) for t in FACTORS for m in SHOWN]
     assert all(len(each.points) == 12 for each in found)
 
 
@@ -58,9 +55,9 @@ def test_no_sentence_infers_from_a_marginal_picture() -> None:
 
 
 def test_scores_at_their_floor_are_left_out_and_counted() -> None:
-    made = study(10, planted=lambda design, _: {"val/dbi_x": np.where(np.arange(len(design)) < 3, 1e3, 2.0)})
-    (dbi,) = (e for e in responses(made) if (e.temperature, e.metric.column) == ("config/tau_end", "val/dbi_x"))
-    assert len(dbi.points) == 7
+    made = study(10, planted=lambda design, _: {"val/silhouette_x": np.where(np.arange(len(design)) < 3, -1.0, 0.2)})
+    (x,) = (e for e in responses(made) if (e.temperature, e.metric.name) == ("tau_start", "silhouette_x"))
+    assert len(x.points) == 7
     assert "left out: 3 in all" in written(section(made))
 
 
@@ -68,6 +65,13 @@ def test_points_of_tpe_are_hollow_and_said_to_be() -> None:
     made = both(study(6), study(4, arm="tpe", name="other"))
     assert [each.points["independent"].sum() for each in responses(made)][:1] == [6]
     assert "4 hollow points" in written(section(made))
+
+
+def test_undecided_trials_are_crosses_and_said_to_be() -> None:
+    ties = [0.1] * 2 + [2.0] * 7
+    made = study(9, planted=lambda *_: {"val/mutual_information": ties})
+    assert responses(made)[0].points["decided"].tolist() == [False] * 2 + [True] * 7
+    assert "2 crosses" in written(section(made))
 
 
 def test_a_picture_has_words_for_those_who_cannot_see_it() -> None:
@@ -79,10 +83,5 @@ def test_a_picture_has_words_for_those_who_cannot_see_it() -> None:
 
 def test_without_trials_and_without_a_temperature() -> None:
     assert "no temperature to study" in written(section(study(0)))
-    text = written(section(without(study(6), "config/tau_end", "config/tau_mean")))
-    assert "no picture of τ_end, mean τ" in text
-
-
-def test_an_interval_that_excludes_zero_does_not_read_as_if_it_ended_there() -> None:
-    found = Estimate(0.034, 0.0004, 0.07)
-    assert moved("x", found).format(**found.values("x")) == "+0.0340 (95 % interval +0.0004 to +0.0700"
+    text = written(section(without(study(6), "config/tau_start", "config/tau_end", "config/tau_mean")))
+    assert "does not hold the temperatures" in text

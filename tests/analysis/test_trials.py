@@ -66,7 +66,7 @@ def test_trials_that_no_result_has_placed_are_independent(tmp_path: Path) -> Non
     for number, arm in enumerate(("tpe", "qmc", "random", "confirm")):
         append_trial(tmp_path, trial(number, arm=arm))
     append_trial(tmp_path, trial(4, arm="qmc", status="stopped"))
-    assert load_all([tmp_path]).independent["arm"].tolist() == ["qmc", "random", "confirm"]
+    assert load_all([tmp_path]).independent["arm"].tolist() == ["qmc", "random"]
 
 
 def test_the_seeds_of_one_setting_are_one_unit(tmp_path: Path) -> None:
@@ -74,10 +74,24 @@ def test_the_seeds_of_one_setting_are_one_unit(tmp_path: Path) -> None:
         append_trial(
             tmp_path, trial(number, arm="confirm", seed=number, **{"config/tau_start": tau, "config/seed": number})
         )
-    append_trial(tmp_path, trial(4, arm="qmc", seed=4, **{"config/tau_start": 1.0, "config/seed": 4}))
+    append_trial(tmp_path, trial(4, study="other", seed=4, **{"config/tau_start": 1.0, "config/seed": 4}))
     codes = units(load_all([tmp_path]).trials)
     assert codes[0] == codes[1] != codes[2] == codes[3]
     assert len(set(codes)) == 3
+
+
+def test_studies_that_trained_otherwise_are_panels_of_their_own(tmp_path: Path) -> None:
+    """Other epochs part two studies; what one of them searches, or the other does not record, does not."""
+    for name, epochs in (("short", 4), ("long", 8), ("again", 8)):
+        for number, sigma in enumerate((0.1, 0.2)):
+            settings = {"config/epochs": epochs, "config/beta": 0.1 if name == "again" else sigma}
+            settings |= {} if name == "again" else {"config/sigma": 0.5}
+            append_trial(tmp_path / name, trial(number, study=name, **settings))
+    found = load_all([tmp_path / name for name in ("short", "long", "again")]).panels()
+    assert {title: sorted(panel.trials["study"].unique()) for title, panel in found.items()} == {
+        "synthetic, K = 5 (epochs 4)": ["short"],
+        "synthetic, K = 5 (epochs 8)": ["again", "long"],
+    }
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "exponential"])
