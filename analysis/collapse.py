@@ -30,9 +30,9 @@ class Collapse:
     """Outcomes of one corpus and K.
 
     Attributes:
-        points: a row per complete or diverged trial: trial_id, outcome (of `OUTCOMES`), undecided (I(x; y) of at most
-            ½ log K, so that each clip's cluster is a near-tie), total (merged into less than `TOTAL` effective
-            clusters), arm, adaptive (of no designed arm), unit, the settings.
+        points: a row per complete or diverged trial: trial_id, row (of `Study.trials`), outcome (of `OUTCOMES`),
+            undecided (I(x; y) of at most ½ log K, so that each clip's cluster is a near-tie), total (merged into less
+            than `TOTAL` effective clusters), arm, adaptive (of no designed arm), unit, the settings.
         rates: by "collapsed", "undecided", "total", "diverged" and "lost" over the `DESIGNED` trials: count, n, rate,
             low, high (Wilson's 95 % interval, as if each setting were one trial: its seeds are alike); no rows where
             there are none.
@@ -56,6 +56,7 @@ def collapse(study: Study, k: int) -> Collapse:
     points = pd.DataFrame(
         {
             "trial_id": trials["trial_id"].astype(str),
+            "row": trials.index,
             "outcome": np.where(diverged, "diverged", np.where((used < k / 2) | ties, "collapsed", "healthy")),
             "undecided": ~diverged & ties,
             "total": ~diverged & (values(trials, "val/effective_clusters") < TOTAL),

@@ -102,6 +102,7 @@ def evaluations(study: Study) -> Evaluations:
     trials = pd.DataFrame(
         {
             "trial_id": complete["trial_id"].astype(str),
+            "row": complete.index,
             "adaptive": ~complete["arm"].isin(DESIGNED).to_numpy(dtype=bool) | undecided(complete),
             "unit": units(complete),
         }

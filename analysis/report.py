@@ -33,18 +33,20 @@ from analysis import (
     trap,
     views,
 )
-from analysis.figures.style import save, svg
+from analysis.figures.style import MANY, TRIAL, save, svg
+from analysis.glossary import explained, meaning, used
 from analysis.page import render
 from analysis.questions.branches import read_partitions
 from analysis.questions.effects import read_plan
 from analysis.section import Clip, Drawing, Group, Section, Statement
 from analysis.sections import branches, confirm, effects
 from analysis.selection import select
-from analysis.table import TrialTable, constant_settings, number, trial_table
+from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
 from analysis.trials import Study, load, load_all
 from catuvac.config import PAPER_METHOD
 from catuvac.errors import CatuvacError, guarded
 from catuvac.plan import CHECKPOINTS, DESIGN
+from catuvac.results import TRIALS
 
 if TYPE_CHECKING:
     from catuvac.trained import Trained
@@ -55,6 +57,7 @@ REPORT = "report.html"
 ANSWER = "answer.json"
 FIGURES = "figures"
 SHOWN = 200  # rows of the table of trials that are in the page as such; a script draws further ones from JSON
+MOST = 3000  # rows in the page at all: of a larger study those with the highest objective
 SHARPENED = 3  # trained models whose probabilities are sharpened: the null of the Silhouette trap
 PACKAGES = ("catuvac", "numpy", "scipy", "scikit-learn", "optuna", "matplotlib", "torch", "ray")
 
@@ -97,7 +100,8 @@ def build(
     provenance = _provenance(study, folders, command)
     quoted = answer(sections, provenance)
     _write(out / ANSWER, json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item()) + "\n")
-    _write(out / REPORT, _page(study, sections, provenance))
+    tables = [os.path.relpath(folder / TRIALS, out) for folder in folders if (folder / TRIALS).exists()]
+    _write(out / REPORT, _page(study, sections, provenance, tables))
     if figures != "none":
         _save_figures(sections, out / FIGURES, figures)
     return out / REPORT
@@ -198,16 +202,38 @@ def _version(name: str) -> str:
         return ""
 
 
-def _page(study: Study, sections: Sequence[Section], provenance: Provenance) -> str:
-    filters: dict[str, Callable[..., str]] = {"number": number, "svg": _svg, "wav": _wav}
-    table = trial_table(study)
+def _page(study: Study, sections: Sequence[Section], provenance: Provenance, tables: Sequence[str]) -> str:
+    table = trial_table(study, MOST)
+    words = settings_in_words(study)
+    trials = {row: words[row] for row in table.rows}
+    names = {drawing.name: f"f{place}" for place, drawing in enumerate(_drawings(sections))}  # short: a point has one
+    scopes: list[set[str]] = []  # a term is explained anew in each part of the page
+
+    def scope() -> set[str]:
+        scopes.append(set())
+        return scopes[-1]
+
+    filters: dict[str, Callable[..., str]] = {
+        "number": number,
+        "svg": lambda drawing: svg(drawing.figure, drawing.alt, names[drawing.name], trials),
+        "narrow": lambda drawing: svg(drawing.narrow, drawing.alt, f"{names[drawing.name]}n", trials),
+        "wav": _wav,
+        "explain": lambda text, known: explained(str(text), known),
+        "meaning": meaning,
+    }
     chosen = {select(panel).best["trial_id"] for panel in study.panels().values() if select(panel)}  # type: ignore[union-attr]
     content = {
         "name": study.name,
         "sections": sections,
         "headline": headline(sections),
-        "table": TrialTable(table.titles, table.rows[:SHOWN]),
-        "n_trials": len(table.rows),
+        "table": TrialTable(table.titles, dict(list(table.rows.items())[:SHOWN])),
+        "n_rows": len(table.rows),
+        "n_trials": len(study.trials),
+        "tables": tables,
+        "anchor": TRIAL,
+        "many": MANY,
+        "scope": scope,
+        "terms": lambda: used(set().union(*scopes)),
         "rows": _json(table) if len(table.rows) > SHOWN else "",
         "best": chosen,
         "provenance": provenance,
@@ -218,24 +244,27 @@ def _page(study: Study, sections: Sequence[Section], provenance: Provenance) -> 
 
 
 def _json(table: TrialTable) -> str:
-    """All rows as [text, key] or, where both are the same, the text; safe inside a script element."""
-    rows = [[cell.text if cell.text == cell.key else [cell.text, cell.key] for cell in row] for row in table.rows]
+    """Each row's number and cells, as [text, key] or, where both are the same, the text; safe inside a script."""
+    rows = [
+        [number, [cell.text if cell.text == cell.key else [cell.text, cell.key] for cell in row]]
+        for number, row in table.rows.items()
+    ]
     return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _svg(drawing: Drawing) -> str:
-    return svg(drawing.figure, drawing.alt, drawing.name)
 
 
 def _wav(clip: Clip) -> str:
     return base64.b64encode(clip.wav).decode()
 
 
+def _drawings(sections: Sequence[Section]) -> list[Drawing]:
+    groups = [part for section in sections for part in section.parts if isinstance(part, Group)]
+    return [drawing for group in groups for drawing in group.drawings]
+
+
 def _save_figures(sections: Sequence[Section], folder: Path, kind: Format) -> None:
     """Writes every drawing and removes those of an earlier report that this one does not have."""
     folder.mkdir(exist_ok=True)
-    groups = [part for section in sections for part in section.parts if isinstance(part, Group)]
-    drawings = [drawing for group in groups for drawing in group.drawings]
+    drawings = _drawings(sections)
     for old in set(folder.glob(f"*.{kind}")) - {folder / f"{drawing.name}.{kind}" for drawing in drawings}:
         old.unlink()
     for drawing in track(drawings, "figures", console=Console(stderr=True), transient=True):

@@ -47,12 +47,14 @@ class Drawing:
         figure: drawn in `analysis.figures.style`.
         alt: what it shows, for those who cannot see it.
         title: a few words above it in a row of small multiples; "" for one that stands alone.
+        narrow: the same for a phone, where the figure is wide; None: the figure shrinks.
     """
 
     name: str
     figure: Figure
     alt: str
     title: str = ""
+    narrow: Figure | None = None
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class TrialTable:
-    """Column titles and a row of cells per trial, the first of them its id."""
+    """What the page shows of the trials.
+
+    Attributes:
+        titles: of the columns.
+        rows: a row of cells per trial, the first of them its id, by its row in `Study.trials`.
+    """
 
     titles: list[str]
-    rows: list[list[Cell]]
+    rows: dict[int, list[Cell]]
 
 
 def number(value: Any) -> str:
@@ -55,8 +60,14 @@ def constant_settings(study: Study) -> dict[str, Any]:
     return {name.removeprefix("config/"): study.trials[name].iloc[0] for name in _config(study) if name not in varied}
 
 
-def trial_table(study: Study) -> TrialTable:
-    """Every trial and every recorded score; scores in p stand right of the clusters used, never alone."""
+def trial_table(study: Study, most: int | None = None) -> TrialTable:
+    """Trials with every recorded score; scores in p stand right of the clusters used, never alone.
+
+    Args:
+        study: of any number of corpora.
+        most: of more trials than these, those with the highest objective are kept; None: all.
+    """
+    best = study.trials.sort_values("objective", ascending=False, kind="stable").index[:most]
     names: list[str] = study.trials.columns.tolist()
     columns = ["trial_id", "objective", "status", *varied_settings(study)]
     for split in ("val/", "test/"):
@@ -65,8 +76,21 @@ def trial_table(study: Study) -> TrialTable:
         used = [name for name in (f"{split}clusters_used",) if name in names]
         columns += [*used, *in_p, *(name for name in scores if name not in in_p)]
     columns += ["arm", "seed", "epochs", "wall_seconds"]
-    rows = [[_cell(name, row[name], row["status"]) for name in columns] for row in study.trials.to_dict("records")]
-    return TrialTable([title(name) for name in columns], rows)
+    kept = study.trials.loc[best.sort_values(), columns]
+    rows = [[_cell(name, row[name], row["status"]) for name in columns] for row in kept.to_dict("records")]
+    return TrialTable([title(name) for name in columns], dict(zip(kept.index.tolist(), rows, strict=True)))
+
+
+def settings_in_words(study: Study) -> dict[int, str]:
+    """Each trial's name and what it was set to among what varies, by its row in `Study.trials`."""
+    columns = [name for name in varied_settings(study) if name != "config/tau_mean"]  # follows from the others
+    several = study.trials["study"].nunique() > 1
+    found = {}
+    for row, trial in zip(study.trials.index.tolist(), study.trials.to_dict("records"), strict=True):
+        words = [f"{title(name)} {number(trial[name])}" for name in columns if not pd.isna(trial[name])]
+        where = f"{trial['study']} " if several else ""
+        found[row] = f"{where}{trial['trial_id']}: {', '.join(words)}" if words else f"{where}{trial['trial_id']}"
+    return found
 
 
 def _config(study: Study) -> list[str]:

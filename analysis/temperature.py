@@ -59,6 +59,7 @@ def responses(panel: Study) -> tuple[Response, ...]:
             points = pd.DataFrame(
                 {
                     **{column: trials[column] for column in ("study", "trial_id", "arm")},
+                    "row": trials.index,
                     "independent": trials["arm"].isin(DESIGNED).to_numpy(dtype=bool),
                     "decided": ~undecided(trials),
                     "tau": tau,

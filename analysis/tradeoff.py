@@ -25,8 +25,9 @@ class Tradeoff:
     """Silhouette_p against another score, both better when high.
 
     Attributes:
-        points: a row per complete trial with both scores and two clusters or more: trial_id, compact, other,
-            clusters_used, unit, independent (a TPE trial is not), front (no point is as good in both, better in one).
+        points: a row per complete trial with both scores and two clusters or more: trial_id, row (of
+            `Study.trials`), compact, other, clusters_used, unit, independent (a TPE trial is not), front (no point is
+            as good in both, better in one).
         k: clusters asked for.
         collapsed: complete trials left out, because with one cluster Silhouette is a floor and not a score.
         correlation: over the independent points.
@@ -61,6 +62,7 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
     table = pd.DataFrame(
         {
             "trial_id": trials["trial_id"],
+            "row": trials.index,
             "compact": values(trials, COMPACT.column),
             "other": values(trials, other.column),
             "clusters_used": clusters,

@@ -159,6 +159,7 @@ def trap(study: Study) -> Trap:
     points = pd.DataFrame(
         {
             "trial_id": trials["trial_id"].astype(str),
+            "row": trials.index,
             "silhouette": values(trials, "val/silhouette_p"),
             "saturation": values(trials, measure),
             "clusters_used": values(trials, "val/clusters_used"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import title
-from analysis.figures.style import BLUE, MANY, ORANGE, PINK, SMALL, canvas, log_axis
+from analysis.figures.style import BLUE, MANY, ORANGE, PINK, SMALL, canvas, link, log_axis
 from analysis.section import Drawing
 
 MARKS = {"healthy": ("o", BLUE), "collapsed": ("s", ORANGE), "diverged": ("X", PINK)}  # shape and colour of an outcome
@@ -23,7 +23,7 @@ def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
         for outcome, (marker, colour) in MARKS.items():
             for adaptive in (True, False):
                 mine = points[(points["outcome"] == outcome) & (points["adaptive"] == adaptive)]
-                axes.scatter(
+                dots = axes.scatter(
                     mine[x],
                     mine[y],
                     s=34 if len(points) <= 300 else 9,
@@ -34,6 +34,7 @@ def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
                     alpha=0.8,
                     rasterized=len(points) > MANY,
                 )
+                link(dots, mine["row"])
             if outcome in counts:
                 axes.plot([], [], linestyle="", marker=marker, color=colour, label=f"{outcome} ({counts[outcome]})")
         log_axis(axes, "x")
@@ -65,8 +66,7 @@ def rates(name: str, bins: pd.DataFrame, setting: str) -> Drawing:
                 color=colour,
                 marker=marker,
                 markersize=6,
-                linestyle="" if words else "-",
-                linewidth=1.0,
+                linestyle="",
                 capsize=2,
                 label=str(outcome),
             )

@@ -19,6 +19,7 @@ from analysis.figures.style import (
     canvas,
     cluster_bar,
     cluster_norm,
+    link,
     log_axis,
 )
 from analysis.section import Drawing
@@ -75,16 +76,17 @@ def compactness(name: str, table: pd.DataFrame, k: int) -> Drawing:
         for adaptive in table["adaptive"].unique():
             rows = (table["adaptive"] == adaptive).to_numpy(dtype=bool)
             mine = [tuple(shade) for shade in shades[rows]]
-            axes.scatter(
+            dots = axes.scatter(
                 table["silhouette_freeze"][rows],
                 table["silhouette_end"][rows],
                 s=26 if len(table) <= 300 else 9,
                 facecolors="none" if adaptive else mine,
-                edgecolors=mine,
-                linewidths=1.2,
+                edgecolors=mine if adaptive else INK,
+                linewidths=1.2 if adaptive else 0.4,
                 alpha=0.85,
                 rasterized=len(table) > MANY,
             )
+            link(dots, table["row"][rows])
         axes.set_xlabel("Silhouette (p) at the freeze")
         axes.set_ylabel("Silhouette (p) at the end")
         cluster_bar(figure, axes, k)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from analysis.columns import title
@@ -19,20 +20,27 @@ if TYPE_CHECKING:
 COLOURS = {"matters": ORANGE, "negligible": GREEN, "not decided": GREY}
 MARKERS = {"matters": "D", "negligible": "o", "not decided": "s"}  # the verdict is no matter of colour alone
 COLUMN, ROW = 2.3, 0.34  # inches
+PHONE = 4.6  # inches, of the upright version
 
 
 def forest(panels: Sequence[Panel], *, name: str) -> Drawing:
     """A row per corpus and temperature, a column per outcome; an interval that crosses no shade is decided."""
+    return Drawing(name, _figure(panels, upright=False), _alt(panels), narrow=_figure(panels, upright=True))
+
+
+def _figure(panels: Sequence[Panel], *, upright: bool) -> Figure:
+    """The outcomes side by side or, upright, one below the other."""
     outcomes = list(dict.fromkeys(effect.outcome for panel in panels for effect in panel.effects))
     rows = [(panel, factor) for panel in panels for factor in dict.fromkeys(e.factor for e in panel.effects)]
     with rc_context(STYLE):
-        size = (1.6 + COLUMN * len(outcomes), 1.2 + ROW * len(rows))
-        figure = Figure(figsize=size, layout="constrained")
-        cells = figure.subplots(1, len(outcomes), sharey=True, squeeze=False)[0]
+        wide, high = (1, len(outcomes)) if upright else (len(outcomes), 1)
+        size = (PHONE if upright else 1.6 + COLUMN * wide, 0.5 + (0.7 + ROW * len(rows)) * high)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1))  # numbers of neighbours apart
+        cells = figure.subplots(high, wide, sharey=True, squeeze=False).ravel()
         for axes, outcome in zip(cells, outcomes, strict=True):
             for place, (panel, factor) in enumerate(rows):
-                (effect,) = (e for e in panel.effects if (e.factor, e.outcome) == (factor, outcome))
-                if effect.found is None:
+                effect = next((e for e in panel.effects if (e.factor, e.outcome) == (factor, outcome)), None)
+                if effect is None or effect.found is None:  # corpora without labels have another first outcome
                     continue
                 contrast = effect.found.contrast
                 axes.barh(place, 2 * contrast.margin, left=-contrast.margin, height=0.9, color=BLUE, alpha=0.15, lw=0)
@@ -45,6 +53,7 @@ def forest(panels: Sequence[Panel], *, name: str) -> Drawing:
                     capsize=3,
                     markersize=7 if effect.primary else 5,
                 )
+            axes.use_sticky_edges = False  # a shade ends before the axis does
             axes.axvline(0, color=INK, linewidth=0.8)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.set_xlabel(title(outcome))
@@ -53,7 +62,7 @@ def forest(panels: Sequence[Panel], *, name: str) -> Drawing:
         for verdict, marker in MARKERS.items():
             cells[0].plot([], [], linestyle="", marker=marker, color=COLOURS[verdict], label=verdict)
         figure.legend(loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1.0)
-    return Drawing(name, figure, _alt(panels))
+    return figure
 
 
 def _label(panel: Panel, factor: str, panels: int) -> str:

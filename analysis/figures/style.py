@@ -10,7 +10,8 @@ import html
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm
+from matplotlib.collections import PathCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
@@ -28,7 +30,11 @@ INK = "#010203"  # stands for the page's text colour until `svg` replaces it
 # Distinct for every kind of colour vision (after Okabe and Ito 2008), each at least 3:1 on white and on near-black.
 BLUE, ORANGE, GREEN, PINK, GREY, BROWN = "#3a8fc8", "#cc7a00", "#1f9e77", "#c45fa0", "#808890", "#a6761d"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, BROWN, GREY)
-SEQUENTIAL = "cividis"  # reads the same for every kind of colour vision
+SEQUENTIAL = "catuvac"  # cividis, which reads the same for every kind of colour vision
+# Its darkest fifth would vanish on a dark page.
+matplotlib.colormaps.register(
+    ListedColormap(matplotlib.colormaps["cividis"](np.linspace(0.2, 1, 256)), name=SEQUENTIAL), force=True
+)
 DIVERGING = "PuOr"
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
@@ -53,7 +59,8 @@ STYLE: dict[Any, Any] = {
 }
 SIZE = (4.8, 3.4)  # inches, one column of the page
 SMALL = (3.2, 2.5)  # inches, one of many
-MANY = 400  # more points than this are drawn as a picture inside the SVG
+MANY = 600  # more points than this are drawn as a picture inside the SVG, and link nowhere
+TRIAL = "trial-"  # with the trial's number in `Study.trials`: the id of its row in the page's table
 
 
 @contextmanager
@@ -89,10 +96,25 @@ def cluster_bar(figure: Figure, axes: Axes, k: int) -> None:
     bar.ax.minorticks_off()
 
 
-def svg(figure: Figure, alt: str, name: str = "figure") -> str:
-    """Renders a figure as an `<svg>` element in the page's text colour, with `alt` for those who cannot see it.
+def link(points: PathCollection, rows: Iterable[int]) -> None:
+    """Makes each point of a scatter a link to its trial's row in the page's table.
 
-    Its ids begin with `name`, which must be unique in a page.
+    Args:
+        points: of a scatter; they are no longer clipped to the axes, since a clip for each would double their size.
+        rows: `[n]` row labels of `Study.trials`, in the order of the points.
+    """
+    points.set_urls([f"#{TRIAL}{row}" for row in rows])
+    points.set_clip_on(False)
+
+
+def svg(figure: Figure, alt: str, name: str = "figure", trials: Mapping[int, str] | None = None) -> str:
+    """Renders a figure as an `<svg>` element in the page's text colour.
+
+    Args:
+        figure: drawn in this module's style.
+        alt: what it shows, for those who cannot see it.
+        name: unique in a page; the element's ids begin with it.
+        trials: what hovering over a point of `link` shows, by row of the page's table; other points link nowhere.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
@@ -102,9 +124,42 @@ def svg(figure: Figure, alt: str, name: str = "figure") -> str:
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # nothing refers to them
-    drawing = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", drawing)  # matplotlib's are hashes of the content
-    text = html.escape(alt)
-    return drawing.replace("<svg", f'<svg role="img" aria-label="{text}"', 1)
+    links = f'<a xlink:href="#{TRIAL}' in drawing
+    drawing = re.sub(
+        rf'<a xlink:href="#{TRIAL}(\d+)"[^>]*>\s*', lambda found: _linked(int(found[1]), trials or {}), drawing
+    )
+    drawing = _small(drawing, name)
+    # An image holds nothing to interact with, as far as a screen reader is concerned; a group does.
+    return drawing.replace("<svg", f'<svg role="{"group" if links else "img"}" aria-label="{html.escape(alt)}"', 1)
+
+
+def _linked(row: int, trials: Mapping[int, str]) -> str:
+    return f'<a href="#{TRIAL}{row}"><title>{html.escape(trials[row])}</title>' if row in trials else "<a>"
+
+
+def _small(drawing: str, name: str) -> str:
+    """The same drawing in fewer bytes: a page holds tens of thousands of points."""
+    ids: dict[str, str] = {}
+
+    def renamed(found: re.Match[str]) -> str:
+        return f"{found[1]}{ids.setdefault(found[2], f'{name}-{len(ids)}')}"
+
+    def rounded(found: re.Match[str]) -> str:
+        numbers = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), found[2])
+        return f'{found[1]}="{numbers}"'
+
+    drawing = re.sub(rf'(\bid="|url\(#|href="#)(?!{TRIAL})([^")]+)', renamed, drawing)  # matplotlib's are long hashes
+    drawing = re.sub(r'\b(d|x|y)="([^"]*)"', rounded, drawing)  # hundredths of a point
+    drawing = drawing.replace("xlink:href", "href")
+    drawing = re.sub(r"\n\s+", "\n", drawing)
+    # Points repeat their style: a class is shorter.
+    styles = Counter(re.findall(r' style="([^"]*)"', drawing))
+    classes = {style: f"{name}-{place}" for place, (style, n) in enumerate(styles.items()) if n > 2}
+    drawing = re.sub(
+        r' style="([^"]*)"', lambda found: f' class="{classes[found[1]]}"' if found[1] in classes else found[0], drawing
+    )
+    sheet = "".join(f".{each}{{{style}}}" for style, each in classes.items())
+    return re.sub("(<svg[^>]*>)", rf"\g<1><style>{sheet}</style>", drawing, count=1)
 
 
 def save(figure: Figure, path: Path) -> None:

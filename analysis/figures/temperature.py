@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.ticker import LogLocator
 
 from analysis.columns import title
-from analysis.figures.style import BLUE, MANY, SEQUENTIAL, SMALL, canvas, cluster_bar, cluster_norm, log_axis
+from analysis.figures.style import BLUE, MANY, SEQUENTIAL, SMALL, canvas, cluster_bar, cluster_norm, link, log_axis
 from analysis.section import Drawing
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def draw(response: Response, *, name: str) -> Drawing:
             tau, value = mine["tau"].to_numpy(), mine["value"].to_numpy()
             used = cluster_norm(response.n_clusters)(mine["clusters_used"].to_numpy())
             colours = matplotlib.colormaps[SEQUENTIAL](used) if coloured else BLUE
-            axes.scatter(
+            dots = axes.scatter(
                 tau,
                 value,
                 s=SIZES[many],
@@ -39,6 +39,7 @@ def draw(response: Response, *, name: str) -> Drawing:
                 alpha=0.85 if len(points) <= MANY else 0.4,
                 rasterized=many,
             )
+            link(dots, mine["row"])
         log_axis(axes, "x")
         if axes.get_xscale() == "log":  # fewer numbers than `log_axis` writes: beside a colour bar they would touch
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))

@@ -6,7 +6,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import INK, MANY, SEQUENTIAL, SIZE, canvas, cluster_bar, cluster_norm
+from analysis.figures.style import INK, MANY, SEQUENTIAL, SIZE, canvas, cluster_bar, cluster_norm, link
 
 
 def scatter(points: pd.DataFrame, *, k: int, x: str, y: str) -> Figure:
@@ -22,7 +22,7 @@ def scatter(points: pd.DataFrame, *, k: int, x: str, y: str) -> Figure:
         solid = points["independent"].to_numpy(dtype=bool)
         many = len(points) > MANY
         for mine, filled in ((solid, True), (~solid, False)):
-            axes.scatter(
+            dots = axes.scatter(
                 points["compact"][mine],
                 points["other"][mine],
                 s=8 if many else 26,
@@ -31,6 +31,7 @@ def scatter(points: pd.DataFrame, *, k: int, x: str, y: str) -> Figure:
                 linewidths=0.4 if filled else 1.4,
                 rasterized=many,
             )
+            link(dots, points["row"][mine])
         front = points[points["front"]].sort_values(["compact", "other"], ascending=[True, False])
         # Up to each point's x nothing better than its y has been reached.
         axes.plot(front["compact"], front["other"], drawstyle="steps-pre", color=INK, linewidth=1.2, zorder=0.5)

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import INK, MANY, PALETTE, SEQUENTIAL, canvas, cluster_bar, cluster_norm, log_axis
+from analysis.figures.style import INK, MANY, PALETTE, SEQUENTIAL, canvas, cluster_bar, cluster_norm, link, log_axis
 from analysis.section import Drawing
 
 LINES = ("-", "--", ":", "-.")
@@ -108,16 +108,17 @@ def _points(axes: Axes, x: pd.Series[float], points: pd.DataFrame, colour: pd.Se
     for hollow in points["adaptive"].unique():
         rows = (points["adaptive"] == hollow).to_numpy(dtype=bool)
         mine = [tuple(shade) for shade in shades[rows]]
-        axes.scatter(
+        dots = axes.scatter(
             x[rows],
             points["silhouette"][rows],
             s=26 if len(points) <= 300 else 9,
             facecolors="none" if hollow else mine,
-            edgecolors=mine,
-            linewidths=1.2,
+            edgecolors=mine if hollow else INK,
+            linewidths=1.2 if hollow else 0.4,
             alpha=0.85,
             rasterized=len(points) > MANY,
         )
+        link(dots, points["row"][rows])
 
 
 def _range(points: pd.DataFrame) -> str:

@@ -49,12 +49,12 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] not in (["style"], ["script"]):
+        if self.open[-1:] not in (["style"], ["script"]) and "svg" not in self.open:
             self.words.append(data)
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join("".join(self.words).split())
 
 
 def checked(*folders: Path, command: str = "", figures: Format = "none") -> str:
@@ -67,9 +67,15 @@ def checked(*folders: Path, command: str = "", figures: Format = "none") -> str:
     for name, value in page.attributes:
         if name in ("src", "href", "xlink:href"):
             assert value is not None
-            assert value.startswith(("#", "data:"))
+            assert value.startswith(("#", "data:")) or value.endswith(TRIALS)
     ids = [value for name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
+    stored = re.findall(r'<script type="application/json" id="rows">(.*?)</script>', source, re.DOTALL)
+    drawn_later = {f"trial-{number}" for rows in stored for number, _ in json.loads(rows)}
+    targets = {
+        value[1:] for name, value in page.attributes if name in ("href", "xlink:href") and value and value[0] == "#"
+    }
+    assert targets <= {*ids, *drawn_later}
     assert not re.search(r"@import|url\((?!#)", source)
     for drawing in re.findall(r"<svg.*?</svg>", source, re.DOTALL):
         label = ElementTree.fromstring(drawing).get("aria-label")
@@ -197,14 +203,43 @@ def test_of_many_trials_the_page_holds_some_and_the_script_all(tmp_path: Path) -
     made.trials["status"] = "stopped"
     folder = written(made, tmp_path)
     text = checked(folder)
-    assert f"only the first {SHOWN} of {SHOWN + 5} trials" in text
+    assert f"only the first {SHOWN} of {SHOWN + 5} are here" in text
     source = (folder / "report.html").read_text(encoding="utf-8")
     (stored,) = re.findall(r'<script type="application/json" id="rows">(.*?)</script>', source, re.DOTALL)
     rows = json.loads(stored)
     assert len(rows) == SHOWN + 5
-    assert [row[0] for row in rows[-2:]] == ["t00203", "t00204"]
-    objective = rows[-1][1]
+    assert [(number, cells[0]) for number, cells in rows[-2:]] == [(203, "t00203"), (204, "t00204")]
+    objective = rows[-1][1][1]
     assert float(objective[1]) == pytest.approx(made.trials["objective"].iloc[-1], rel=1e-6)
+
+
+def test_of_more_trials_still_the_page_holds_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.report.MOST", 2)
+    falling_with_tau_end(tmp_path)
+    checked(tmp_path)
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<tr id="(trial-\d+)"', source) == ["trial-0", "trial-6"]
+    assert f'<a href="{TRIALS}">' in source
+
+
+def test_a_point_leads_to_its_trial_and_says_its_settings(tmp_path: Path) -> None:
+    checked(falling_with_tau_end(tmp_path))
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    points = set(re.findall(r'<a href="#trial-(\d+)"><title>(.*?)</title>', source))
+    complete = {(str(i), f"t{i:02}: τ_end {0.1 * (i + 1):.3f}") for i in range(6)}
+    assert complete <= points
+    for number, words in points:
+        row = re.findall(rf'<tr id="trial-{number}".*?<td>(.*?)</td>', source)
+        assert row == [words.partition(":")[0]]
+
+
+def test_each_part_explains_a_term_where_it_uses_it_first(tmp_path: Path) -> None:
+    checked(falling_with_tau_end(tmp_path))
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for part in re.split(r"<details|<section", source)[1:]:
+        terms = re.findall(r'<a class="term" href="#(.*?)"', part)
+        assert len(terms) == len(set(terms))
+    assert "term-silhouette-p" in source
 
 
 def test_what_is_asked_for_and_absent_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
