@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catuvac.config import Config, ConfigError
+from catuvac.config import Config, ConfigError, SplitConfig
 
 if TYPE_CHECKING:
     from catuvac.data.store import Prepared
@@ -20,8 +23,17 @@ def in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def prepare(config: Config, *, data_root: Path | None, cache_dir: Path | None) -> Prepared:
+def prepare(
+    config: Config, *, data_root: Path | None, cache_dir: Path | None, splits: Sequence[SplitConfig] = ()
+) -> Prepared:
     """Extracts a corpus's features, or finds them in the cache, for the trials of a job; prints a line about them.
+
+    Args:
+        config: its corpus, feature and split sections, and the number of clusters, matter here.
+        data_root: the folder with the recordings; None for a generated corpus.
+        cache_dir: the feature cache; None: the default one.
+        splits: that trials train on beside the configuration's: bands are normalised on the training split, so that
+            each has features of its own.
 
     Raises:
         ConfigError: a relative --data-root in a Ray job.
@@ -32,9 +44,16 @@ def prepare(config: Config, *, data_root: Path | None, cache_dir: Path | None) -
     data_root = None if data_root is None else absolute(data_root, "--data-root")
     cache_dir = (cache_dir or store.default_cache_dir()).absolute()
     features = store.prepare(config, data_root=data_root, cache_dir=cache_dir)
+    first = store.Prepared(path=features.path, config=config, data_root=data_root, cache_dir=cache_dir)
+    others = []
+    for other in (replace(config, split=split) for split in splits if split != config.split):
+        path = store.prepare(other, data_root=data_root, cache_dir=cache_dir).path
+        others.append(replace(first, path=path, config=other))
     n, frames, bands = features.x.shape
-    print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped", flush=True)
-    return store.Prepared(path=features.path, config=config, data_root=data_root, cache_dir=cache_dir)
+    under = f", under {len(others) + 1} splits" if others else ""
+    print(f"features   {features.note}: {n} clips of [{frames}, {bands}], {len(features.skipped)} skipped{under}")
+    sys.stdout.flush()
+    return replace(first, others=tuple(others))
 
 
 def absolute(path: Path, flag: str) -> Path:

@@ -81,6 +81,20 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def recorded_features(record: Mapping[str, Any], split_seed: int) -> Path | None:
+    """Where the features of a split lay when the study was started.
+
+    Args:
+        record: what `DESIGN` holds.
+        split_seed: of the split; seed blocks have one each.
+
+    Returns:
+        None where it is not recorded.
+    """
+    path = record.get("split_features", {}).get(str(split_seed)) or record.get("features")
+    return Path(path) if path else None
+
+
 def duration(seconds: float) -> str:
     """Seconds as "2 h 05 min", "3 min 20 s" or "40 s"."""
     hours, rest = divmod(round(seconds), 3600)

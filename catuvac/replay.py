@@ -22,7 +22,7 @@ from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.grid import VARIATIONAL
 from catuvac.objective import scored
-from catuvac.plan import BRANCH, DESIGN, settings_of
+from catuvac.plan import BRANCH, DESIGN, recorded_features, settings_of
 from catuvac.training.run import Report, TrainingRun
 
 
@@ -121,9 +121,9 @@ def _study(folder: Path) -> dict[str, Any]:
 
 def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, cache_dir: Path | None) -> FeatureSet:
     """Opens the entry that the study recorded, where this machine has it, else looks for it as `prepare` does."""
-    recorded = study.get("features")
-    if recorded and Path(recorded).is_dir():
-        return store.open_entry(Path(recorded))
+    recorded = recorded_features(study, config.split.split_seed)
+    if recorded and recorded.is_dir():
+        return store.open_entry(recorded)
     return store.prepare(config, data_root=data_root, cache_dir=cache_dir or store.default_cache_dir())
 
 

@@ -4,6 +4,8 @@ The storage is all that a search remembers. Every trial is a slot with a number 
 point, those of the `tpe` arm leave it to Optuna, whose draws depend on the seed, the number and the finished trials
 alone. So a driver that dies leaves nothing behind that is not on disk, and whoever resumes the study asks for what is
 left. No Ray.
+
+Beside the slots the storage may hold trials of another study, from which TPE learns (`catuvac/warm_start.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -19,9 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from catuvac import warm_start
 from catuvac.errors import CatuvacError
 from catuvac.plan import JOURNAL
-from catuvac.study import Point, Study
+from catuvac.search_space import Point
+from catuvac.study import Study
 
 STORAGE_VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # a database's URL, which may hold a password
 ATTRIBUTES = ("number", "arm", "block")  # of a slot, which no sampler draws
@@ -87,6 +91,7 @@ class Slots:
     def __init__(self, study: Study) -> None:
         """Opens the slots that `create` made; raises `CatuvacError` where there are none."""
         self.study = study
+        self.wanted = study.slots()
         try:
             self.optuna = optuna.load_study(study_name=study.optuna_name, storage=storage(study))
         except KeyError:
@@ -121,16 +126,23 @@ class Slots:
         return slots
 
     def _fill(self) -> None:
-        """Makes the slots that a driver killed while it made them left out."""
-        wanted = self.study.slots()
-        for number in range(len({trial.user_attrs["number"] for trial in self._trials()}), len(wanted)):
-            arm, point = wanted[number]
+        """Makes the slots that are not there: of a new study, of an extension, or left out by a driver that died."""
+        made = {trial.user_attrs["number"] for trial in self._trials()}
+        if not made and self.study.warm_start is not None:  # as old as the study: later, tpe would have drawn without
+            self._learn(warm_start.read(self.study).trials)
+        for number in range(len(made), len(self.wanted)):
+            arm, point = self.wanted[number]
             attributes = {"number": number, "arm": arm}
             if "block" in point:  # no setting that Optuna samples
                 attributes["block"] = point["block"]
             self.optuna.enqueue_trial(
                 {name: value for name, value in point.items() if name != "block"}, user_attrs=attributes
             )
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        """Adds trials of another study, which are no slots: a driver that died may have added some of them."""
+        known = {trial.user_attrs.get(warm_start.WARM_START) for trial in self.optuna.get_trials(deepcopy=False)}
+        self.optuna.add_trials([trial for trial in trials if trial.user_attrs[warm_start.WARM_START] not in known])
 
     def ask(self, ray_trial: str) -> Point | None:
         """Gives the next waiting slot to a trial of Ray's; None where no slot waits."""
@@ -141,7 +153,9 @@ class Slots:
         self.optuna.sampler = self._sampler(slot["number"])
         trial = self.optuna.ask()
         trial.set_user_attr(RAY_TRIAL, ray_trial)
-        point = {} if slot["arm"] == "paper" else self.study.space.suggest(trial)
+        _, designed = self.wanted[slot["number"]]
+        coordinates = {name: value for name, value in designed.items() if name not in ATTRIBUTES} or None
+        point = {} if slot["arm"] == "paper" else self.study.space.suggest(trial, coordinates)
         return {**point, **{name: slot[name] for name in ATTRIBUTES if name in slot}}
 
     def running(self) -> set[str]:
@@ -186,12 +200,13 @@ class Slots:
                 self.optuna.enqueue_trial(trial.params, user_attrs=attributes)
 
     def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        """The slots, in the order in which they were made; trials of a warm start are none."""
         trials: list[FrozenTrial] = self.optuna.get_trials(deepcopy=False, states=states)
-        return trials
+        return [trial for trial in trials if "number" in trial.user_attrs]
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """A sampler for one slot, seeded by its number: there is no sampler's state to lose with the driver."""
-        designed = self.study.trials - sum(arm.trials for arm in self.study.arms if arm.sampler in ("tpe", "paper"))
+        designed = sum(point != {} for _, point in self.wanted)
         # A third of the trials at random, ten at most: the model needs something to start from.
         startup = 0 if designed >= 10 else min(10, max(1, self.study.trials // 3))
         return optuna.samplers.TPESampler(

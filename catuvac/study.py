@@ -10,108 +10,26 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from scipy.stats import qmc
 
-from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, Shape, unknown
+from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, SplitConfig, unknown
 from catuvac.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from catuvac.plan import Plan, columns
-
-if TYPE_CHECKING:
-    import optuna
+from catuvac.search_space import DIMENSIONS, FACTORS, Choice, Point, Range, SearchSpace, settings_at, value_of
 
 # factorial: named levels of some settings, each setting on every seed block; paper: nothing but the seed differs.
 Sampler = Literal["tpe", "random", "qmc", "grid", "factorial", "paper"]
-FACTORS = ("tau_start", "tau_ratio")  # the temperatures that a study asks about; the design makes them orthogonal
+FULL = ("grid", "factorial")  # arms that are sets of points; of the others there are so many trials
+GROWING = ("arms", "space", "trials")  # of a design: what an extension may add to
 PRIMARY_FACTOR = "tau_ratio"
 MARGIN = 0.03  # of AMI: an effect smaller than this does not matter
 Scheduler = Literal["fifo", "asha", "median"]
-Point = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSpace:
-    """Ranges, ends included. tau_end is searched as tau_start × tau_ratio, so it never exceeds tau_start."""
-
-    tau_start: tuple[float, float] = (0.5, 5.0)  # logarithmic
-    tau_ratio: tuple[float, float] = (0.05, 1.0)  # tau_end / tau_start, logarithmic
-    tau_schedule: tuple[Shape, ...] = ("exponential", "linear", "cosine")
-    beta: tuple[float, float] = (0.01, 1.0)  # logarithmic
-    latent_dim: tuple[int, int] = (1, 16)  # logarithmic
-
-    def __post_init__(self) -> None:
-        for name in ("tau_start", "tau_ratio", "beta", "latent_dim"):
-            ends = getattr(self, name)
-            if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
-                raise ConfigError(f"search range {name} must be two numbers, 0 < low <= high; got {list(ends)}")
-        if self.tau_ratio[1] > 1:
-            raise ConfigError(
-                f"search range tau_ratio, tau_end / tau_start, must end at 1 or below, got {self.tau_ratio[1]}"
-            )
-        known = ("exponential", "linear", "cosine")
-        if not self.tau_schedule or not set(self.tau_schedule) <= set(known):
-            raise ConfigError(f"tau_schedule must be some of {', '.join(known)}; got {', '.join(self.tau_schedule)}")
-
-    @classmethod
-    def from_dict(cls, ranges: Mapping[str, Any]) -> Self:
-        """Takes ranges as YAML lists; raises `ConfigError` for an unknown name or a bad range."""
-        names = [field.name for field in fields(cls)]
-        for name in ranges:
-            if name not in names:
-                raise ConfigError(unknown("search range", name, names))
-        return cls(**{name: tuple(ends) for name, ends in ranges.items()})
-
-    def suggest(self, trial: optuna.Trial) -> Point:
-        """Asks Optuna for one point, of which an enqueued trial fixes some or all coordinates."""
-        return {
-            "tau_start": trial.suggest_float("tau_start", *self.tau_start, log=True),
-            "tau_ratio": trial.suggest_float("tau_ratio", *self.tau_ratio, log=True),
-            "tau_schedule": trial.suggest_categorical("tau_schedule", self.tau_schedule),
-            "beta": trial.suggest_float("beta", *self.beta, log=True),
-            "latent_dim": trial.suggest_int("latent_dim", *self.latent_dim, log=True),
-        }
-
-    def at(self, unit: Sequence[float]) -> Point:
-        """The point at `[5]` coordinates in [0, 1], in the order of the fields."""
-        tau_start, tau_ratio, schedule, beta, latent_dim = unit
-        shapes, (low, high) = self.tau_schedule, self.latent_dim
-        return {
-            "tau_start": _between(*self.tau_start, tau_start),
-            "tau_ratio": _between(*self.tau_ratio, tau_ratio),
-            "tau_schedule": shapes[min(int(schedule * len(shapes)), len(shapes) - 1)],
-            "beta": _between(*self.beta, beta),
-            # Half a step beyond both ends, as Optuna does: else the ends come half as often as their neighbours.
-            "latent_dim": min(high, max(low, round(_between(low - 0.5, high + 0.5, latent_dim)))),
-        }
-
-    def grid(self, trials: int) -> list[Point]:
-        """The full grid of `trials` points: as many levels of every range as of the others, or one more.
-
-        A range whose ends are equal has one level, and the schedule one a shape.
-
-        Raises:
-            ConfigError: no such grid has that many points; names the nearest two.
-        """
-        names = ("tau_start", "tau_ratio", "beta", "latent_dim")
-        free = {name: 1 for name in names if len(set(getattr(self, name))) > 1}
-        smaller = 0
-        while (size := math.prod(free.values()) * len(self.tau_schedule)) < trials and free:
-            smaller = size
-            free[min(free, key=lambda name: free[name])] += 1
-        if size != trials:
-            raise ConfigError(
-                f"grid:{trials} is not a full grid of {', '.join(free) or 'no range'} × {len(self.tau_schedule)} "
-                f"schedules; use grid:{size}" + (f" or grid:{smaller}" if smaller else "")
-            )
-        shapes = [(i + 0.5) / len(self.tau_schedule) for i in range(len(self.tau_schedule))]
-        axes = [
-            shapes if name == "tau_schedule" else _levels(free.get(name, 1))
-            for name in (field.name for field in fields(self))
-        ]
-        return [self.at(unit) for unit in itertools.product(*axes)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +38,7 @@ class Arm:
 
     sampler: Sampler
     trials: int
-    levels: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # factorial: of each setting that varies
+    levels: tuple[tuple[str, Range], ...] = ()  # factorial: of each setting that varies
     seeds: int = 1  # factorial: blocks, each of which trains every setting once
 
     @classmethod
@@ -146,6 +64,12 @@ class Arm:
             raise ConfigError(f"an arm is SAMPLER:TRIALS, such as qmc:16; got {text!r}")
         return cls(sampler, int(trials))  # type: ignore[arg-type]
 
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Takes what `str` of an arm gives."""
+        arm, _, seeds = text.partition(", ")
+        return cls.parse(arm, seeds=int(seeds.removesuffix(" seeds") or 1))
+
     def __str__(self) -> str:
         if self.sampler != "factorial":
             return f"{self.sampler}:{self.trials}"
@@ -159,6 +83,34 @@ class Arm:
         return [dict(zip(names, values, strict=True)) for values in products]
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What a study was started with, or extended to: all of its arms and ranges, and not only those that were added."""
+
+    arms: tuple[Arm, ...]
+    space: SearchSpace
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Self:
+        """Takes what `record` gives."""
+        return cls(tuple(Arm.read(arm) for arm in record["arms"]), SearchSpace(record["space"]))
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, for study.json."""
+        return {
+            "space": {name: list(ends) for name, ends in self.space.ranges.items()},
+            "arms": [str(arm) for arm in self.arms],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Trials by sampler, of those that are no sets of points."""
+        return {arm.sampler: arm.trials for arm in self.arms if arm.sampler not in FULL}
+
+    def named(self) -> set[str]:
+        """The dimensions that a factorial names."""
+        return {name for arm in self.arms for name, _ in arm.levels}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study(Plan):
     """What to search, on what, and with which resources."""
@@ -166,21 +118,25 @@ class Study(Plan):
     config: Config  # the settings that the search does not touch
     arms: tuple[Arm, ...]  # run one after the other: tpe learns from the arms before it
     space: SearchSpace = field(default_factory=SearchSpace)
+    earlier: tuple[Stage, ...] = ()  # of a study that was extended: what it was before, the start first
     objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)  # keys of catuvac.objective.OBJECTIVES; the first one ranks
     primary: str = PRIMARY_FACTOR  # one of FACTORS: the contrast that the study was made for
     margin: float = MARGIN  # an effect smaller than this does not matter; fixed before the first trial
     scheduler: Scheduler = "fifo"  # asha and median stop trials early: those never reach tau_end
     seed: int = 0
+    warm_start: Path | None = None  # absolute; results of another study, from whose complete trials tpe learns
     optuna_url: str = ""  # Optuna's storage; "": a journal file in the study's folder
 
     def __post_init__(self) -> None:
         super().__post_init__()
         known = get_args(Scheduler)
-        names = [arm.sampler for arm in self.arms]
+        names = [arm.sampler for arm in self.arms if arm.sampler != "factorial"]
         self._check(
             {
-                "give at least one arm": names != [],
-                f"trials must be at least 1, got {self.trials}": all(arm.trials >= 1 for arm in self.arms),
+                "give at least one arm": self.arms != (),
+                f"trials must be at least 1, got {min((arm.trials for arm in self.arms), default=0)}": all(
+                    arm.trials >= 1 for arm in self.arms
+                ),
                 f"an arm is named twice: {', '.join(names)}": len(set(names)) == len(names),
                 f"primary must be one of {', '.join(FACTORS)}; got {self.primary!r}": self.primary in FACTORS,
                 f"margin must be positive, got {self.margin}": self.margin > 0,
@@ -191,12 +147,17 @@ class Study(Plan):
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise ConfigError(unknown("objective", name, OBJECTIVES))
-        self.slots()  # a grid that cannot be filled is refused here
+        self.largest()  # too many clusters for a batch, or a grid that cannot be filled, are refused here
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What the study was started with, what it was extended to, and what it is now."""
+        return (*self.earlier, Stage(self.arms, self.space))
 
     @property
     def trials(self) -> int:
         """Of all arms together."""
-        return sum(arm.trials for arm in self.arms)
+        return len(self._slots)
 
     @property
     def epochs(self) -> int:
@@ -213,60 +174,132 @@ class Study(Plan):
         """The names of the objectives in a report."""
         return tuple(f"val/objective_{name}" for name in self.objectives)
 
-    def slots(self) -> list[tuple[str, Point]]:
-        """Every trial in order: its arm, and its point where that is designed beforehand, else {}."""
-        return [(arm.sampler, point) for arm in self.arms for point in self._points(arm)]
+    @cached_property
+    def _slots(self) -> list[tuple[str, Point]]:
+        slots: list[tuple[str, Point]] = []
+        for stage in self.stages:
+            for arm in stage.arms:
+                slots += self._added(arm, stage.space, [point for name, point in slots if name == arm.sampler])
+        return slots
 
-    def _points(self, arm: Arm) -> list[Point]:
+    def slots(self) -> list[tuple[str, Point]]:
+        """Every trial in order: its arm, and its point where that is designed beforehand, else {}.
+
+        What an extension adds comes after all that the study had before.
+        """
+        return list(self._slots)
+
+    def _added(self, arm: Arm, space: SearchSpace, before: Sequence[Point]) -> list[tuple[str, Point]]:
+        """The slots of an arm beyond those that the study has of it already."""
+        points = self._points(arm, space)
+        if arm.sampler not in FULL:
+            points = points[len(before) :]
+        elif before:
+            known = set(map(self._key, before))
+            points = [point for point in points if self._key(point) not in known]
+        return [(arm.sampler, point) for point in points]
+
+    def _key(self, point: Mapping[str, Any]) -> tuple[str, int]:
+        """Equal for points of equal settings on the same block, whichever dimensions they name."""
+        return self.config.with_settings(settings_at(point)).hash(), point.get("block", 0)
+
+    def _points(self, arm: Arm, space: SearchSpace) -> list[Point]:
         match arm.sampler:
             case "tpe" | "paper":
                 return [{}] * arm.trials
             case "factorial":
-                return self._factorial(arm)
+                return self._factorial(arm, space)
             case "grid":
-                return self.space.grid(arm.trials)
+                return space.grid(arm.trials)
             case "qmc":
                 # Drawn as a whole power of two, of which the first ones are taken: Sobol's balance holds for those.
-                sobol = qmc.Sobol(len(fields(SearchSpace)), scramble=True, rng=np.random.default_rng(self.seed))
+                sobol = qmc.Sobol(len(space.ranges), scramble=True, rng=np.random.default_rng(self.seed))
                 units = sobol.random_base2(math.ceil(math.log2(arm.trials)))[: arm.trials]
             case "random":
-                units = np.random.default_rng(self.seed).random((arm.trials, len(fields(SearchSpace))))
-        return [self.space.at(unit.tolist()) for unit in units]
+                units = np.random.default_rng(self.seed).random((arm.trials, len(space.ranges)))
+        return [space.at(unit.tolist()) for unit in units]
 
-    def _factorial(self, arm: Arm) -> list[Point]:
+    def _factorial(self, arm: Arm, space: SearchSpace) -> list[Point]:
         """Block by block, so that a study that is cut short has whole blocks; what is not named is the config's."""
-        training, model = self.config.training, self.config.model
-        base: Point = {
-            "tau_start": training.tau_start,
-            "tau_ratio": training.tau_end / training.tau_start,
-            "tau_schedule": training.tau_schedule,
-            "beta": model.beta,
-            "latent_dim": model.latent_dim,
-        }
+        flat = self.config.flat()
+        base = {name: value_of(name, flat) for name in space.ranges}
         points = [{**base, **levels} for levels in arm.settings()]
-        for name in base:
-            ends = getattr(self.space, name)
-            for value in {point[name] for point in points}:
-                inside = value in ends if name == "tau_schedule" else ends[0] <= value <= ends[1]
-                if not inside:
-                    raise ConfigError(
-                        f"the factorial's {name} {value} lies outside of its search range {', '.join(map(str, ends))}; "
-                        "widen the range"
-                    )
+        for point in points:
+            for name, value in point.items():
+                space.check(name, value)
         return [{**point, "block": block} for block in range(arm.seeds) for point in points]
 
+    def continuing(self, stages: Sequence[Stage]) -> Self:
+        """This study as what goes on from recorded stages: the same as the last of them, or an extension of it.
+
+        Raises:
+            ConfigError: an arm has fewer trials than before or is left out, or a range is narrower.
+        """
+        before = stages[-1]
+        if Stage(self.arms, self.space) == before:
+            return replace(self, earlier=tuple(stages[:-1]))
+        if narrowed := self.space.narrowed(before.space):
+            raise ConfigError(f"search range {narrowed}")
+        for name, dimension in DIMENSIONS.items():
+            if not isinstance(dimension, Choice) or name not in before.named() or name in before.space.ranges:
+                continue
+            if not dimension.covers(self.space.ranges.get(name, dimension.known), dimension.known):
+                raise ConfigError(f"a factorial of the study names {name}, and {dimension.growth}")
+        now = Stage(self.arms, self.space).counts()
+        for sampler, trials in before.counts().items():
+            if now.get(sampler, 0) < trials:
+                raise ConfigError(f"the study has {sampler}:{trials}: give the arm again, with as many trials or more")
+        for arm in before.arms:
+            if arm.sampler == "grid" and all(other.sampler != "grid" for other in self.arms):
+                raise ConfigError(f"the study has {arm}: give the arm again")
+            if arm.sampler == "factorial":
+                kept = {self._key(p) for a in self.arms if a.levels for p in self._factorial(a, self.space)}
+                if any(self._key(point) not in kept for point in self._factorial(arm, before.space)):
+                    raise ConfigError(f"the study has {arm}: give its levels and seeds again, or more of them")
+        return replace(self, earlier=tuple(stages))
+
+    def values(self, name: str) -> list[Any]:
+        """The values of a dimension that trials may take, as far as the largest of them matters."""
+        designed = [point[name] for _, point in self._slots if name in point]
+        return [value_of(name, self.config.flat()), *self.space.ranges.get(name, ()), *designed]
+
+    def largest(self) -> Config:
+        """The settings of a trial that takes the most memory and time, as far as the search decides it."""
+        sizes = {name: max(self.values(name)) for name in ("latent_dim", "n_clusters", "invariance")}
+        exact = {"y_estimator": "exact"} if "exact" in self.values("y_estimator") else {}
+        return self.config.with_settings({**sizes, **exact})
+
+    def splits(self) -> list[SplitConfig]:
+        """The splits that trials train on: the config's, and those of further seed blocks."""
+        blocks = {point["block"] for _, point in self._slots if "block" in point}
+        return list(dict.fromkeys([self.config.split, *(self._split(block) for block in sorted(blocks))]))
+
+    @property
+    def blocks_vary(self) -> str:
+        """What differs between the seed blocks of a factorial; the corpus's own split stays what it is."""
+        return "weights and order" if self.config.split.split == "official" else "weights, order and split"
+
+    def _split(self, block: int) -> SplitConfig:
+        split = self.config.split
+        return split if split.split == "official" else replace(split, split_seed=split.split_seed + block)
+
     def design(self) -> dict[str, Any]:
-        """What must not change when the study is resumed, as plain values; resources may."""
+        """What the study is, as plain values: resources are not part of it.
+
+        `GROWING` may be extended; nothing else may change when the study is resumed.
+        """
+        factorial = any(arm.sampler == "factorial" for arm in self.arms)
         return {
             "config": self.config.flat(),
-            "space": {name: list(ends) for name, ends in asdict(self.space).items()},
-            "arms": [str(arm) for arm in self.arms],
+            **self.stages[-1].record(),
             "trials": self.trials,
             "objectives": list(self.objectives),
             "primary": self.primary,
             "margin": self.margin,
             "scheduler": self.scheduler,
             "seed": self.seed,
+            **({"blocks": self.blocks_vary} if factorial else {}),
+            **({"warm_start": str(self.warm_start)} if self.warm_start else {}),
         }
 
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
@@ -283,10 +316,31 @@ class Study(Plan):
     def describe(self, point: Mapping[str, Any]) -> str:
         """A trial's settings in a few words."""
         training, model = (config := self.trial_config(point)).training, config.model
-        return (
+        words = (
             f"{point['number']:>3}  τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
             f"β {model.beta:.3g}, d {model.latent_dim}"
         )
+        asked = [name for name, dimension in DIMENSIONS.items() if dimension.default is None and name in point]
+        return words + "".join(f", {name} {point[name]}" for name in asked)
+
+    def summary(self) -> list[str]:
+        """What will run, in lines to print: arms, what is searched beyond the usual, blocks, and what is added."""
+        arms, ranks = " then ".join(map(str, self.arms)), " and ".join(self.objectives)
+        lines = [f"search     {arms}, {self.config.training.epochs} epochs each, {self.scheduler}, by {ranks}"]
+        asked = [name for name in self.space.ranges if DIMENSIONS[name].default is None]
+        if asked:
+            ranges = (f"{name} {'/'.join(map(str, self.space.ranges[name]))}" for name in asked)
+            lines.append(f"ranges     searched too: {', '.join(ranges)}")
+        blocks = {point["block"] for _, point in self._slots if "block" in point}
+        if blocks:
+            seeds = [split.split_seed for split in self.splits()]
+            split = "the corpus's own split in all" if len(seeds) == 1 else f"split seeds {seeds[0]} to {seeds[-1]}"
+            lines.append(f"blocks     {len(blocks)}, which differ in {self.blocks_vary}: {split}")
+        if self.earlier:
+            *earlier, last = self.earlier
+            had = replace(self, arms=last.arms, space=last.space, earlier=tuple(earlier)).trials
+            lines.append(f"extension  {self.trials - had} trials are added to the {had} that the study has")
+        return lines
 
     def objective(self, report: Mapping[str, Any]) -> float | None:
         """What ranks the trials."""
@@ -296,40 +350,24 @@ class Study(Plan):
         """The settings of one trial from its point and its number.
 
         Each trial trains with a seed of its own, the study's plus its number: seeds matter as much as most settings,
-        and a search on one seed would tune to it. All settings of a factorial's block share the block's seed, so that
-        they can be compared seed by seed.
+        and a search on one seed would tune to it. All settings of a factorial's block share the block's seed and its
+        split, so that they can be compared block by block.
         """
         seed = self.seed + point.get("block", point["number"])
         if point.get("arm") == "paper":
             return self.config.with_settings({**PAPER_PROTOCOL, "seed": seed})
-        settings = {name: value for name, value in point.items() if name not in ("tau_ratio", "number", "arm", "block")}
-        # The product of the two can exceed tau_start by rounding.
-        settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])
-        return self.config.with_settings({**settings, "seed": seed})
+        split = self._split(point.get("block", 0))
+        return self.config.with_settings({**settings_at(point), "seed": seed, "split_seed": split.split_seed})
 
 
-def _levels_of(text: str) -> tuple[str, tuple[Any, ...]]:
-    """A factor such as "tau_start=0.5/2"; raises `ConfigError` for another form or a level that is no number."""
+def _levels_of(text: str) -> tuple[str, Range]:
+    """A factor such as "tau_start=0.5/2"; raises `ConfigError` for another form or a level that cannot be."""
     name, _, values = text.partition("=")
-    names = [field.name for field in fields(SearchSpace)]
-    if name not in names or not values:
+    if name not in DIMENSIONS or not values:
         raise ConfigError(
-            f"a factor is SETTING=LEVEL/LEVEL/…, such as tau_start=0.5/2, of {', '.join(names)}; got {text!r}"
+            f"a factor is SETTING=LEVEL/LEVEL/…, such as tau_start=0.5/2, of {', '.join(DIMENSIONS)}; got {text!r}"
         )
-    kind = {"tau_schedule": str, "latent_dim": int}.get(name, float)
-    try:
-        levels = tuple(kind(value) for value in values.split("/"))
-    except ValueError:
-        raise ConfigError(f"the levels of {name} must be numbers, got {values!r}") from None
+    levels = DIMENSIONS[name].parse(values)
     if len(set(levels)) < len(levels):
         raise ConfigError(f"a level of {name} is named twice: {values}")
     return name, levels
-
-
-def _between(low: float, high: float, unit: float) -> float:
-    """From low to high on a logarithmic scale; rounding may not leave the range."""
-    return min(high, max(low, float(low * (high / low) ** unit)))
-
-
-def _levels(count: int) -> list[float]:
-    return [0.5] if count == 1 else [i / (count - 1) for i in range(count)]

@@ -22,7 +22,7 @@ from catuvac.data.corpora import CORPORA
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.models.uvac import UVAC
-from catuvac.plan import CHECKPOINTS, DESIGN, settings_of
+from catuvac.plan import CHECKPOINTS, DESIGN, recorded_features, settings_of
 from catuvac.training import checkpoint
 from catuvac.training.run import VIEW_SEED, TrainingRun
 
@@ -145,7 +145,8 @@ def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
     path = folder / CHECKPOINTS / f"{number:04}" / "last.pt"
     if not path.exists():
         raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps the best trials' alone")
-    run = TrainingRun(Config().with_settings(settings_of(rows[0])), _features(folder))
+    config = Config().with_settings(settings_of(rows[0]))
+    run = TrainingRun(config, _features(folder, config))
     run.model.load_state_dict(checkpoint.load(path)["run"]["model"])
     return Trained(f"trial {number} of {folder.name}", run, split)
 
@@ -155,12 +156,12 @@ def kept(folder: Path) -> list[int]:
     return sorted(int(path.parent.name) for path in (folder / CHECKPOINTS).glob("*/last.pt"))
 
 
-def _features(folder: Path) -> FeatureSet:
+def _features(folder: Path, config: Config) -> FeatureSet:
     try:
-        recorded: dict[str, Any] = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CatuvacError(f"cannot read {folder / DESIGN}, which says where the features are: {error}") from error
-    path = Path(recorded.get("features") or "")
-    if not recorded.get("features") or not path.is_dir():
+    path = recorded_features(record, config.split.split_seed)
+    if path is None or not path.is_dir():
         raise CatuvacError(f"the features of {folder} are gone from this machine's cache: run `catuvac prepare` again")
     return store.open_entry(path)

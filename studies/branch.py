@@ -40,6 +40,8 @@ class BranchStudy(StudyFlags):
     tau_ends: tuple[float | Literal["hold"], ...] = ()
     """temperatures at the last step of the branches; hold: the one that the training has reached; none may lie above
     it; default: the training's own tau_end, and hold"""
+    n_clusters: int | None = None
+    """K; default: the preset's"""
     tau_start: float | None = None
     """temperature of the training at the first step after the warm-up; default: the preset's"""
     tau_end: float | None = None
@@ -91,7 +93,7 @@ class BranchStudy(StudyFlags):
         print(f"report     {'' if self.report else 'catuvac report '}{branches.folder}{'/report.html' * self.report}")
 
     def _trunk(self, config: Config) -> Config:
-        flags = {name: getattr(self, name) for name in ("tau_start", "tau_end", "tau_schedule")}
+        flags = {name: getattr(self, name) for name in ("n_clusters", "tau_start", "tau_end", "tau_schedule")}
         return config.with_settings({name: value for name, value in flags.items() if value is not None})
 
     def _branches(self, config: Config, prepared: Prepared, objectives: tuple[str, ...]) -> Branches:

@@ -38,8 +38,6 @@ class StudyFlags:
     """of each trial; default: the preset's"""
     eval_every: int | None = None
     """epochs between evaluations, which dynamics are drawn from; default: the preset's"""
-    n_clusters: int | None = None
-    """K; default: the preset's"""
     deterministic: bool = False
     """CUDA: the same bits every time, slower; the CPU always gives them"""
     cpus_per_trial: float = 1.0
@@ -74,6 +72,6 @@ class StudyFlags:
     def config(self, chosen: dict[str, Any]) -> Config:
         """The settings of a training, from what `chosen` gave and the flags; raises `ConfigError` for a bad value."""
         config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
-        flags = {name: getattr(self, name) for name in ("epochs", "eval_every", "n_clusters")}
+        flags = {name: getattr(self, name) for name in ("epochs", "eval_every")}
         config = config.with_settings({name: value for name, value in flags.items() if value is not None})
         return config.with_settings({"deterministic": True}) if self.deterministic else config

@@ -21,8 +21,9 @@ import tyro
 from options import StudyFlags
 
 from catuvac import jobs
-from catuvac.config import ConfigError
+from catuvac.config import ConfigError, Estimator, preset
 from catuvac.errors import guarded
+from catuvac.search_space import DIMENSIONS, SearchSpace, value_of
 
 if TYPE_CHECKING:
     from catuvac.study import Study
@@ -35,6 +36,12 @@ class TauSweep(StudyFlags):
     optuna_storage: str = ""
     """URL of a database for Optuna, such as postgresql+psycopg://host/optuna; default: $CATUVAC_OPTUNA_STORAGE, where
     a URL with a password belongs, else a journal file in the study's folder"""
+    resume: bool = False
+    """continue the study --name with the flags that it was started with, or extend it: more trials, a further arm,
+    wider ranges or more seeds are added to what it has, and nothing that is finished runs again"""
+    warm_start: Path | None = None
+    """results folder of an older study, from whose complete trials the tpe arm learns; they do not become trials of
+    this study"""
     trials: int | None = None
     """settings to try; default: the preset's"""
     tau_start: tuple[float, float] | None = None
@@ -45,8 +52,16 @@ class TauSweep(StudyFlags):
     """lowest and highest weight of the KL term; default: the preset's"""
     latent_dim: tuple[int, int] | None = None
     """lowest and highest dimension of z; default: the preset's"""
+    n_clusters: tuple[int, ...] | None = None
+    """K; or its lowest and highest value, between which it is searched too; default: the preset's"""
+    y_estimator: tuple[Estimator, ...] | None = None
+    """how the gradient reaches q(y|x): gumbel, straight_through, or exact, which reads no temperature; or several of
+    them, which are searched too; default: the preset's"""
+    invariance: tuple[float, ...] | None = None
+    """weight of balanced invariance beside the ELBO; or its lowest and highest value, between which it is searched too;
+    default: the preset's"""
     seed: int = 0
-    """of the sampler; trial i trains with seed + i"""
+    """of the sampler; trial i trains with seed + i, and all of a factorial's block i too"""
     sampler: str = "tpe"
     """tpe, random, qmc or grid; temperature curves are unbiased on the last three only"""
     arms: str = ""
@@ -57,7 +72,8 @@ class TauSweep(StudyFlags):
     """trainings by the paper's protocol (random start, no added term), each with a seed of its own, before the search's
     trials and apart from its curves; default: the preset's"""
     seeds: int | None = None
-    """factorial: seed blocks, in each of which every setting is trained once; default: the preset's, else 3"""
+    """factorial: blocks, in each of which every setting is trained once; blocks differ in weights, order of the clips
+    and split (split_seed + block); an official split is the same in all; default: the preset's, else 3"""
     primary: Literal["tau_start", "tau_ratio"] = "tau_ratio"
     """whose effect the study is made for, fixed before the first trial: τ_start, or τ_end / τ_start"""
     margin: float = 0.03
@@ -76,24 +92,33 @@ class TauSweep(StudyFlags):
         study = self._study()
 
         # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
+        from catuvac import warm_start
         from catuvac.plan import duration
         from catuvac.tune import driver, packing, places, preflight
 
         driver.check_folder(study, resume=self.resume)
+        study = driver.continued(study) if self.resume else study
         print(f"study      {study.folder}{f', trials in {study.remote}' if study.remote else ''}")
-        prepared = jobs.prepare(study.config, data_root=self.data_root, cache_dir=self.cache_dir)
-        arms, ranks = " then ".join(map(str, study.arms)), " and ".join(study.objectives)
-        print(f"search     {arms}, {study.config.training.epochs} epochs each, {study.scheduler}, by {ranks}")
+        prepared = jobs.prepare(study.config, data_root=self.data_root, cache_dir=self.cache_dir, splits=study.splits())
+        for line in study.summary():
+            print(line)
+        if study.warm_start is not None and not self.resume:
+            print(f"warm start {warm_start.read(study)}")
         sys.stdout.flush()
         driver.connect()
         if self.gpus_per_trial == "auto":
             share, line = packing.choose(study, prepared)
             study = replace(study, gpus_per_trial=share)
             print(line, flush=True)
-        for line in preflight.preflight(study, config=study.config, features=prepared, estimate=self.dry_run):
+        largest = study.largest()
+        for line in preflight.preflight(study, config=largest, features=prepared, estimate=self.dry_run):
             print(line, flush=True)
         if self.dry_run:
-            print(power(study))
+            model = largest.model
+            if (model.n_clusters, model.y_estimator) != (study.config.model.n_clusters, study.config.model.y_estimator):
+                print(f"           timed at K {model.n_clusters} with {model.y_estimator}: other trials may take less")
+            for line in power(study):
+                print(line)
             return
         driver.run_study(study, prepared, resume=self.resume)
         summary = driver.finish(study)
@@ -108,12 +133,21 @@ class TauSweep(StudyFlags):
         print(f"report     {'' if self.report else 'catuvac report '}{study.folder}{'/report.html' * self.report}")
 
     def _study(self) -> Study:
-        from catuvac.study import Arm, SearchSpace, Study
+        from catuvac.study import Arm, Study
 
         chosen = self.chosen()
-        config = self.config(chosen)
-        ranges = {name: getattr(self, name) for name in ("tau_start", "tau_ratio", "beta", "latent_dim")}
-        ranges = chosen.get("search", {}) | {name: ends for name, ends in ranges.items() if ends is not None}
+        config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
+        given = {name: getattr(self, name, None) for name in (*DIMENSIONS, "epochs", "eval_every")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if () in given.values():
+            raise ConfigError("give --n-clusters, --y-estimator and --invariance at least one value")
+        ranges = {name: value for name, value in given.items() if isinstance(value, tuple) and len(value) > 1}
+        fixed = {name: value[0] if isinstance(value, tuple) else value for name, value in given.items()}
+        config = config.with_settings({name: value for name, value in fixed.items() if name not in ranges})
+        if self.deterministic:
+            config = config.with_settings({"deterministic": True})
+        # A dimension that a flag sets to one value is not searched, whatever the preset says.
+        searched = {name: ends for name, ends in chosen.get("search", {}).items() if name not in fixed}
         trials = chosen["trials"] if self.trials is None else self.trials
         designed = chosen.get("arms", "") if self.trials is None and self.sampler == "tpe" else ""
         seeds = chosen.get("seeds", 3) if self.seeds is None else self.seeds
@@ -128,13 +162,14 @@ class TauSweep(StudyFlags):
             storage=folder,
             remote=remote,
             config=config,
-            space=SearchSpace.from_dict(ranges),
+            space=SearchSpace(searched | ranges),
             arms=(*paper, *(Arm.parse(arm, seeds=seeds) for arm in arms)),
             primary=self.primary,
             margin=self.margin,
             objectives=self.objectives or tuple(chosen["objectives"]),
             scheduler=self.scheduler,  # type: ignore[arg-type]
             seed=self.seed,
+            warm_start=self.warm_start and jobs.absolute(self.warm_start, "--warm-start"),
             optuna_url=jobs.database(self.optuna_storage),
             cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=0.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial,  # chosen on the cluster
@@ -145,26 +180,36 @@ class TauSweep(StudyFlags):
         )
 
 
-def power(study: Study) -> str:
-    """What the designed trials will be able to tell, in a line."""
+def power(study: Study) -> list[str]:
+    """What the designed trials will be able to tell, a line for each K."""
     from analysis.questions.effects import CELL_SD, SEED_SD, planned
     from analysis.trials import DESIGNED
 
-    points = [point for arm, point in study.slots() if arm in DESIGNED]
-    found = planned(points, factor=study.primary, margin=study.margin) if points else None
-    if found is None:
-        return (
-            f"power      {len(points)} designed trials cannot tell the effect of {study.primary} apart: add an arm "
+    base = {name: value_of(name, study.config.flat()) for name in DIMENSIONS}
+    points = [{**base, **point} for arm, point in study.slots() if arm in DESIGNED]
+    points = [point for point in points if point["y_estimator"] != "exact"]  # which reads no temperature
+    lines, poor = [], []
+    for k in sorted({point["n_clusters"] for point in points}) or [study.config.model.n_clusters]:
+        own = [point for point in points if point["n_clusters"] == k]
+        found = planned(own, factor=study.primary, margin=study.margin) if own else None
+        if found is None:
+            poor.append((k, len(own)))
+            continue
+        decides = found.half < study.margin
+        more = "" if decides else f"; that takes about {(found.half / study.margin) ** 2:.1f} times as many settings"
+        lines.append(
+            f"power      K = {k}: {len(own)} designed trials of {found.n} settings find an effect of {study.primary} "
+            f"of {found.detectable:.3f} AMI in 80 % of cases (95 % interval ± {found.half:.3f}); they "
+            f"{'can' if decides else 'cannot'} show that one is within the margin of {study.margin:g}{more}. "
+            f"Assumed: sd {CELL_SD:g} between settings, {SEED_SD:g} between seeds"
+        )
+    if poor:
+        counts = ", ".join(f"K = {k}: {count}" for k, count in poor)
+        lines.append(
+            f"power      these designed trials cannot tell the effect of {study.primary} apart ({counts}): add an arm "
             "such as qmc:24, or a factorial with more levels"
         )
-    decides = found.half < study.margin
-    more = "" if decides else f"; that takes about {(found.half / study.margin) ** 2:.1f} times as many settings"
-    return (
-        f"power      {len(points)} designed trials of {found.n} settings find an effect of {study.primary} of "
-        f"{found.detectable:.3f} AMI in 80 % of cases (95 % interval ± {found.half:.3f}); they "
-        f"{'can' if decides else 'cannot'} show that one is within the margin of {study.margin:g}{more}. "
-        f"Assumed: sd {CELL_SD:g} between settings, {SEED_SD:g} between seeds"
-    )
+    return lines
 
 
 if __name__ == "__main__":

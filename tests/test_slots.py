@@ -17,8 +17,9 @@ import pytest
 from catuvac.config import Config
 from catuvac.errors import CatuvacError
 from catuvac.plan import JOURNAL
+from catuvac.search_space import SearchSpace
 from catuvac.slots import STORAGE_VARIABLE, Slots, mend_journal
-from catuvac.study import Arm, Study
+from catuvac.study import Arm, Stage, Study
 
 
 @pytest.fixture
@@ -141,6 +142,32 @@ def test_slots_that_were_not_made_are_made_at_the_resumption(study: Study) -> No
     Slots.create(half)  # as if the driver had died after the fourth
     slots = Slots.create(study, exist_ok=True)
     assert [trial.user_attrs["number"] for trial in slots.optuna.get_trials()] == list(range(6))
+
+
+def test_an_extension_waits_behind_what_the_study_has(study: Study) -> None:
+    half = replace(study, arms=(Arm("qmc", 4), Arm("tpe", 1)))
+    first = run(Slots.create(half))
+    arms = (Arm("qmc", 5), Arm("tpe", 1), Arm.parse("factorial:y_estimator=gumbel/exact", seeds=2))
+    more = replace(half, arms=arms, space=SearchSpace({"tau_start": (0.1, 9.0)})).continuing(half.stages)
+    slots = Slots(more)
+    slots.resume(set(), {trial.user_attrs["ray_trial"]: row() for trial in slots.optuna.get_trials()})
+    added = run(slots)
+    assert [point["number"] for point in first + added] == list(range(10))
+    assert [point["arm"] for point in added] == ["qmc", *["factorial"] * 4]
+    assert [point["y_estimator"] for point in added[1:]] == ["gumbel", "exact"] * 2
+    assert [point["block"] for point in added[1:]] == [0, 0, 1, 1]
+    assert "y_estimator" not in added[0]
+    assert states(slots) == {"COMPLETE": 10}
+
+
+def test_a_designed_point_is_asked_as_it_is_after_the_space_has_grown(study: Study) -> None:
+    Slots.create(replace(study, arms=(Arm("qmc", 4),)))
+    arms = (Arm("qmc", 4), Arm("tpe", 1))
+    wider = replace(study, arms=arms, space=SearchSpace({"y_estimator": ("gumbel", "exact")}))
+    slots = Slots(wider.continuing([Stage((Arm("qmc", 4),), study.space)]))
+    slots.resume(set(), {})
+    points = run(slots)
+    assert ["y_estimator" in point for point in points] == [False] * 4 + [True]
 
 
 def test_a_journal_that_a_full_disk_cut_short_is_mended(study: Study) -> None:

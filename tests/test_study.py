@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.plan import duration
-from catuvac.study import Arm, SearchSpace, Study
+from catuvac.search_space import SearchSpace
+from catuvac.study import Arm, Stage, Study
 
 PLANE = {"tau_schedule": ("linear",), "beta": (0.1, 0.1), "latent_dim": (4, 4)}  # only tau_start and tau_ratio vary
 
@@ -55,7 +59,7 @@ def test_quasi_random_points_fill_every_range_evenly(tiny_config: Config) -> Non
 
 
 def test_a_grid_has_every_combination_and_the_ends() -> None:
-    points = SearchSpace(**PLANE).grid(25)  # type: ignore[arg-type]
+    points = SearchSpace(PLANE).grid(25)
     assert len({(point["tau_start"], point["tau_ratio"]) for point in points}) == 25
     assert {points[0]["tau_start"], points[-1]["tau_start"]} == {0.5, 5.0}
     assert {point["beta"] for point in points} == {0.1}
@@ -63,7 +67,7 @@ def test_a_grid_has_every_combination_and_the_ends() -> None:
 
 def test_a_grid_that_cannot_be_filled_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="use grid:25 or grid:20"):
-        SearchSpace(**PLANE).grid(24)  # type: ignore[arg-type]
+        SearchSpace(PLANE).grid(24)
 
 
 def test_every_latent_dim_is_reached() -> None:
@@ -104,11 +108,16 @@ def test_bad_studies(settings: dict[str, object], words: str, tiny_config: Confi
         ({"tau_start": [-1, 1]}, "0 < low"),
         ({"tau_ratio": [0.5, 2.0]}, "end at 1"),
         ({"tau_schedule": ["steps"]}, "tau_schedule must be some of"),
+        ({"y_estimator": ["gumbel", "gumbel"]}, "y_estimator must be some of"),
+        ({"n_clusters": [1, 5]}, "2 <= low"),
+        ({"n_clusters": [2.5, 5]}, "whole numbers"),
+        ({"n_clusters": [5]}, "two numbers"),
+        ({"invariance": [-1, 5]}, "0 <= low"),
     ],
 )
 def test_bad_search_ranges(ranges: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        SearchSpace.from_dict(ranges)
+        SearchSpace(ranges)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +172,9 @@ def test_a_factorial_is_a_full_grid_on_every_seed_block(tiny_config: Config) -> 
         ("factorial:", "a factor is SETTING=LEVEL"),
         ("factorial:tau=1/2", "a factor is SETTING=LEVEL"),
         ("factorial:tau_start=a/b", "must be numbers"),
+        ("factorial:tau_ratio=0.5/2", "0 < level <= 1"),
+        ("factorial:n_clusters=1/2", "whole numbers, 2 <= level"),
+        ("factorial:y_estimator=gumble/exact", "did you mean 'gumbel'"),
         ("factorial:tau_start=1/1", "named twice"),
         ("factorial:tau_start=1/2+tau_start=3/4", "names a setting twice"),
     ],
@@ -184,3 +196,118 @@ def test_a_level_outside_of_its_range_and_a_margin_of_nothing(tiny_config: Confi
 def test_the_question_is_part_of_what_must_not_change(tiny_config: Config) -> None:
     made = study(tiny_config, primary="tau_start", margin=0.05).design()
     assert (made["primary"], made["margin"]) == ("tau_start", 0.05)
+
+
+ALL = {"n_clusters": (3, 4), "y_estimator": ("gumbel", "exact"), "invariance": (0.0, 20.0)}
+
+
+def test_a_further_dimension_is_searched_only_where_it_is_asked_for(tiny_config: Config) -> None:
+    assert not set(ALL) & set(SearchSpace().ranges)
+    made = study(tiny_config, space=SearchSpace(ALL), arms=(Arm("qmc", 64),))
+    points = [point for _, point in made.slots()]
+    assert {point["n_clusters"] for point in points} == {3, 4}
+    assert Counter(point["y_estimator"] for point in points) == {"gumbel": 32, "exact": 32}
+    assert sum(point["invariance"] < 10 for point in points) == 32  # on a straight scale
+    config = made.trial_config({**points[0], "number": 0, "arm": "qmc"})
+    assert {name: config.flat()[name] for name in ALL} == {name: points[0][name] for name in ALL}
+    sampled = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [made.space.suggest(sampled.ask()) for _ in range(30)]
+    assert {point["y_estimator"] for point in drawn} == {"gumbel", "exact"}
+    assert set(drawn[0]) == set(SearchSpace(ALL).ranges)
+
+
+def test_a_grid_has_a_level_for_every_word() -> None:
+    points = SearchSpace({**PLANE, "latent_dim": (4, 4), "y_estimator": ("gumbel", "exact")}).grid(8)
+    assert Counter(point["y_estimator"] for point in points) == {"gumbel": 4, "exact": 4}
+
+
+def test_a_factorial_names_dimensions_that_are_not_searched(tiny_config: Config) -> None:
+    arm = Arm.parse("factorial:y_estimator=gumbel/exact+invariance=0/10+n_clusters=3/4", seeds=2)
+    made = study(tiny_config, arms=(arm, Arm("tpe", 1)))
+    configs = [made.trial_config({**p, "number": n, "arm": a}) for n, (a, p) in enumerate(made.slots()) if p]
+    assert Counter((c.model.y_estimator, c.training.invariance, c.model.n_clusters) for c in configs) == {
+        (e, i, k): 2 for e in ("gumbel", "exact") for i in (0.0, 10.0) for k in (3, 4)
+    }
+    assert Arm.read(str(arm)) == arm
+
+
+def test_more_clusters_than_a_batch_can_balance_are_refused_before_the_start(tiny_config: Config) -> None:
+    ranges = {"n_clusters": (3, 6), "invariance": (0.0, 10.0)}  # a batch has 8 clips
+    with pytest.raises(ConfigError, match="batch_size must be at least 12, got 8"):
+        study(tiny_config, space=SearchSpace(ranges))
+    with pytest.raises(ConfigError, match="batch_size must be at least 12, got 8"):
+        study(tiny_config, arms=(Arm.parse("factorial:n_clusters=3/6+invariance=0/10"),))
+    assert study(tiny_config, space=SearchSpace({"n_clusters": (3, 6)})).largest().model.n_clusters == 6
+
+
+def test_blocks_vary_the_split_that_is_drawn(tiny_config: Config) -> None:
+    arm = Arm.parse("factorial:tau_start=1/2", seeds=3)
+    config = tiny_config.with_settings({"split_seed": 5})
+    made = study(config, arms=(Arm("random", 2), arm))
+    split_seeds = [
+        made.trial_config({**p, "number": n, "arm": a}).split.split_seed for n, (a, p) in enumerate(made.slots())
+    ]
+    assert split_seeds == [5, 5, 5, 5, 6, 6, 7, 7]
+    assert [split.split_seed for split in made.splits()] == [5, 6, 7]
+    official = study(config.with_settings({"split": "official"}), arms=(arm,))
+    assert {official.trial_config({**p, "number": 0}).split.split_seed for _, p in official.slots()} == {5}
+    assert len(official.splits()) == 1
+    assert (made.blocks_vary, official.blocks_vary) == ("weights, order and split", "weights and order")
+
+
+def extended(before: Study, **settings: object) -> Study:
+    return replace(before, **settings).continuing(before.stages)  # type: ignore[arg-type]
+
+
+FACTORIAL = "factorial:tau_start=0.5/2+y_estimator=gumbel/exact"
+
+
+@pytest.mark.parametrize(
+    ("settings", "added"),
+    [
+        ({"arms": (Arm("qmc", 9), Arm.parse(FACTORIAL, seeds=2))}, ["qmc"] * 4),
+        ({"arms": (Arm("qmc", 5), Arm.parse(FACTORIAL, seeds=3))}, ["factorial"] * 4),
+        ({"arms": (Arm("qmc", 5), Arm.parse(FACTORIAL.replace("0.5/2", "0.5/1/2"), seeds=2))}, ["factorial"] * 4),
+        ({"arms": (Arm("qmc", 5), Arm.parse(FACTORIAL, seeds=2), Arm("tpe", 2))}, ["tpe"] * 2),
+        ({"space": SearchSpace({"tau_start": (0.25, 8.0)})}, []),
+        (
+            {"space": SearchSpace({"n_clusters": (3, 4)}), "arms": (Arm("qmc", 6), Arm.parse(FACTORIAL, seeds=2))},
+            ["qmc"],
+        ),
+    ],
+)
+def test_an_extension_adds_to_what_a_study_has(settings: dict[str, Any], added: list[str], tiny_config: Config) -> None:
+    before = study(tiny_config, arms=(Arm("qmc", 5), Arm.parse(FACTORIAL, seeds=2)))
+    after = extended(before, **settings)
+    assert after.slots()[: before.trials] == before.slots()
+    assert [arm for arm, _ in after.slots()[before.trials :]] == added
+    again = extended(after)  # as a resumption gives the same flags once more
+    assert again == after
+    assert Stage.read(json.loads(json.dumps(after.stages[-1].record()))) == after.stages[-1]
+
+
+def test_a_study_is_extended_twice(tiny_config: Config) -> None:
+    first = study(tiny_config, arms=(Arm("random", 2),))
+    second = extended(first, arms=(Arm("random", 4),))
+    third = extended(second, arms=(Arm("random", 4), Arm.parse("factorial:tau_start=1/2", seeds=1)))
+    assert [arm for arm, _ in third.slots()] == ["random"] * 4 + ["factorial"] * 2
+    assert third.slots()[:4] == study(tiny_config, arms=(Arm("random", 4),)).slots()  # as if it had been so at once
+    assert len(third.earlier) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"arms": (Arm("qmc", 4), Arm.parse(FACTORIAL, seeds=2))}, "the study has qmc:5"),
+        ({"arms": (Arm("qmc", 5),)}, "the study has factorial"),
+        ({"arms": (Arm("qmc", 5), Arm.parse(FACTORIAL, seeds=1))}, "give its levels and seeds again"),
+        ({"arms": (Arm.parse(FACTORIAL, seeds=2), Arm("tpe", 1))}, "the study has qmc:5"),
+        ({"space": SearchSpace({"beta": (0.02, 1.0)})}, "beta .* can only become wider"),
+        ({"space": SearchSpace({"tau_schedule": ("exponential", "linear")})}, "choices of a study"),
+        ({"space": SearchSpace({"y_estimator": ("gumbel", "exact")})}, "names y_estimator"),
+    ],
+)
+def test_an_extension_takes_nothing_away(settings: dict[str, Any], words: str, tiny_config: Config) -> None:
+    before = study(tiny_config, arms=(Arm("qmc", 5), Arm.parse(FACTORIAL, seeds=2)))
+    with pytest.raises(ConfigError, match=words):
+        extended(before, **settings)

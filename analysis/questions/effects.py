@@ -23,19 +23,20 @@ from statsmodels.stats.proportion import proportion_confint
 
 from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
-from analysis.trials import Study, floats, undecided, units, values
+from analysis.trials import Study, undecided, units, values
 from catuvac.plan import DESIGN
-from catuvac.study import FACTORS, MARGIN, PRIMARY_FACTOR
+from catuvac.search_space import DIMENSIONS, FACTORS, Choice, Number
+from catuvac.study import MARGIN, PRIMARY_FACTOR
 
-COVARIATES = ("config/beta", "config/latent_dim")
-CATEGORIES = ("config/tau_schedule",)
+# What else the designed trials of a study may differ in, by the kind of its dimension.
+COVARIATES = tuple(name for name, each in DIMENSIONS.items() if isinstance(each, Number) and name not in FACTORS)
+CATEGORIES = tuple(name for name, each in DIMENSIONS.items() if isinstance(each, Choice))
 LABELLED, UNLABELLED = "val/ami", "val/invariant_information"  # the primary outcome, and where there are no labels
 SECONDARY = ("val/clusters_used", "val/silhouette_x", "val/silhouette_p")
 DECIDED = "val/y_decided"  # the hurdle: 1 where q(y|x) decided, 0 where not, over all trainings
 DECIDED_MARGIN = 0.1  # of the share of trainings that decide
 LEVEL = 0.95
 CELL_SD, SEED_SD = 0.015, 0.025  # of AMI, assumed before there is a trial: a setting's own deviation, and a seed's
-POINT = ("tau_start", "tau_ratio", "tau_schedule", "beta", "latent_dim")
 FAMILY = 0.02  # of all other claims of a panel together: with the primary one, 7 %
 
 
@@ -47,11 +48,13 @@ class Plan:
         factor: whose effect on the primary outcome is the study's question.
         margin: an effect smaller than this does not matter; of clusters used, this share of K.
         fixed: whether the study itself recorded it, and not this program's defaults.
+        grown: how many trials it was to have when it was started, and after each extension; () where that is not known.
     """
 
     factor: str
     margin: float
     fixed: bool
+    grown: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Panel:
     plan: Plan
     decided: Decided | None
     effects: tuple[Effect, ...]
+    without_temperature: int = 0  # complete designed trainings with the estimator "exact", which are left out
 
     @property
     def primary(self) -> Effect:
@@ -116,8 +120,9 @@ class Pooled:
 def read_plan(folder: Path) -> Plan:
     """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version."""
     try:
-        design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))["design"]
-        return Plan(str(design.get("primary", PRIMARY_FACTOR)), float(design["margin"]), True)
+        record = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
+        design, grown = record["design"], tuple(int(stage["trials"]) for stage in record.get("stages", ()))
+        return Plan(str(design.get("primary", PRIMARY_FACTOR)), float(design["margin"]), True, grown)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Plan(PRIMARY_FACTOR, MARGIN, False)
 
@@ -163,23 +168,32 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
         points: of the designed trials, as `catuvac.study.Study.slots` has them; seeds of one setting are repeats.
         factor, margin: of the study's question.
     """
-    settings = pd.DataFrame([{name: point[name] for name in POINT} for point in points]).drop_duplicates()
+    names = [name for name in DIMENSIONS if name in points[0]]
+    settings = pd.DataFrame([{name: point[name] for name in names} for point in points]).drop_duplicates()
     if len(settings) < 2:
         return None
     seeds = len(points) / len(settings)
-    column = {name: settings[name].to_numpy(dtype=np.float64) for name in (*FACTORS, "beta", "latent_dim")}
     return expected(
-        {name: column[name] for name in FACTORS},
+        {name: settings[name].to_numpy(dtype=np.float64) for name in FACTORS},
         factor=factor,
-        covariates={name: column[name] for name in ("beta", "latent_dim")},
-        categories={"tau_schedule": settings["tau_schedule"].tolist()},
+        covariates=dict(_positive(name, settings[name]) for name in COVARIATES if name in names),
+        categories={name: settings[name].tolist() for name in CATEGORIES if name in names},
         deviation=math.sqrt(CELL_SD**2 + SEED_SD**2 / seeds),
         margin=margin,
     )
 
 
+def _positive(name: str, column: pd.Series[Any]) -> tuple[str, Floats]:
+    """A covariate under its name, such that it has a logarithm: one that may be 0 is raised by 1."""
+    numbers = column.to_numpy(dtype=np.float64)
+    dimension = DIMENSIONS[name]
+    return (name, numbers) if isinstance(dimension, Number) and dimension.log else (f"1 + {name}", 1 + numbers)
+
+
 def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     trials = panel.independent
+    exact = trials.get("config/y_estimator", pd.Series("", index=trials.index)).isin(["exact"]).to_numpy(dtype=bool)
+    trials = trials[~exact]  # they read no temperature
     plan = next((plans[s] for s in trials["study"].unique() if s in plans), Plan(PRIMARY_FACTOR, MARGIN, False))
     k = int(panel.trials["n_clusters"].iloc[0])
     ties = undecided(trials)
@@ -200,7 +214,7 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     hurdle = trials.assign(**{DECIDED: (~ties).astype(float)})
     effects += _effects(name, hurdle, DECIDED, DECIDED_MARGIN, codes)
     primary = next(each for each in effects if (each.factor, each.outcome) == (plan.factor, outcome))
-    return Panel(name, plan, decided, tuple(_corrected(effects, primary)))
+    return Panel(name, plan, decided, tuple(_corrected(effects, primary)), int(exact.sum()))
 
 
 def _corrected(effects: Sequence[Effect], primary: Effect) -> Iterator[Effect]:
@@ -231,11 +245,12 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
         why = f"it is {y[known].iloc[0]:.3g} in every training"
         return [replace(each, reason=why) for each in nothing.values()]
     codes = setting[known]
+    numbers = {name: values(kept, f"config/{name}") for name in COVARIATES}
     found = adjusted(
         np.asarray(y[known], dtype=np.float64),
         {each: values_[known] for each, values_ in factors.items()},
-        covariates={c: floats(kept, c) for c in COVARIATES if values(kept, c).notna().all()},
-        categories={c: kept[c].astype(str).tolist() for c in CATEGORIES if c in kept},
+        covariates=dict(_positive(name, column) for name, column in numbers.items() if column.notna().all()),
+        categories={c: kept[f"config/{c}"].astype(str).tolist() for c in CATEGORIES if f"config/{c}" in kept},
         setting=codes,
         block=np.unique(values(kept, "seed").to_numpy(), return_inverse=True)[1].astype(np.int64),
         margin=margin,

@@ -10,7 +10,7 @@ from analysis.questions.effects import DECIDED, DECIDED_MARGIN, FAMILY, Effect, 
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats.equivalence import POWER, Contrast
 from analysis.trials import Study
-from catuvac.study import FACTORS
+from catuvac.search_space import FACTORS
 
 QUESTION = "What does the temperature do, with everything else held?"
 MEANING = {
@@ -36,6 +36,8 @@ def section(study: Study, plans: Mapping[str, Plan]) -> Section:
         own.sort(key=lambda statement: not statement.name.endswith(panel.plan.factor))
         own.append(_seeds(f"{key}/seeds", panel))
         statements += own
+        if len(panel.plan.grown) > 1:
+            statements.append(_extended(f"{key}/extended", panel))
         if len(found) == 1:
             headline += [each.name for each in own]
     if len(found) > 1 and together is None:
@@ -155,6 +157,19 @@ def _seeds(name: str, panel: Panel) -> Statement:
                 f" Raising {title(key)} from {{{key}_from:.2g}} to {{{key}_to:.2g}} changes that share by "
                 f"{{{key}_value:+.2f}} ({{{key}_level:.4g}} % interval {{{key}_low:+.2f}} to {{{key}_high:+.2f}})."
             )
+    if panel.without_temperature:
+        words["exact"] = panel.without_temperature
+        text += ' {exact} trainings with the estimator "exact", which reads no temperature, are left out.'
+    return Statement(name, text, words)
+
+
+def _extended(name: str, panel: Panel) -> Statement:
+    first, *_, last = panel.plan.grown
+    text = (
+        "{panel}: the study was started with {first} trials and extended to {last} in {times} step(s). The intervals "
+        "take no account of that: where it was extended because of what the first trials showed, they are too narrow."
+    )
+    words: dict[str, Value] = {"panel": panel.name, "first": first, "last": last, "times": len(panel.plan.grown) - 1}
     return Statement(name, text, words)
 
 
@@ -222,7 +237,7 @@ def _table(found: tuple[Panel, ...]) -> Table:
         f"smallest effect whose interval excludes 0 in {POWER:.0%} of cases. Least squares over settings, seeds "
         "averaged and their blocks taken out, HC2 errors with Bell and McCaffrey's degrees of freedom, on the "
         "logarithms of: "
-        f"{', '.join(term.replace('config/', '') for term in terms)}.",
+        f"{', '.join(terms)}.",
         ("corpus", "temperature", "outcome", "from → to", "change (interval)", "joint p", "detectable", "verdict"),
         tuple(rows),
     )

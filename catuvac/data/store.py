@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from catuvac.config import Config, CorpusConfig, FeatureConfig
+from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig
 from catuvac.data import features, splits
 from catuvac.data.audio import AudioError
 from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index
@@ -74,6 +74,14 @@ class Prepared:
     config: Config
     data_root: Path | None
     cache_dir: Path
+    others: tuple[Prepared, ...] = ()  # the corpus under further splits, on which seed blocks train
+
+    def under(self, split: SplitConfig) -> Prepared:
+        """The corpus under one of the splits that it was prepared for; raises `CatuvacError` for another one."""
+        for entry in (self, *self.others):
+            if entry.config.split == split:
+                return entry
+        raise CatuvacError(f"the features were not prepared for the split of seed {split.split_seed}")
 
     def open(self) -> FeatureSet:
         """Opens the entry; a node whose cache lacks it extracts it there, once for all of its trials.

@@ -10,6 +10,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -20,11 +21,12 @@ from ray.tune.schedulers import TrialScheduler
 
 from catuvac import results, runs
 from catuvac.branching import Branches
+from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
 from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots, mend_journal
-from catuvac.study import Study
+from catuvac.study import GROWING, Stage, Study
 from catuvac.tune import places
 from catuvac.tune.failures import STORAGE, failure
 from catuvac.tune.gauges import Gauges
@@ -34,6 +36,8 @@ from catuvac.tune.search import SlotSearch
 from catuvac.tune.tables import Tables, Trials, finished
 from catuvac.tune.tensorboard import TensorBoard
 from catuvac.tune.trial import run_cell, train_branch, train_trial, train_trunk
+
+DIFFERENT = "study {} was started with different settings"
 
 
 def connect() -> None:
@@ -84,13 +88,16 @@ def run_study(study: Study, features: Prepared, *, resume: bool = False) -> None
             failed.
         KeyboardInterrupt: Ctrl-C; the study can be resumed.
     """
+    check_folder(study, resume=resume)
+    study = continued(study) if resume else study
     trainable = functools.partial(tune.with_parameters, train_trial, study=study, features=features)
-    _run(study, trainable, str(features.path), resume=resume)
+    _run(study, trainable, _recorded(features), resume=resume)
 
 
 def run_grid(grid: Trials, *, resume: bool = False) -> None:
     """Runs the cells of a grid, or those that an interrupted one left; as `run_study` otherwise."""
-    _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), "", resume=resume)
+    check_folder(grid, resume=resume)
+    _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), {"features": ""}, resume=resume)
 
 
 def run_branches(branches: Branches, features: Prepared, *, resume: bool = False) -> None:
@@ -99,34 +106,45 @@ def run_branches(branches: Branches, features: Prepared, *, resume: bool = False
     connect()
     check_resources(branches)
     if not resume:
-        _start_folder(branches, str(features.path))
+        _start_folder(branches, {"features": str(features.path)})
     trunks = branches.trunk_grid
     places.pull(trunks)
     if len(finished(trunks)) < trunks.trials:
         trainable = functools.partial(tune.with_parameters, train_trunk, trunks=branches.trunks, grid=trunks)
-        _run(trunks, trainable, str(features.path), resume=(trunks.folder / DESIGN).exists())
+        _run(trunks, trainable, {"features": str(features.path)}, resume=(trunks.folder / DESIGN).exists())
         lost = trunks.trials - len(finished(trunks))
         if lost:
             raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; go on with --resume")
-    _run(branches, functools.partial(tune.with_parameters, train_branch, grid=branches), "", resume=True)
+    _run(branches, functools.partial(tune.with_parameters, train_branch, grid=branches), {"features": ""}, resume=True)
     places.pull_partitions(branches)
 
 
-def _run(plan: Trials, trainable: Any, features: str, *, resume: bool) -> None:
-    check_folder(plan, resume=resume)
+def _recorded(features: Prepared) -> dict[str, Any]:
+    """Where the features lie, for study.json; `catuvac.plan.recorded_features` reads it."""
+    entries = (features, *features.others)
+    return {
+        "features": str(features.path),
+        "split_features": {str(entry.config.split.split_seed): str(entry.path) for entry in entries},
+    }
+
+
+def _run(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
     connect()
     check_resources(plan)
+    extended = resume and isinstance(plan, Study) and _extend_folder(plan, features)
     if not resume:
         _start_folder(plan, features)
     if isinstance(plan, Study) and resume:
         mend_journal(plan)
     if isinstance(plan, Study) and not finished(plan):
         Slots.create(plan, exist_ok=resume)
-    restored = resume and places.has_snapshot(plan)
+    # A snapshot of a study that was finished holds that there are no more trials.
+    restored = resume and not extended and places.has_snapshot(plan)
     tables = _fit(plan, trainable, resume=restored)
     if restored and _rows(plan) < plan.trials:
-        # Ray could not read its snapshot after all, and ended as if there were no more trials.
-        print("snapshot   was damaged; the trials that are left go on from their checkpoints", flush=True)
+        # Ray could not read its snapshot after all, or the snapshot is older than an extension of the study: Ray ended
+        # as if there were no more trials.
+        print("snapshot   lacks trials of the study; those that are left go on from their checkpoints", flush=True)
         _fit(plan, trainable, resume=False)
     if (rows := _rows(plan)) < plan.trials:
         raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
@@ -216,14 +234,14 @@ def _scheduler(plan: Trials) -> TrialScheduler:
     return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
 
 
-def _start_folder(plan: Trials, features: str) -> None:
+def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
     record = {
         "design": plan.design(),
-        "features": features,
+        **features,
         "cpus_per_trial": plan.cpus_per_trial,
         "gpus_per_trial": plan.gpus_per_trial,
-        "command": shlex.join(["python", *sys.argv]),
-        "revision": runs.revision(),
+        **_origin(),
+        **({"stages": [_stage(plan)]} if isinstance(plan, Study) else {}),
     }
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -231,6 +249,28 @@ def _start_folder(plan: Trials, features: str) -> None:
     except OSError as error:
         raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; give another --storage") from error
     places.push(plan)
+
+
+def _extend_folder(study: Study, features: Mapping[str, Any]) -> bool:
+    """Records what a study is extended to; returns whether it is anything that was not recorded before."""
+    record = _record(study)
+    stages = record.get("stages") or [record["design"]]  # of an earlier version: its start alone
+    if len(stages) == len(study.stages):
+        return False
+    record |= {"design": study.design(), **features, "stages": [*stages, _stage(study)]}
+    runs.write_text(study.folder / DESIGN, json.dumps(record, indent=2))
+    places.push(study)
+    return True
+
+
+def _stage(study: Study) -> dict[str, Any]:
+    """What a study is from now on, in study.json's list of its start and its extensions."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"at": now, **study.stages[-1].record(), "trials": study.trials, **_origin()}
+
+
+def _origin() -> dict[str, Any]:
+    return {"command": shlex.join(["python", *sys.argv]), "revision": runs.revision()}
 
 
 def finish(study: Study) -> str:
@@ -261,26 +301,71 @@ def finish(study: Study) -> str:
 
 
 def check_folder(plan: Trials, *, resume: bool) -> None:
-    """Raises CatuvacError where a new study would overwrite an old one, or where there is nothing to resume."""
+    """Checks that a new study overwrites nothing, or that a resumed one is what was started, or an extension of it.
+
+    Raises:
+        CatuvacError: the name is taken; or there is nothing to resume; or what was started differs in something that
+            may not change.
+    """
     if not resume:
         if (plan.folder.exists() and any(plan.folder.iterdir())) or places.listed(plan):
             raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
         return
     places.pull(plan)
+    record = _record(plan)
+    old, new = dict(record["design"]), plan.design()
+    if isinstance(plan, Study):
+        continued(plan)
+        if not any(str(arm).startswith("factorial") for arm in old["arms"]):
+            new.pop("blocks", None)  # there are none yet whose splits could differ
+        elif "blocks" in new:
+            old.setdefault("blocks", "weights and order")  # of an earlier version
+        old, new = ({name: value for name, value in each.items() if name not in GROWING} for each in (old, new))
+    old, new = _flat(old), _flat(new)
+    names = list(dict.fromkeys([*old, *new]))
+    changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
+    if changed:
+        grows = "; its trials, arms, ranges and seeds alone may grow" if isinstance(plan, Study) else ""
+        raise CatuvacError(
+            f"{DIFFERENT.format(plan.folder)} ({', '.join(changed)}): resume it with the same ones{grows}"
+        )
+
+
+def continued(study: Study) -> Study:
+    """A study as what goes on from its folder: as it was started, or an extension, with the stages that it had before.
+
+    Raises:
+        CatuvacError: the folder holds no study of this version, or one with an arm, a trial or a range that this one
+            lacks.
+    """
+    record = _record(study)
+    try:
+        stages = [Stage.read(stage) for stage in record.get("stages") or [record["design"]]]
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _of_another_version(study) from error
+    try:
+        return study.continuing(stages)
+    except ConfigError as error:
+        raise CatuvacError(f"{DIFFERENT.format(study.folder)}: {error}") from error
+
+
+def _record(plan: Trials) -> dict[str, Any]:
+    """What the study's folder says that it is."""
     path = plan.folder / DESIGN
     try:
-        old = _flat(json.loads(path.read_text(encoding="utf-8"))["design"])
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _flat(record["design"])
     except FileNotFoundError:
         raise CatuvacError(f"nothing to resume in {plan.folder}; start the study without --resume") from None
     except OSError as error:
         raise CatuvacError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CatuvacError(f"{path} is not of this version of catuvac; start the study anew") from error
-    new = _flat(plan.design())
-    names = list(dict.fromkeys([*old, *new]))
-    changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
-    if changed:
-        raise CatuvacError(f"study {plan.folder} was started otherwise ({', '.join(changed)}); resume it unchanged")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _of_another_version(plan) from error
+    return record
+
+
+def _of_another_version(plan: Trials) -> CatuvacError:
+    return CatuvacError(f"{plan.folder / DESIGN} is not of this version of catuvac; start the study anew")
 
 
 def _flat(design: Mapping[str, Any]) -> dict[str, Any]:

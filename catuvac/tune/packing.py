@@ -54,8 +54,7 @@ def choose(study: Study, features: Prepared) -> tuple[float, str]:
     cards = [memory for found in ask(gpus, carriers) for _, memory in found]
     if not cards or min(cards) == 0:
         return 1.0, "packing    a GPU a trial: nvidia-smi does not tell the memory of every card"
-    largest = study.config.with_settings({"latent_dim": study.space.latent_dim[1]})
-    own, resident = training_bytes(largest), features.open().x.nbytes
+    own, resident = training_bytes(study.largest()), features.open().x.nbytes
     need, memory = CONTEXT + own + resident, min(cards)
     room = carried(replace(study, gpus_per_trial=0.0), carriers)
     wanted = math.ceil(min(room, study.trials, study.max_concurrent or room) / len(cards))

@@ -78,7 +78,11 @@ def preflight(
         CatuvacError: what is wrong, on which node, and what to do.
     """
     cells = plan.cells if isinstance(plan, Grid) else ()
-    entries = [features] if features else list({cell.features.path: cell.features for cell in cells}.values())
+    entries = (
+        [features, *features.others]
+        if features
+        else list({cell.features.path: cell.features for cell in cells}.values())
+    )
     configs = [config] if config else [cell.config for cell in cells if cell.method in VARIATIONAL]
     check_resources(plan)
     nodes = alive()
@@ -100,7 +104,7 @@ def preflight(
             raise _unshared(f"node {node.name}: {visit['storage']}")
     lines.append(f"storage    {plan.remote or plan.storage}: written and read by {_count(nodes)}")
     if carriers:
-        lines += [_same_features(entry, carriers) for entry in entries]
+        lines += dict.fromkeys(_same_features(entry, carriers) for entry in entries)  # splits are alike but in content
     if configs:
         lines.append(disk(plan, checkpoint=max(map(checkpoint_bytes, _sizes(configs))), at_once=at_once))
     if estimate and config and features:

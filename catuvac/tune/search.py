@@ -17,8 +17,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from catuvac.search_space import Point
 from catuvac.slots import Slots
-from catuvac.study import Point, Study
+from catuvac.study import Study
 from catuvac.tune.anew import MadeAnew
 from catuvac.tune.preflight import carried
 

@@ -52,7 +52,8 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.revision = runs.revision()
         self.slots: Slots | None = None
         self.started: dict[str, float] = {}  # time of the first start, by trial
-        self.epochs: dict[str, int] = {}  # epochs done, by trial
+        # Epochs done, by trial. A comparison's finished cells run again, for a moment, and report theirs.
+        self.epochs = {name: row["epochs"] for name, row in done.items()} if isinstance(plan, Study) else {}
         self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
         # Evaluations of trials that have a row and wait for the table of history: their id and whether they are done.
         self.unfiled: dict[int, tuple[str, bool]] = {}
@@ -71,7 +72,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
         self.ends: list[float] = []  # and when each ended
         self.began = time.time()
-        self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
+        self.epochs_before = sum(self.epochs.values())  # done before: they say nothing of today's speed
         self.printed = self.pushed = 0.0
         self.live = False  # after the last step a trial ran or waited
         self.unfinished = False  # Ctrl-C: Ray ends without a word

@@ -36,14 +36,15 @@ def train_trial(point: dict[str, Any], *, study: Study, features: Prepared, done
     Args:
         point: from the search.
         study: what the trial belongs to.
-        features: trials of one node share their pages.
+        features: under every split that a trial may have; trials of one node share their pages.
         done: trials that are not repeated.
     """
     last = done.get(tune.get_context().get_trial_id())
     if last is not None:
         _repeat(last)
         return
-    run = TrainingRun(study.trial_config(point), features.open(), device=_device(study))
+    config = study.trial_config(point)
+    run = TrainingRun(config, features.under(config.split).open(), device=_device(study))
     _train(run, study, point["number"], at_end=lambda _: {})
 
 

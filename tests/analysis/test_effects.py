@@ -208,3 +208,46 @@ def test_an_effect_that_depends_on_beta_is_said_to() -> None:
     said = answer(study(96, planted=world))["effects/fsdd-k-10/tau_ratio"]
     assert said.values["beta_more_low"] > 0
     assert "depends on β" in str(said)
+
+
+def test_the_estimator_is_a_category_and_exact_has_no_temperature() -> None:
+    """Straight-through estimates lie 0.2 lower, and where the sum is exact AMI has nothing to do with a temperature."""
+
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        kinds = np.asarray(["gumbel", "straight_through", "exact"])[rng.integers(0, 3, len(design))]
+        scores = planted(0.12)(design, rng)
+        ami = scores["val/ami"] - 0.2 * (kinds == "straight_through")
+        return {**scores, "val/ami": np.where(kinds == "exact", 0.9, ami), "config/y_estimator": kinds}
+
+    made = study(96, planted=world)
+    (panel,) = panels(made, {"fabricated": PLAN})
+    exact = int((made.trials["config/y_estimator"] == "exact").sum())
+    assert (panel.without_temperature, panel.primary.found.rows if panel.primary.found else 0) == (exact, 96 - exact)
+    assert panel.primary.found is not None
+    assert "y_estimator straight_through" in panel.primary.found.terms
+    true = 0.12 * math.log(panel.primary.found.high / panel.primary.found.low) / math.log(20)
+    assert panel.primary.found.contrast.low < true < panel.primary.found.contrast.high
+    assert panel.primary.found.contrast.half < 0.03
+    assert answer(made)["effects/fsdd-k-10/seeds"].values["exact"] == exact
+
+
+def test_the_invariance_term_is_a_covariate_of_which_0_is_a_level() -> None:
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        weight = np.asarray([0.0, 10.0])[rng.integers(0, 2, len(design))]
+        scores = planted(0.12)(design, rng)
+        return {**scores, "val/ami": scores["val/ami"] + 0.02 * weight, "config/invariance": weight}
+
+    (panel,) = panels(study(96, planted=world), {"fabricated": PLAN})
+    assert panel.primary.found is not None
+    assert "1 + invariance" in panel.primary.found.terms
+    assert panel.primary.found.contrast.half < 0.03
+
+
+def test_an_extension_is_said(tmp_path: Path) -> None:
+    record = {"design": {"primary": "tau_ratio", "margin": 0.03}, "stages": [{"trials": 24}, {"trials": 40}]}
+    (tmp_path / "study.json").write_text(json.dumps(record))
+    plan = read_plan(tmp_path)
+    assert plan.grown == (24, 40)
+    said = answer(study(40), plan)["effects/fsdd-k-10/extended"]
+    assert (said.values["first"], said.values["last"], said.values["times"]) == (24, 40, 1)
+    assert "effects/fsdd-k-10/extended" not in answer(study(40), replace(plan, grown=(24,)))

@@ -18,10 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from catuvac import results, runs
+from catuvac import jobs, results, runs, trained
 from catuvac.config import Config, load_yaml
+from catuvac.data import store
 from catuvac.data.store import FeatureSet, Prepared, open_entry
 from catuvac.errors import CatuvacError
+from catuvac.plan import settings_of
+from catuvac.replay import replay
 from catuvac.slots import Slots
 from catuvac.study import Arm, Study
 from catuvac.training import checkpoint
@@ -128,6 +131,58 @@ class TestStudy:
         assert results.read_trials(finished.folder).equals(before)
         assert len(Slots(finished).optuna.get_trials()) == 3
 
+    @pytest.mark.parametrize(
+        ("arms", "words"),
+        [
+            ((Arm("random", 1), Arm("tpe", 1)), "the study has random:2: give the arm again"),
+            ((Arm("random", 3), Arm("tpe", 1)), ""),
+        ],
+    )
+    def test_a_study_may_grow_and_not_shrink(self, arms: tuple[Arm, ...], words: str, finished: Study) -> None:
+        changed = replace(finished, arms=arms)
+        if words:
+            with pytest.raises(CatuvacError, match=words):
+                driver.check_folder(changed, resume=True)
+        else:
+            driver.check_folder(changed, resume=True)
+            assert driver.continued(changed).trials == finished.trials + 1
+
+    @pytest.mark.usefixtures("local_ray")
+    def test_an_extension_by_seed_blocks_leaves_what_is_finished_and_trains_on_their_own_splits(
+        self, tmp_path: Path, tiny_config: Config, cache_dir: Path
+    ) -> None:
+        made = study(tmp_path, tiny_config, arms=(Arm("random", 2),))
+        driver.run_study(made, jobs.prepare(made.config, data_root=None, cache_dir=cache_dir))
+        first = results.read_trials(made.folder)
+        factorial = Arm.parse("factorial:y_estimator=gumbel/exact", seeds=2)
+        wider = replace(made, arms=(Arm("random", 2), factorial))
+        prepared = jobs.prepare(wider.config, data_root=None, cache_dir=cache_dir, splits=wider.splits())
+        driver.run_study(wider, prepared, resume=True)
+        trials = results.read_trials(made.folder).set_index("number")
+        assert trials.loc[[0, 1]].reset_index()[first.columns].equals(first)
+        assert trials.sort_index()["arm"].tolist() == ["random"] * 2 + ["factorial"] * 4
+        assert trials.sort_index()["config/split_seed"].tolist() == [0, 0, 0, 0, 1, 1]
+        assert trials.sort_index()["config/y_estimator"].tolist() == ["gumbel"] * 3 + ["exact", "gumbel", "exact"]
+        stages = json.loads((made.folder / "study.json").read_text())["stages"]
+        assert [stage["trials"] for stage in stages] == [2, 6]
+        assert [stage["arms"] for stage in stages] == [["random:2"], ["random:2", str(factorial)]]
+        with pytest.raises(CatuvacError, match="the study has factorial"):
+            driver.check_folder(made, resume=True)
+
+        # The trial of the second block is what training on its split gives, and replay and viewer open that split.
+        row = trials.loc[4]
+        config = made.config.with_settings({"split_seed": 1, "seed": 1})
+        other = store.prepare(config, data_root=None, cache_dir=cache_dir)
+        assert row["config_hash"] == wider.trial_config({**wider.slots()[4][1], "number": 4}).hash()
+        settings = settings_of(row.dropna().to_dict())
+        report = list(TrainingRun(config.with_settings(settings), other))[-1]
+        assert report["val/elbo"] == row["val/elbo"]
+        opened = trained.open_trial(made.folder, 4)
+        assert opened.features.path == other.path != prepared.path
+        replay(
+            made.folder, "4", data_root=None, cache_dir=cache_dir, device="cpu", tolerance=0.0
+        )  # exits with 1 where a metric differs
+
     @pytest.mark.usefixtures("local_ray")
     def test_a_request_that_no_node_can_meet_is_refused(
         self, tmp_path: Path, tiny_config: Config, prepared: Prepared
@@ -207,6 +262,19 @@ class TestStudy:
         assert len(results.read_trials(elsewhere.folder)) == 3
 
 
+def test_the_blocks_of_an_earlier_version_all_had_one_split(tmp_path: Path, tiny_config: Config) -> None:
+    made = study(tmp_path, tiny_config, arms=(Arm.parse("factorial:tau_start=1/2", seeds=2),))
+    official = replace(made, name="b", config=tiny_config.with_settings({"split": "official"}))
+    for each in (made, official):
+        design = {name: value for name, value in each.design().items() if name != "blocks"}
+        each.folder.mkdir()
+        (each.folder / "study.json").write_text(json.dumps({"design": design}))
+    with pytest.raises(CatuvacError, match="blocks weights and order → weights, order and split"):
+        driver.check_folder(made, resume=True)
+    driver.check_folder(official, resume=True)
+    assert driver.continued(official) == official
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [
@@ -239,6 +307,10 @@ def sweep(storage: Path, cache_dir: Path, *flags: str) -> list[str]:
         (["--tau-ratio", "0.5", "1.5"], "tau_end / tau_start, must end at 1 or below"),
         (["--beta", "-0.1", "1"], "0 < low <= high"),
         (["--n-clusters", "1"], "n_clusters must be at least 2"),
+        (["--n-clusters", "5", "60"], "batch_size must be at least 120"),
+        (["--n-clusters", "5", "6", "7"], "n_clusters must be two numbers"),
+        (["--invariance", "-1"], "invariance must be finite and not negative"),
+        (["--warm-start", "nowhere"], "no trials.parquet in"),
         (["--arms", "qmc:4", "--trials", "4"], "leave out --trials"),
         (["--storage", "ftp://host/x"], "must be a path or start with s3:// or gs://"),
         (["--optuna-storage", "postgresql://me:secret@host/x"], "$CATUVAC_OPTUNA_STORAGE"),

@@ -86,6 +86,26 @@ def test_ctrl_c_ends_the_study_at_once_and_it_goes_on(cluster: Cluster, tmp_path
     check_complete(tmp_path, trials=3, last=20)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_extension_that_is_killed_goes_on_and_repeats_nothing(
+    cluster: Cluster, tmp_path: Path, cache_dir: Path
+) -> None:
+    first = Driver(cluster, tmp_path, cache_dir, "--name", "a", "--arms", "qmc:2")
+    assert first.end() == 0, first.text()
+    before = results.read_trials(tmp_path / "a")
+    flags = ("--name", "a", "--arms", "qmc:2,factorial:y_estimator=gumbel/exact+tau_ratio=0.1/1", "--seeds", "2")
+    driver = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
+    driver.wait_for(lambda: rows(tmp_path) >= 4)
+    driver.kill()
+    again = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
+    assert again.end() == 0, again.text()
+    check_complete(tmp_path, trials=10)
+    table = results.read_trials(tmp_path / "a").set_index("number")
+    assert table.loc[before["number"].tolist(), "trial_id"].tolist() == before["trial_id"].tolist()
+    assert table.loc[2:].groupby("config/split_seed").size().to_dict() == {0: 4, 1: 4}
+
+
 @pytest.fixture
 def two_nodes() -> Iterator[Cluster]:
     """Two nodes of one core and two fake GPUs each; the second may go."""

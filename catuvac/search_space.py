@@ -1,0 +1,296 @@
+"""The dimensions that a study may search: each is declared once, with its scale, bounds and default range. No Ray.
+
+A new dimension is one entry of `DIMENSIONS`, and a flag of studies/tau_sweep.py. Its name is that of a setting, so that
+tables hold its values as `config/NAME`; tau_ratio alone stands for tau_end / tau_start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+from catuvac.config import ConfigError, Estimator, unknown
+
+if TYPE_CHECKING:
+    import optuna
+
+Range = tuple[Any, ...]  # the two ends of a number, both included, or the words that may be chosen
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A dimension of numbers."""
+
+    name: str
+    default: Range | None  # None: not searched unless a study asks for it
+    lowest: float
+    highest: float = math.inf
+    open_below: bool = False  # lowest itself is not allowed
+    log: bool = True  # on a logarithmic scale
+    integer: bool = False
+    note: str = ""  # of the messages: what the number is
+
+    growth = "a range can only become wider"  # what an extension of a study may do
+
+    def check(self, ends: Range) -> None:
+        """Raises `ConfigError` unless `ends` is a range within the bounds."""
+        numbers = len(ends) == 2 and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+        if not numbers or not self._is_above(ends[0]) or not ends[0] <= ends[1]:
+            raise ConfigError(
+                f"search range {self.name} must be two numbers, {self._bound} low <= high; got {list(ends)}"
+            )
+        if ends[1] > self.highest:
+            raise ConfigError(
+                f"search range {self.name}{self.note} must end at {self.highest:g} or below, got {ends[1]}"
+            )
+        if self.integer and not all(float(end).is_integer() for end in ends):
+            raise ConfigError(f"search range {self.name} must be two whole numbers, got {list(ends)}")
+
+    @property
+    def _bound(self) -> str:
+        return f"{self.lowest:g} {'<' if self.open_below else '<='}"
+
+    def _is_above(self, value: float) -> bool:
+        return value > self.lowest if self.open_below else value >= self.lowest
+
+    def parse(self, text: str) -> Range:
+        """The levels of "1/2/4"; raises `ConfigError` for one that is no number within the bounds."""
+        kind = int if self.integer else float
+        try:
+            levels = tuple(kind(level) for level in text.split("/"))
+        except ValueError:
+            levels = (math.nan,)
+        if not all(self._is_above(level) and level <= self.highest for level in levels):
+            top = "" if self.highest == math.inf else f" <= {self.highest:g}"
+            whole = "whole numbers" if self.integer else "numbers"
+            raise ConfigError(f"the levels of {self.name} must be {whole}, {self._bound} level{top}; got {text!r}")
+        return levels
+
+    def contains(self, ends: Range, value: Any) -> bool:
+        """Whether a value lies in the range."""
+        return bool(ends[0] <= value <= ends[1])
+
+    def covers(self, ends: Range, others: Range) -> bool:
+        """Whether a range holds another one."""
+        return self.contains(ends, others[0]) and self.contains(ends, others[1])
+
+    def distribution(self, ends: Range) -> optuna.distributions.BaseDistribution:
+        """The range as Optuna stores it beside each value."""
+        import optuna
+
+        if self.integer:
+            return optuna.distributions.IntDistribution(*ends, log=self.log)
+        return optuna.distributions.FloatDistribution(*ends, log=self.log)
+
+    def suggest(self, trial: optuna.Trial, ends: Range) -> Any:
+        """Asks Optuna for a value."""
+        return (trial.suggest_int if self.integer else trial.suggest_float)(self.name, *ends, log=self.log)
+
+    def at(self, ends: Range, unit: float) -> Any:
+        """The value at a coordinate in [0, 1]."""
+        low, high = ends
+        if not self.integer:
+            return self._between(low, high, unit)
+        # Half a step beyond both ends, as Optuna does: else the ends come half as often as their neighbours.
+        return min(high, max(low, round(self._between(low - 0.5, high + 0.5, unit))))
+
+    def _between(self, low: float, high: float, unit: float) -> float:
+        value = low * (high / low) ** unit if self.log else low + (high - low) * unit
+        return min(high, max(low, float(value)))  # rounding may not leave the range
+
+    def fixed_levels(self, ends: Range) -> int | None:
+        """How many levels a full grid has of the range; None: as many as it has room for."""
+        return 1 if ends[0] == ends[1] else None
+
+    def spread(self, count: int) -> list[float]:
+        """Coordinates of so many levels, both ends included."""
+        return [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
+
+    def single(self, value: Any) -> Range:
+        """The range that a factorial's level has where the dimension is not searched."""
+        return (value, value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A dimension of words."""
+
+    name: str
+    default: Range | None  # None: not searched unless a study asks for it
+    known: tuple[str, ...]
+
+    growth = "Optuna does not let the choices of a study change: start another one with --warm-start"
+
+    def check(self, words: Range) -> None:
+        """Raises `ConfigError` unless `words` are some of the known ones, each once."""
+        if not words or not set(words) <= set(self.known) or len(set(words)) < len(words):
+            raise ConfigError(
+                f"{self.name} must be some of {', '.join(self.known)}, each once; got {', '.join(map(str, words))}"
+            )
+
+    def parse(self, text: str) -> Range:
+        """The levels of "gumbel/exact"; raises `ConfigError` for an unknown one."""
+        levels = tuple(text.split("/"))
+        for level in levels:
+            if level not in self.known:
+                raise ConfigError(unknown(f"level of {self.name}", level, self.known))
+        return levels
+
+    def contains(self, words: Range, value: Any) -> bool:
+        """Whether a word may be chosen."""
+        return value in words
+
+    def covers(self, words: Range, others: Range) -> bool:
+        """Whether all of the other words may be chosen, and no more: Optuna does not let a study's choices change."""
+        return tuple(words) == tuple(others)
+
+    def distribution(self, words: Range) -> optuna.distributions.BaseDistribution:
+        """The words as Optuna stores them beside each value."""
+        import optuna
+
+        return optuna.distributions.CategoricalDistribution(words)
+
+    def suggest(self, trial: optuna.Trial, words: Range) -> Any:
+        """Asks Optuna for a word."""
+        return trial.suggest_categorical(self.name, words)
+
+    def at(self, words: Range, unit: float) -> Any:
+        """The word at a coordinate in [0, 1]."""
+        return words[min(int(unit * len(words)), len(words) - 1)]
+
+    def fixed_levels(self, words: Range) -> int:
+        """How many levels a full grid has: every word."""
+        return len(words)
+
+    def spread(self, count: int) -> list[float]:
+        """Coordinates of the words."""
+        return [(i + 0.5) / count for i in range(count)]
+
+    def single(self, _: Any) -> Range:
+        """The words of which a factorial's level is one where the dimension is not searched.
+
+        All that are known: Optuna lets no other words follow in the same study.
+        """
+        return self.known
+
+
+Dimension = Number | Choice
+
+# In the order of the coordinates of a designed point: what is added goes to the end.
+DIMENSIONS: dict[str, Dimension] = {
+    dimension.name: dimension
+    for dimension in (
+        Number("tau_start", (0.5, 5.0), lowest=0, open_below=True),
+        # tau_end / tau_start: searched so, tau_end never exceeds tau_start.
+        Number("tau_ratio", (0.05, 1.0), lowest=0, open_below=True, highest=1, note=", tau_end / tau_start,"),
+        Choice("tau_schedule", ("exponential", "linear", "cosine"), known=("exponential", "linear", "cosine")),
+        Number("beta", (0.01, 1.0), lowest=0, open_below=True),
+        Number("latent_dim", (1, 16), lowest=1, integer=True),
+        Number("n_clusters", None, lowest=2, integer=True),
+        Choice("y_estimator", None, known=get_args(Estimator)),
+        Number("invariance", None, lowest=0, log=False),  # 0 is a level of interest
+    )
+}
+FACTORS = ("tau_start", "tau_ratio")  # the temperatures that a study asks about; the design makes them orthogonal
+
+
+def value_of(name: str, settings: Mapping[str, Any]) -> Any:
+    """The value of a dimension in settings by their names, as `Config.flat` has them."""
+    return settings["tau_end"] / settings["tau_start"] if name == "tau_ratio" else settings[name]
+
+
+def settings_at(point: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a point, for `Config.with_settings`; what is not a dimension is left out."""
+    settings = {name: point[name] for name in DIMENSIONS if name in point and name != "tau_ratio"}
+    if "tau_ratio" in point:
+        # The product of the two can exceed tau_start by rounding.
+        settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])
+    return settings
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The range of every dimension that is searched, by its name; those with a default range always are.
+
+    Raises:
+        ConfigError: an unknown name, or a range outside of its dimension's bounds.
+    """
+
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.ranges:
+            if name not in DIMENSIONS:
+                raise ConfigError(unknown("search range", name, DIMENSIONS))
+        found = {name: self.ranges.get(name, dimension.default) for name, dimension in DIMENSIONS.items()}
+        searched = {name: tuple(ends) for name, ends in found.items() if ends is not None}
+        for name, ends in searched.items():
+            DIMENSIONS[name].check(ends)
+        object.__setattr__(self, "ranges", searched)
+
+    def suggest(self, trial: optuna.Trial, designed: Mapping[str, Any] | None = None) -> Point:
+        """Asks Optuna for one point.
+
+        Args:
+            trial: where it was enqueued, it holds the coordinates that are fixed.
+            designed: all coordinates of a designed point, which may have more or fewer dimensions than the space; None
+                for a point of the space.
+        """
+        if designed is None:
+            return {name: DIMENSIONS[name].suggest(trial, ends) for name, ends in self.ranges.items()}
+        return {
+            name: DIMENSIONS[name].suggest(trial, self.ranges.get(name) or DIMENSIONS[name].single(value))
+            for name, value in designed.items()
+        }
+
+    def at(self, unit: Sequence[float]) -> Point:
+        """The point at `[n]` coordinates in [0, 1], in the order of the n ranges."""
+        return {
+            name: DIMENSIONS[name].at(ends, coordinate)
+            for (name, ends), coordinate in zip(self.ranges.items(), unit, strict=True)
+        }
+
+    def grid(self, trials: int) -> list[Point]:
+        """The full grid of `trials` points: as many levels of every range as of the others, or one more.
+
+        A range whose ends are equal has one level, and words are a level each.
+
+        Raises:
+            ConfigError: no such grid has that many points; names the nearest two.
+        """
+        fixed = {name: DIMENSIONS[name].fixed_levels(ends) for name, ends in self.ranges.items()}
+        free = [name for name, count in fixed.items() if count is None]
+        levels = {name: count or 1 for name, count in fixed.items()}
+        smaller = 0
+        while (size := math.prod(levels.values())) < trials and free:
+            smaller = size
+            levels[min(free, key=lambda name: levels[name])] += 1
+        if size != trials:
+            words = "".join(f" × {count} of {name}" for name, count in fixed.items() if count and count > 1)
+            raise ConfigError(
+                f"grid:{trials} is not a full grid of {', '.join(free) or 'no range'}{words}; use grid:{size}"
+                + (f" or grid:{smaller}" if smaller else "")
+            )
+        axes = [DIMENSIONS[name].spread(count) for name, count in levels.items()]
+        return [self.at(unit) for unit in itertools.product(*axes)]
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises `ConfigError` where a dimension is searched and a value lies outside of its range."""
+        ends = self.ranges.get(name)
+        if ends is not None and not DIMENSIONS[name].contains(ends, value):
+            raise ConfigError(
+                f"the factorial's {name} {value} lies outside of its search range {', '.join(map(str, ends))}; "
+                "widen the range"
+            )
+
+    def narrowed(self, earlier: Self) -> str:
+        """What is missing of an earlier space, in words; "" where every range is as wide as it was or wider."""
+        for name, ends in earlier.ranges.items():
+            if name not in self.ranges or not DIMENSIONS[name].covers(self.ranges[name], ends):
+                now = list(self.ranges[name]) if name in self.ranges else "none"
+                return f"{name} {list(ends)} → {now}, and {DIMENSIONS[name].growth}"
+        return ""
