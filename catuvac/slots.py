@@ -18,16 +18,14 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from catuvac import warm_start
+from catuvac import database, warm_start
 from catuvac.errors import CatuvacError
 from catuvac.plan import JOURNAL
 from catuvac.search_space import Point
 from catuvac.study import Study
 
-STORAGE_VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # a database's URL, which may hold a password
+STORAGE_VARIABLE = database.VARIABLE
 ATTRIBUTES = ("number", "arm", "block")  # of a slot, which no sampler draws
 RAY_TRIAL = "ray_trial"  # attribute of a slot: the id of the trial of Ray's that runs it
 STATES = {
@@ -54,10 +52,14 @@ def storage(study: Study) -> optuna.storages.BaseStorage:
         backend = optuna.storages.journal.JournalFileBackend(str(study.folder / JOURNAL))
         return optuna.storages.JournalStorage(backend)
     except Exception as error:  # whatever the database's driver raises
-        where = url or str(study.folder / JOURNAL)
-        reason = [line for line in str(error.__cause__ or error).splitlines() if line.strip()]
-        words = f"cannot use the Optuna storage {where}: {reason[-1] if reason else type(error).__name__}"
-        raise CatuvacError(_without_password(url, words)) from error
+        if url:
+            where, why = database.describe(url), database.reason(url, error)
+        else:
+            where, why = (
+                str(study.folder / JOURNAL),
+                str(error).splitlines()[-1] if str(error) else type(error).__name__,
+            )
+        raise CatuvacError(f"cannot use the Optuna storage {where}: {why}") from error
 
 
 def mend_journal(study: Study) -> None:
@@ -221,11 +223,3 @@ def _running_copy(trial: FrozenTrial) -> FrozenTrial:
         distributions=trial.distributions,
         user_attrs=trial.user_attrs,
     )
-
-
-def _without_password(url: str, text: str) -> str:
-    try:
-        password = make_url(url).password
-    except ArgumentError:  # not a URL
-        return text
-    return text.replace(str(password), "***") if password else text
