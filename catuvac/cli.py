@@ -245,7 +245,10 @@ class Report:
 
 @dataclass(kw_only=True)
 class Watch:
-    """Look at a study, running or done, in TensorBoard and the Optuna dashboard; on loopback, until Ctrl-C."""
+    """Look at a study, running or done, in TensorBoard and the Optuna dashboard; on loopback, until Ctrl-C.
+
+    The addresses that it prints hold a secret, without which other users of the machine see nothing. Nothing can be
+    changed through them."""
 
     results: tyro.conf.Positional[Path]
     """folder of a study, results/NAME"""

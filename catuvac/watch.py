@@ -1,11 +1,10 @@
-"""`catuvac watch`: TensorBoard and the Optuna dashboard of one study, on loopback, until Ctrl-C."""
+"""`catuvac watch`: TensorBoard and the Optuna dashboard of one study, on loopback, to be read only, until Ctrl-C."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from catuvac import jobs
 from catuvac.errors import CatuvacError
 from catuvac.plan import DESIGN, JOURNAL
+from catuvac.serve import HOST, PARAMETER, cookie, make_secret
 from catuvac.slots import STORAGE_VARIABLE
 
-HOST = "127.0.0.1"
 RAY = f"http://{HOST}:8265/"
 START_SECONDS = 90.0  # s that a server may take to answer: TensorBoard's first import from a cold disk is slow
 END_SECONDS = 3.0  # s that a server may take to end
@@ -35,10 +35,16 @@ class Server:
     """A child process that serves pages."""
 
     name: str
-    address: str  # http://127.0.0.1:PORT/
+    port: int
+    secret: str  # without which it shows nothing
     probe: str  # path of a page that needs what the server shows, not the server alone
     process: subprocess.Popen[bytes]
     output: IO[bytes]  # what it printed; read where it dies
+
+    @property
+    def address(self) -> str:
+        """What to open in a browser, with the secret."""
+        return f"http://{HOST}:{self.port}/?{PARAMETER}={self.secret}"
 
     def check(self) -> None:
         """Raises `CatuvacError` with the line that says why where it has ended."""
@@ -47,6 +53,8 @@ class Server:
             return
         self.output.seek(0)
         lines = [line.strip() for line in self.output.read().decode(errors="replace").splitlines() if line.strip()]
+        if lines and lines[-1].startswith("error: "):
+            raise CatuvacError(lines[-1].removeprefix("error: "))
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
         # Of chained exceptions the first is the cause.
         why = errors[0] if errors else lines[-1] if lines else "it said nothing"
@@ -54,9 +62,9 @@ class Server:
 
     def wait(self) -> None:
         """Returns once the probe answers; raises `CatuvacError` where the server ends, refuses or takes too long."""
-        page = self.address + self.probe
+        page = f"http://{HOST}:{self.port}/{self.probe}"
         deadline = time.monotonic() + START_SECONDS
-        while (status := _status(page)) != 200:
+        while (status := _status(page, cookie(self.port, self.secret))) != 200:
             self.check()
             if status is not None:
                 raise CatuvacError(f"{self.name} answers {page} with {status}: it cannot read what it should show")
@@ -75,8 +83,9 @@ def watch(folder: Path, *, tensorboard_port: int, optuna_port: int, optuna_stora
         optuna_storage: URL of the study's database; "": the journal in its folder, else $CATUVAC_OPTUNA_STORAGE.
 
     Raises:
-        CatuvacError: the folder holds no study, or a server does not start or dies.
+        CatuvacError: the folder holds no study, the URL holds a password, or a server does not start or dies.
     """
+    jobs.database(optuna_storage)
     if not (folder / DESIGN).is_file():
         raise CatuvacError(f"{folder} holds no study; give the folder of one, such as results/NAME")
     journal = folder / JOURNAL
@@ -101,34 +110,32 @@ def watch(folder: Path, *, tensorboard_port: int, optuna_port: int, optuna_stora
 
 
 def _tensorboard(folder: Path, port: int) -> AbstractContextManager[Server]:
-    port = _free(port, "TensorBoard")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", HOST, "--port", str(port)]
-    return _serving("TensorBoard", command, port, probe="data/runs")
+    return _serving("TensorBoard", port, probe="data/runs", logdir=str(folder))
 
 
 def _optuna(storage: str, port: int) -> AbstractContextManager[Server]:
-    port = _free(port, "the Optuna dashboard")
-    script = shutil.which("optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if script is None:
-        raise CatuvacError("no optuna-dashboard beside this Python; pip install optuna-dashboard")
-    # The storage goes in by a pipe: a URL may hold a password, and everybody on the machine can read a command line.
-    settings = f"[optuna_dashboard]\nstorage = {json.dumps(storage, ensure_ascii=False)}\n"
-    command = [script, "--from-config", "/dev/stdin", "--host", HOST, "--port", str(port)]
-    return _serving("optuna-dashboard", command, port, probe="api/studies", settings=settings)
+    return _serving("Optuna", port, probe="api/studies", storage=storage)
 
 
 @contextmanager
-def _serving(name: str, command: list[str], port: int, *, probe: str, settings: str = "") -> Iterator[Server]:
+def _serving(name: str, wanted: int, *, probe: str, **shown: str) -> Iterator[Server]:
     """Runs a server in a process group of its own, which is ended at the end: Ctrl-C is this process's to handle."""
+    port, secret = _free(wanted, name), make_secret()
+    # By a pipe: everybody on the machine can read a command line, and a database's URL may hold a password too.
+    settings = {"server": name, "port": port, "secret": secret, **shown}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-m", "catuvac.serve"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             assert process.stdin is not None
             with suppress(BrokenPipeError), process.stdin:  # it may have died already, which `check` finds
-                process.stdin.write(settings.encode())
-            yield Server(name=name, address=f"http://{HOST}:{port}/", probe=probe, process=process, output=output)
+                process.stdin.write(json.dumps(settings).encode())
+            yield Server(name=name, port=port, secret=secret, probe=probe, process=process, output=output)
         finally:
             _end(process)
 
@@ -160,11 +167,12 @@ def _free(wanted: int, name: str) -> int:
     raise CatuvacError(f"no port from {wanted} on is free for {name}; give another")
 
 
-def _status(page: str) -> int | None:
-    """The HTTP status of a page; None where nothing answers."""
+def _status(page: str, shown: str = "") -> int | None:
+    """The HTTP status of a page to whoever shows this cookie; None where nothing answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is behind no proxy
+    request = urllib.request.Request(page, headers={"Cookie": shown} if shown else {})
     try:
-        with opener.open(page, timeout=10) as answer:
+        with opener.open(request, timeout=10) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

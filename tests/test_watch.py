@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import optuna
 import pytest
 from tensorboardX import SummaryWriter
 
-from catuvac import watch
+from catuvac import serve, watch
 from catuvac.cli import main
 from catuvac.errors import CatuvacError
 
@@ -66,9 +67,30 @@ def watching(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.P
 
 
 def get(address: str, path: str = "") -> str:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(address + path, timeout=10) as answer:
+    """A page as a browser gets it that was given the printed address first."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+    with opener.open(address, timeout=10) as first:
+        assert "secret" not in first.url  # what the browser shows and remembers
+    with opener.open(address.partition("?")[0] + path, timeout=10) as answer:
         return str(answer.read().decode())
+
+
+def status(address: str, *, method: str = "GET", cookie: str = "", host: str = "") -> int:
+    """What a stranger's request gets, or with a cookie the user's."""
+    headers = {name: value for name, value in (("Cookie", cookie), ("Host", host)) if value}
+    request = urllib.request.Request(address, method=method, headers=headers)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def parts(address: str) -> tuple[str, int, str]:
+    """Of a printed address: the page without its secret, the port, and the cookie that shows the secret."""
+    match = re.fullmatch(r"(http://127\.0\.0\.1:(\d+)/)\?secret=([\w-]{43})", address)
+    assert match, address
+    return match[1], int(match[2]), serve.cookie(int(match[2]), match[3])
 
 
 def children(pid: int) -> list[int]:
@@ -97,7 +119,7 @@ class TestServers:
         ports = free_port(), free_port()
         flags = ["--tensorboard-port", str(ports[0]), "--optuna-port", str(ports[1])]
         with watching(str(study), *flags) as (process, said):
-            assert (said["TensorBoard"], said["Optuna"]) == tuple(f"http://127.0.0.1:{port}/" for port in ports)
+            assert tuple(parts(said[name])[1] for name in ("TensorBoard", "Optuna")) == ports
             assert "127.0.0.1:8265" in said["Ray"]
             assert json.loads(get(said["TensorBoard"], "data/runs")) == ["trial-0000-abc"]
             assert "val/acc" in get(said["TensorBoard"], "data/plugin/scalars/tags")
@@ -111,6 +133,29 @@ class TestServers:
             _, errors = process.communicate(timeout=20)
             assert (process.returncode, errors) == (130, "interrupted; what is on disk is whole\n")
             assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+
+    def test_strangers_see_nothing_and_nobody_writes(self, study: Path) -> None:
+        journal = (study / "optuna.journal").read_bytes()
+        flags = ["--tensorboard-port", str(free_port()), "--optuna-port", str(free_port())]
+        with watching(str(study), *flags) as (process, said):
+            for name, path in (("TensorBoard", "data/runs"), ("Optuna", "api/studies"), ("Optuna", "dashboard/")):
+                page, port, cookie = parts(said[name])
+                assert status(page + path, cookie=cookie) == 200
+                assert status(page + path, cookie=cookie, host=f"localhost:{port + 1}") == 200  # through a tunnel
+                assert status(page + path) == 403
+                assert status(page + path, cookie=cookie[:-1]) == 403
+                assert status(page + path + "?secret=guessed") == 403
+                assert status(page + path, cookie=cookie, host=f"evil.example:{port}") == 403  # a name rebound to here
+                assert cookie.partition("=")[2] not in command_lines(children(process.pid))
+            page, _, cookie = parts(said["Optuna"])
+            for method in ("DELETE", "PUT", "POST", "PATCH"):
+                assert status(page + "api/studies/0", method=method) == 403
+                assert status(page + "api/studies/0", method=method, cookie=cookie) == 405
+            page, _, cookie = parts(said["TensorBoard"])
+            assert status(page + "data/runs", method="DELETE", cookie=cookie) == 405
+            # No other server beside these two, such as TensorBoard's fast reader, which would ask for nothing.
+            assert len(children(process.pid)) == 2
+        assert (study / "optuna.journal").read_bytes() == journal
 
     @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
     def test_a_closed_terminal_leaves_no_server(self, study: Path, ending: signal.Signals) -> None:
@@ -129,11 +174,12 @@ class TestServers:
             _,
         ):
             below = children(process.pid)
-            [dashboard] = [pid for pid in below if "optuna-dashboard" in command_lines([pid])]
+            dashboard = below[-1]  # the one that was started last
+            assert "catuvac.serve" in command_lines([dashboard])
             os.kill(dashboard, signal.SIGKILL)
             _, errors = process.communicate(timeout=20)
             assert process.returncode == 2
-            assert errors.startswith("error: optuna-dashboard ended with code -9: ")
+            assert errors.startswith("error: Optuna ended with code -9: ")
             assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
 
     def test_a_database_whose_url_no_command_line_shows(self, study: Path, tmp_path: Path) -> None:
@@ -155,7 +201,7 @@ class TestServers:
             port = taken.getsockname()[1]
             with watching(str(study), "--tensorboard-port", str(port)) as (process, said):
                 assert said["Optuna"].startswith("none: no optuna.journal in ")
-                assert int(said["TensorBoard"].rpartition(":")[2].strip("/")) > port
+                assert parts(said["TensorBoard"])[1] > port
                 process.send_signal(signal.SIGINT)
                 assert process.communicate(timeout=20)[1].startswith(f"port {port} is taken; TensorBoard listens on ")
 
@@ -168,8 +214,21 @@ class TestServers:
         finally:
             for name, handler in handlers.items():
                 signal.signal(name, handler)
-        expected = "error: optuna-dashboard ended with code 1: sqlite3.OperationalError: unable to open database file\n"
-        assert capsys.readouterr().err == expected
+        assert capsys.readouterr().err == f"error: there is no sqlite database {study}/no/such.db\n"
+
+    def test_a_password_that_is_not_shown(
+        self, study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (study / "optuna.journal").unlink()
+        flags = ["--tensorboard-port", str(free_port()), "--optuna-port", str(free_port())]
+        url = "postgresql+psycopg://u:p%40ssW0rd@127.0.0.1:1/x"
+        assert main(["watch", str(study), *flags, "--optuna-storage", url]) == 2
+        monkeypatch.setenv("CATUVAC_OPTUNA_STORAGE", url)
+        assert main(["watch", str(study), *flags]) == 2
+        flag, variable = capsys.readouterr().err.splitlines()
+        assert "$CATUVAC_OPTUNA_STORAGE" in flag
+        assert variable.startswith("error: cannot read the Optuna storage postgresql database x on 127.0.0.1: ")
+        assert "W0rd" not in flag + variable
 
 
 def test_a_folder_without_a_study(tmp_path: Path) -> None:
