@@ -106,7 +106,8 @@ def checked(model: Any, *, drawn: bool = False, **options: Any) -> Section:
     words += [cell for part in found.parts if isinstance(part, Table) for row in part.rows for cell in row]
     if drawn:
         pictures = [ElementTree.fromstring(style.svg(drawing.figure, drawing.alt)) for drawing in drawings]
-        words += [text for picture in pictures for text in picture.itertext()]
+        shown = [each for picture in pictures for each in picture.iter() if not each.tag.endswith("style")]
+        words += [text for each in shown for text in (each.text, each.tail) if text]
     assert not re.search(r"\b(nan|None|inf)\b|<NA>", " ".join(words), re.IGNORECASE)
     names = [drawing.name for drawing in drawings] + [statement.name for statement in found.statements]
     assert len(names) == len(set(names))

@@ -80,7 +80,8 @@ def test_undecided_trials_enter_the_hurdle_and_not_the_effect() -> None:
 
 def test_without_labels_the_primary_outcome_reads_none() -> None:
     def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
-        return {"val/invariant_information": 0.5 + 0.1 * ratio(design) + rng.normal(0, 0.01, len(design))}
+        information = 0.5 + 0.1 * ratio(design) + rng.normal(0, 0.01, len(design))
+        return {"val/invariant_information": information, "val/ami": np.nan}
 
     (panel,) = panels(study(40, planted=world), {})
     assert panel.primary.outcome == "val/invariant_information"

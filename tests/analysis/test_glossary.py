@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from analysis.columns import METRICS, TEMPERATURES, title
+from analysis.columns import METRICS, title
 from analysis.glossary import TERMS, explained, meaning, used
 
 
@@ -34,7 +34,7 @@ def test_whether_y_is_decided_is_a_term_and_a_verdict_that_is_not_decided_none()
 
 def test_every_metric_and_temperature_has_a_meaning() -> None:
     assert all(meaning(metric.label) for metric in METRICS)
-    assert all(meaning(title(column)) for column in TEMPERATURES)
+    assert all(meaning(title(column)) for column in ("config/tau_start", "config/tau_ratio", "config/tau_end"))
 
 
 def test_terms_have_places_of_their_own_and_match_their_own_name() -> None:

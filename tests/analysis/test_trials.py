@@ -74,7 +74,7 @@ def test_the_seeds_of_one_setting_are_one_unit(tmp_path: Path) -> None:
         append_trial(
             tmp_path, trial(number, arm="confirm", seed=number, **{"config/tau_start": tau, "config/seed": number})
         )
-    append_trial(tmp_path, trial(4, study="other", seed=4, **{"config/tau_start": 1.0, "config/seed": 4}))
+    append_trial(tmp_path, trial(4, study="zeta", seed=4, **{"config/tau_start": 1.0, "config/seed": 4}))
     codes = units(load_all([tmp_path]).trials)
     assert codes[0] == codes[1] != codes[2] == codes[3]
     assert len(set(codes)) == 3
