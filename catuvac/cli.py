@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from catuvac.config import PRESETS, Config, CorpusConfig, load_yaml, preset
-from catuvac.errors import CatuvacError, guarded
+from catuvac.errors import CatuvacError, guarded, printable
+from catuvac.io import expand_home
 
 if TYPE_CHECKING:
     from catuvac.data.store import FeatureSet
@@ -54,7 +55,7 @@ class Source:
             strict=self.strict,
         )
         for path, reason in features.skipped.itertuples(index=False):
-            print(f"skipped {path}: {reason}", file=sys.stderr)
+            print(printable(f"skipped {path}: {reason}"), file=sys.stderr)
         return features
 
 
@@ -64,11 +65,12 @@ class Datasets:
 
     def run(self) -> None:
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
         from catuvac.data.corpora import CORPORA
 
-        table = Table("corpus", "what", "licence", "nuisance columns", "recordings")
+        headings = ("corpus", "what", "licence", "nuisance columns", "recordings")
+        table = Table(*(Column(heading, overflow="fold") for heading in headings))
         for corpus in CORPORA.values():
             where = "--data-root" if corpus.needs_root else "generated"
             table.add_row(corpus.name, corpus.description, corpus.licence, ", ".join(corpus.nuisances) or "–", where)
@@ -353,5 +355,5 @@ def _dispatch(argv: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = expand_home(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _dispatch(arguments))

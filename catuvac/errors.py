@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
+
+NARROWEST = 60  # columns: in fewer, tables show nothing, and in one, laying out --help never ends
 
 
 class CatuvacError(Exception):
     """Bad input: one line that says what is wrong and what to do. Commands print it and exit with code 2."""
 
 
+def printable(text: str) -> str:
+    """The text with escapes in place of what moves a terminal's cursor, ends a line or is no Unicode.
+
+    File names may hold any byte but two; those that are not UTF-8 are lone surrogates in Python's strings.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def guarded(command: Callable[[], object]) -> int:
     """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C is one line and 130."""
+    _set_up_output()
     try:
         command()
     except CatuvacError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -25,3 +38,14 @@ def guarded(command: Callable[[], object]) -> int:
         print("interrupted; what is on disk is whole", file=sys.stderr)
         return 130
     return 0
+
+
+def _set_up_output() -> None:
+    """Makes any text printable on any terminal, however narrow it is and whatever it can encode."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdecimal() else shutil.get_terminal_size().columns
+    if width < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)

@@ -19,6 +19,7 @@ import tyro
 
 from catuvac.config import PAPER_PROTOCOL, Config, preset, unknown
 from catuvac.errors import CatuvacError, guarded
+from catuvac.io import expand_home
 
 # What each arm changes in the preset, which starts by invariance and keeps the term.
 ARMS: dict[str, dict[str, Any]] = {
@@ -181,4 +182,4 @@ def selectors(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(Ablation, description=__doc__).run()))
+    sys.exit(guarded(lambda: tyro.cli(Ablation, args=expand_home(sys.argv[1:]), description=__doc__).run()))

@@ -25,6 +25,7 @@ import tyro
 from catuvac import jobs, results
 from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
+from catuvac.io import expand_home
 from catuvac.plan import AT_PAPER, DESIGN, settings_of
 
 if TYPE_CHECKING:
@@ -274,4 +275,4 @@ def _spread(mean: float, deviation: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(Confirm, description=__doc__).run()))
+    sys.exit(guarded(lambda: tyro.cli(Confirm, args=expand_home(sys.argv[1:]), description=__doc__).run()))

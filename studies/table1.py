@@ -24,6 +24,7 @@ import tyro
 from catuvac import jobs
 from catuvac.config import Config, ConfigError, preset, unknown
 from catuvac.errors import guarded
+from catuvac.io import expand_home
 
 if TYPE_CHECKING:
     from catuvac.grid import Grid
@@ -214,4 +215,4 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(Table1, description=__doc__).run()))
+    sys.exit(guarded(lambda: tyro.cli(Table1, args=expand_home(sys.argv[1:]), description=__doc__).run()))

@@ -23,6 +23,7 @@ from options import StudyFlags
 from catuvac import jobs
 from catuvac.config import ConfigError, Estimator, preset
 from catuvac.errors import guarded
+from catuvac.io import expand_home
 from catuvac.search_space import DIMENSIONS, SearchSpace, value_of
 
 if TYPE_CHECKING:
@@ -213,4 +214,4 @@ def power(study: Study) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(TauSweep, description=__doc__).run()))
+    sys.exit(guarded(lambda: tyro.cli(TauSweep, args=expand_home(sys.argv[1:]), description=__doc__).run()))

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import tyro
 
 from catuvac.errors import CatuvacError, guarded
+from catuvac.io import expand_home
 
 Part = Literal["step", "training", "packing", "extraction", "scores", "overhead"]
 Rows = list[dict[str, Any]]
@@ -87,4 +88,4 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(Throughput, description=__doc__).run()))
+    sys.exit(guarded(lambda: tyro.cli(Throughput, args=expand_home(sys.argv[1:]), description=__doc__).run()))

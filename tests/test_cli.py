@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -49,6 +50,18 @@ def test_datasets_lists_every_corpus(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["datasets"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in ("synthetic", "fsdd", "urbansound8k", "folder"))
+
+
+@pytest.mark.parametrize(("columns", "command"), [("1", "--help"), ("1", "datasets"), ("20", "datasets")])
+def test_a_narrow_terminal_shows_every_word(columns: str, command: str) -> None:
+    code = "import sys; from catuvac.cli import main; sys.exit(main())"
+    environment = os.environ | {"COLUMNS": columns}
+    done = subprocess.run(
+        [sys.executable, "-c", code, command], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    words = ("prepare", "replay") if command == "--help" else ("synthetic", "fsdd", "folder")
+    assert all(word in done.stdout for word in words)
+    assert "…" not in done.stdout
 
 
 def test_train_then_evaluate(train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

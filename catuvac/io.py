@@ -1,0 +1,114 @@
+"""Files that outlive a crash and that no other user of the machine can bend: locks, checksums, synced folders."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from catuvac.errors import CatuvacError
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def ours(status: os.stat_result) -> bool:
+    """Whether a file belongs to this process's user, or to root, who can change everything anyway."""
+    return status.st_uid in (os.geteuid(), 0)
+
+
+def private_folder(folder: Path) -> None:
+    """Makes a folder that only its owner can use, or checks one that is there.
+
+    Raises:
+        CatuvacError: it belongs to another user, or other users may replace what is in it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if not ours(status):
+        raise CatuvacError(f"{folder} belongs to user {status.st_uid}, not to you: choose a folder of your own")
+    if status.st_mode & OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        raise CatuvacError(
+            f"other users may write to {folder} and could replace what is in it: run `chmod go-w {folder}`, or choose "
+            "a folder of your own"
+        )
+
+
+@contextmanager
+def locked(path: Path, *, waiting: str, remove: bool = False) -> Iterator[None]:
+    """Holds an exclusive lock between processes; the system releases it when its holder ends, however that ends.
+
+    The file is never written to, so that a link which somebody else has put there harms nothing.
+
+    Args:
+        path: the lock's file, which is made where it does not exist.
+        waiting: what the holder does, for the line on stderr that a wait begins with.
+        remove: remove the file at the end.
+
+    Raises:
+        CatuvacError: the file is a link or no file, or belongs to another user, who could hold it for ever.
+    """
+    while True:
+        handle = _open_lock(path)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that {waiting}", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _is(path, handle):
+                continue  # its holder removed it meanwhile: the lock is that of a new file
+            try:
+                yield
+            finally:
+                if remove:
+                    path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CatuvacError(f"the lock {path} is a link, which somebody else may have made: remove it") from error
+        raise
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode) and ours(status):
+        return handle
+    os.close(handle)
+    raise CatuvacError(f"the lock {path} is no file of yours: remove it, or choose a folder of your own")
+
+
+def _is(path: Path, handle: int) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), os.fstat(handle))
+    return False
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 sum of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on the disk: a rename must not overtake the content."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def expand_home(arguments: Iterable[str]) -> list[str]:
+    """Command-line arguments with the home folder in place of the ~ of `--flag=~/x`, which no shell expands."""
+    flags = (argument.partition("=~") if argument.startswith("--") else (argument, "", "") for argument in arguments)
+    return [f"{flag}={os.path.expanduser('~' + path)}" if tilde else flag for flag, tilde, path in flags]
