@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ def load(path: str | Path, *, sample_rate: int, seconds: float = math.inf) -> Te
         seconds: what lies after so many is not read.
 
     Raises:
-        AudioError: the file is absent, empty, unreadable, holds no samples, or holds NaN or infinite ones.
+        AudioError: the file is absent, empty, unreadable, holds no samples, or holds NaN or infinite ones, or its
+            header states what cannot be.
     """
     with _opened(path) as file:
         # Down to a sample, but not below one for rounding: a header's length is its frames / rate.
@@ -68,13 +70,15 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     try:
         if path.stat().st_size == 0:
             raise AudioError("empty file (0 bytes)")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name of any bytes, which need not be UTF-8
             yield file
     except OSError as error:
         raise AudioError(f"unreadable: {error.strerror}") from error
     except soundfile.SoundFileError as error:
-        reason = str(error).replace(repr(str(path)), "").removeprefix("Error opening : ")
+        reason = str(error).replace(repr(os.fsencode(path)), "").removeprefix("Error opening : ")
         raise AudioError(f"unreadable: {reason}") from error
+    except (MemoryError, ValueError, RuntimeError) as error:
+        raise AudioError("unreadable: its header states a length, channels or a rate that cannot be") from error
 
 
 def _read(file: soundfile.SoundFile, frames: int) -> Tensor:
@@ -100,7 +104,7 @@ def resample(samples: Tensor, *, rate: int, to: int) -> Tensor:
 def duration(path: str | Path) -> float:
     """The length that a file's header states, in s; NaN where it cannot be read (`load` then says why)."""
     try:
-        return float(soundfile.info(path).duration)
+        return float(soundfile.info(os.fsencode(path)).duration)
     except (OSError, soundfile.SoundFileError):
         return math.nan
 

@@ -22,19 +22,27 @@ def index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
 
     Raises:
         CatuvacError: an unknown corpus, no root, a root that holds no such corpus, a malformed table, or a limit that
-            the clips or their labels cannot meet.
+            the clips or their labels cannot meet, or a folder or table that cannot be read.
     """
     if config.corpus not in CORPORA:
         raise CatuvacError(unknown("corpus", config.corpus, CORPORA))
     corpus = CORPORA[config.corpus]
-    if not corpus.needs_root:
-        table = corpus.index(config, None)
-    elif data_root is None:
-        raise CatuvacError(f"corpus {corpus.name!r} needs its recordings: give --data-root DIR")
-    elif not data_root.is_dir():
-        raise CatuvacError(f"--data-root {data_root} is not a folder: give the one that holds {corpus.name}")
-    else:
-        table = corpus.index(config, data_root.resolve())
+    try:
+        if not corpus.needs_root:
+            table = corpus.index(config, None)
+        elif data_root is None:
+            raise CatuvacError(f"corpus {corpus.name!r} needs its recordings: give --data-root DIR")
+        elif not data_root.is_dir():
+            raise CatuvacError(f"--data-root {data_root} is not a folder: give the one that holds the recordings")
+        else:
+            table = corpus.index(config, data_root.resolve())
+    except UnicodeEncodeError as error:
+        raise CatuvacError(f"the name of --data-root {data_root} is not UTF-8: rename that folder") from error
+    except OSError as error:
+        raise CatuvacError(
+            f"cannot read {error.filename or data_root}: {error.strerror or error}; mend that, or give another "
+            "--data-root"
+        ) from error
     return _draw(table, config) if config.limit else table
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from catuvac.config import CorpusConfig
 from catuvac.data import audio
-from catuvac.data.corpora.table import ClipTable, Corpus
-from catuvac.errors import CatuvacError
+from catuvac.data.corpora.table import ClipTable, Corpus, path_column
+from catuvac.errors import CatuvacError, printable
 
 TEST_BELOW = 5  # indices 0-4 of every digit and speaker are the official test split
 
@@ -31,11 +31,11 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
         )
     clips = pd.DataFrame(
         {
-            "path": [str(folder / match.string) for match in found],
+            "path": path_column(folder / match.string for match in found),
             "label": [match["digit"] for match in found],
             "duration": [audio.duration(folder / match.string) for match in found],
             "split": ["test" if int(match["index"]) < TEST_BELOW else "train" for match in found],
-            "speaker": [match["speaker"] for match in found],
+            "speaker": [printable(match["speaker"]) for match in found],
         }
     )
     return ClipTable(clips, f"{len(clips)} of {CORPUS.full} clips ({clips['speaker'].nunique()} of 6 speakers)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,11 @@ class ClipTable:
 
     clips: pd.DataFrame
     note: str
+
+
+def path_column(paths: Iterable[Path]) -> pd.Series:
+    """Paths as a column that takes names in any encoding, which pandas' own strings do not."""
+    return pd.Series([str(path) for path in paths], dtype=object)
 
 
 class Read(Protocol):
@@ -61,7 +66,11 @@ class Corpus:
 
 
 def read_table(path: Path, columns: Sequence[str], *, separator: str = ",") -> pd.DataFrame:
-    """The rows of a corpus's own table; raises `CatuvacError` for a malformed or empty one and a missing column."""
+    """The rows of a corpus's own table.
+
+    Raises:
+        CatuvacError: it is malformed or empty, or one of the `columns` is missing or has no value in some row.
+    """
     try:
         rows = pd.read_csv(path, sep=separator)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -75,17 +84,23 @@ def read_table(path: Path, columns: Sequence[str], *, separator: str = ",") -> p
         )
     if rows.empty:
         raise CatuvacError(f"{path} lists no clip: restore the official one")
+    for column in columns:
+        check(rows[column].notna(), path, f"no {column}")
     return rows
+
+
+def check(good: pd.Series, table: Path, what: str) -> None:
+    """Raises `CatuvacError`, with `what` is wrong, for the first row of a table that is not `good`."""
+    bad = good.index[~good]
+    if len(bad):  # lines are counted from 1, below the header
+        raise CatuvacError(f"{table} line {bad[0] + 2}: {what}; correct it, or restore the official table")
 
 
 def check_values(rows: pd.DataFrame, column: str, known: Collection[str | int], table: Path) -> None:
     """Raises `CatuvacError` for the first value of a column that is not among the `known` ones."""
     odd = rows.loc[~rows[column].isin(known), column]
     if len(odd):
-        where = f"{table} line {odd.index[0] + 2}"  # counted from 1, below the header
-        raise CatuvacError(
-            f"{where}: {unknown(column, str(odd.iloc[0]), map(str, known))}; correct it, or restore the official table"
-        )
+        check(rows[column].isin(known), table, unknown(column, str(odd.iloc[0]), map(str, known)))
 
 
 def keep_present(rows: pd.DataFrame, paths: pd.Series, *, partial: bool) -> tuple[pd.DataFrame, str]:
@@ -95,8 +110,11 @@ def keep_present(rows: pd.DataFrame, paths: pd.Series, *, partial: bool) -> tupl
     there is damage.
 
     Raises:
-        CatuvacError: no file at all, or damage that `partial` does not accept.
+        CatuvacError: a file that is listed twice, no file at all, or damage that `partial` does not accept.
     """
+    twice = paths[paths.map(os.path.normpath).duplicated()]
+    if len(twice):
+        raise CatuvacError(f"{twice.iloc[0]} is listed twice: remove one of the rows, or restore the official table")
     # By name, with nothing built for a file: a corpus lists thousands of which most may not be there.
     folders = paths.map(os.path.dirname)
     expected = folders.isin([folder for folder in folders.unique() if os.path.isdir(folder)])

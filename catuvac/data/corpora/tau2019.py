@@ -39,7 +39,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
         if (root / "meta.csv").is_file():
             return _development(config, root)
     for root in roots:
-        if (root / UNLABELLED).is_file() or any((root / "audio").glob("*.wav")):
+        if (root / UNLABELLED).is_file() or any((root / "audio").glob("[!.]*.wav")):
             return _unlabelled(config, root)
     raise CatuvacError(
         f"no meta.csv, {UNLABELLED} or audio/*.wav in {data_root}, its {DEVELOPMENT}/ or its tau2019/: give "
@@ -71,7 +71,7 @@ def _unlabelled(config: CorpusConfig, root: Path) -> ClipTable:
         kept, absent = keep_present(rows, f"{root}/" + rows["filename"], partial=config.partial)
         paths = kept["path"]
     else:
-        paths, absent = pd.Series([str(path) for path in sorted((root / "audio").glob("*.wav"))]), ""
+        paths, absent = pd.Series([str(path) for path in sorted((root / "audio").glob("[!.]*.wav"))]), ""
     clips = pd.DataFrame({"path": paths, "duration": paths.map(audio.duration)})
     return ClipTable(clips, f"{len(clips)} clips, no labels{absent}")
 

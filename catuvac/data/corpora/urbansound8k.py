@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from catuvac.config import CorpusConfig
-from catuvac.data.corpora.table import ClipTable, Corpus, check_values, keep_present, read_table
+from catuvac.data.corpora.table import ClipTable, Corpus, check, check_values, keep_present, read_table
 from catuvac.errors import CatuvacError
 
 COLUMNS = ("slice_file_name", "fsID", "start", "end", "salience", "fold", "class")
@@ -37,6 +38,11 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     rows = read_table(root / table, COLUMNS)
     check_values(rows, "class", CLASSES, root / table)
     check_values(rows, "salience", SALIENCES, root / table)
+    check_values(rows, "fold", range(1, FOLDS + 1), root / table)
+    seconds = rows[["start", "end"]].apply(pd.to_numeric, errors="coerce")
+    # Infinity is no length, and compares as if it were one.
+    good = (seconds["start"] >= 0) & (seconds["start"] < seconds["end"]) & (seconds["end"] < math.inf)
+    check(good, root / table, "not 0 <= start < end, in s")
     paths = f"{root}/audio/fold" + rows["fold"].astype(str) + "/" + rows["slice_file_name"]
     kept, absent = keep_present(rows, paths, partial=config.partial)
     clips = pd.DataFrame(
@@ -44,7 +50,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
             "path": kept["path"],
             "label": kept["class"],
             # The header's length may be that of a padded copy: the CSV has the slice's own.
-            "duration": kept["end"] - kept["start"],
+            "duration": kept["end"].astype(float) - kept["start"].astype(float),
             "fold": kept["fold"],
             "fs_id": kept["fsID"],
             "salience": kept["salience"],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import os
 import shutil
 from pathlib import Path
 
@@ -101,11 +103,21 @@ def test_urbansound8k_with_clips_missing_from_a_fold(urbansound8k: Path) -> None
         ("salience", "loudness", r"lacks the column salience; it has .*loudness.*: restore"),
         (",8,siren", ",8,sirene", r"csv line 4: unknown class 'sirene'; did you mean 'siren'\?"),
         ("2,1,3,dog", "3,1,3,dog", r"csv line 3: unknown salience '3'; known: 1, 2"),
+        ("0,0.05,1,1,3,dog", "0,0.05,1,99,3,dog", r"csv line 2: unknown fold '99'; did you mean '9'"),
+        ("0,0.05,1,1,3,dog", "0.06,0.05,1,1,3,dog", r"csv line 2: not 0 <= start < end"),
+        ("0,0.05,1,1,3,dog", "soon,0.05,1,1,3,dog", r"csv line 2: not 0 <= start < end"),
+        ("0,0.05,1,1,3,dog", "0,inf,1,1,3,dog", r"csv line 2: not 0 <= start < end"),
+        ("0,0.05,1,1,3,dog", ",0.05,1,1,3,dog", r"csv line 2: no start"),
+        ("101-8-0-0.wav,101,", "101-8-0-0.wav,,", r"csv line 4: no fsID"),
+        ("100-3-0-1.wav", "100-3-0-0.wav", r"100-3-0-0\.wav is listed twice: remove one of the rows"),
+        ("100-3-0-1.wav", "./100-3-0-0.wav", r"100-3-0-0\.wav is listed twice: remove one of the rows"),
     ],
 )
 def test_urbansound8k_with_a_table_that_is_not_its_own(old: str, new: str, message: str, urbansound8k: Path) -> None:
     csv = urbansound8k / "metadata" / "UrbanSound8K.csv"
-    csv.write_text(csv.read_text().replace(old, new))
+    text = csv.read_text()
+    assert old in text
+    csv.write_text(text.replace(old, new, 1) if old != "salience" else text.replace(old, new))
     with pytest.raises(CatuvacError, match=message):
         index(URBAN, urbansound8k)
 
@@ -163,6 +175,30 @@ def test_folder_finds_every_format_in_order(tmp_path: Path) -> None:
     assert labelled.note == "3 files in 2 labelled sub-folders"
 
 
+def test_a_row_that_two_tables_hold_is_refused(arabic_digits: Path) -> None:
+    row = (arabic_digits / "train.csv").read_text().splitlines()[1]
+    with (arabic_digits / "test.csv").open("a") as test:
+        test.write(row + "\n")
+    with pytest.raises(CatuvacError, match=r"00000001_NO_01\.wav is listed twice"):
+        index(CorpusConfig(corpus="arabic_digits"), arabic_digits)
+
+
+def test_folder_passes_nothing_over_but_what_macos_adds(tmp_path: Path) -> None:
+    kinds = {"a.aiff": None, "a.aif": "AIFF", "a.caf": None, "a.au": None, "a.w64": None, "a.rf64": None}
+    for name, kind in {**kinds, "a.opus": "OGG", "a.oga": "OGG"}.items():
+        soundfile.write(tmp_path / name, np.zeros(8000), 8000, format=kind, subtype="OPUS" if "opus" in name else None)
+    for name in ("._a.aiff", "notes.txt", "b.m4a"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.wav")
+    clips = index(FOLDER, tmp_path).clips
+    seconds = {Path(path).name: duration for path, duration in zip(clips["path"], clips["duration"], strict=True)}
+    unreadable = {"b.m4a", "gone.wav"}  # extraction reports these, with the reason
+    assert set(seconds) == {*kinds, "a.opus", "a.oga", *unreadable}
+    assert {name for name, duration in seconds.items() if math.isnan(duration)} == unreadable
+    assert all(seconds[name] == pytest.approx(1) for name in set(seconds) - unreadable)
+
+
 @pytest.mark.parametrize(
     ("corpus", "message"),
     [
@@ -178,7 +214,7 @@ def test_wrong_roots(corpus: str, message: str, tmp_path: Path) -> None:
     config = CorpusConfig(corpus=corpus)
     with pytest.raises(CatuvacError, match=message):
         index(config, tmp_path)
-    with pytest.raises(CatuvacError, match="gone is not a folder"):
+    with pytest.raises(CatuvacError, match="gone is not a folder: give the one that holds the recordings"):
         index(config, tmp_path / "gone")
     with pytest.raises(CatuvacError, match="give --data-root DIR"):
         index(config, None)
