@@ -122,8 +122,9 @@ def _study(folder: Path) -> dict[str, Any]:
 def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, cache_dir: Path | None) -> FeatureSet:
     """Opens the entry that the study recorded, where this machine has it, else looks for it as `prepare` does."""
     recorded = recorded_features(study, config.split.split_seed)
-    if recorded and recorded.is_dir():
-        return store.open_entry(recorded)
+    features = store.reopen(recorded) if recorded else None
+    if features is not None:
+        return features
     return store.prepare(config, data_root=data_root, cache_dir=cache_dir or store.default_cache_dir())
 
 

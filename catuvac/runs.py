@@ -106,9 +106,9 @@ def config(folder: Path) -> Config:
 
 
 def features(folder: Path) -> FeatureSet | None:
-    """Opens the features that the run was trained on, where the cache still holds them."""
+    """Opens the features that the run was trained on, where the cache still holds them undamaged."""
     recorded = Path(json.loads((folder / "run.json").read_text(encoding="utf-8"))["features"])
-    return store.open_entry(recorded) if recorded.is_dir() else None
+    return store.reopen(recorded)
 
 
 def pick_device(device: str) -> torch.device:

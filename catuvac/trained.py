@@ -162,6 +162,7 @@ def _features(folder: Path, config: Config) -> FeatureSet:
     except (OSError, ValueError) as error:
         raise CatuvacError(f"cannot read {folder / DESIGN}, which says where the features are: {error}") from error
     path = recorded_features(record, config.split.split_seed)
-    if path is None or not path.is_dir():
+    features = store.reopen(path) if path else None
+    if features is None:
         raise CatuvacError(f"the features of {folder} are gone from this machine's cache: run `catuvac prepare` again")
-    return store.open_entry(path)
+    return features

@@ -2,20 +2,29 @@
 
 Two kinds of entry lie side by side under the cache folder. A raw one holds the extracted features of every listed file;
 a prepared one, derived from it, holds the usable clips in [0, 1] with their splits, and is all that a trial opens.
+
+Every entry states the checksums of its files. One that a crash or a disk has damaged is found when it is opened, set
+aside as `NAME.damaged` and built again. An entry stands for the size, modification time and status-change time of every
+recording: no program can set the last, so a recording that was replaced is noticed whatever else it shares with the
+old one.
 """
 
 from __future__ import annotations
 
 import csv
-import fcntl
+import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
+import sys
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,19 +32,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from catuvac import io
 from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig
 from catuvac.data import features, splits
 from catuvac.data.audio import AudioError
 from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, printable
 
-FORMAT = 3  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
-PREPARED = 2  # raise it when prepared entries alone change
+FORMAT = 4  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
+UNCHECKED = 3  # entries up to this format have no checksums
+CHECKSUMS = "checksums.json"  # file name → SHA-256 sum, of every other file of an entry
+ENTRY = re.compile("[0-9a-f]{16}")  # the name of an entry
 CHUNK = 8  # clips that a thread takes at a time: more share more of the interpreter's work, and take more memory
 
 Rows = NDArray[np.int64]
@@ -87,16 +100,20 @@ class Prepared:
         """Opens the entry; a node whose cache lacks it extracts it there, once for all of its trials.
 
         Raises:
-            CatuvacError: neither the entry nor the recordings are on this node.
+            CatuvacError: neither a whole entry nor the recordings are on this node.
         """
-        if self.path.is_dir():
-            return open_entry(self.path)
+        entry = reopen(self.path)
+        if entry is not None:
+            return entry
         return prepare(self.config, data_root=self.data_root, cache_dir=self.cache_dir, progress=False)
 
 
 def default_cache_dir() -> Path:
-    """$CATUVAC_CACHE, or ~/.cache/catuvac."""
-    return Path(os.environ.get("CATUVAC_CACHE") or Path.home() / ".cache" / "catuvac")
+    """$CATUVAC_CACHE, or ~/.cache/catuvac; raises `CatuvacError` where this user has no home folder."""
+    folder = os.path.expanduser(os.environ.get("CATUVAC_CACHE") or "~/.cache/catuvac")
+    if folder.startswith("~"):
+        raise CatuvacError(f"there is no home folder for {folder}: set $CATUVAC_CACHE, or give --cache-dir DIR")
+    return Path(folder)
 
 
 def prepare(
@@ -108,7 +125,7 @@ def prepare(
     strict: bool = False,
     progress: bool = True,
 ) -> FeatureSet:
-    """Lists a corpus, extracts and normalises its features, or opens them where the cache has them.
+    """Lists a corpus, extracts and normalises its features, or opens them where the cache has them undamaged.
 
     Args:
         config: its corpus, feature and split sections, and the number of clusters, matter here.
@@ -124,27 +141,27 @@ def prepare(
     """
     table = index(config.corpus, data_root)
     workers = workers or _cores()
+    raw_key = _raw_key(config, table.clips)
+    key = {
+        "format": FORMAT,
+        "raw": _entry_name(raw_key),
+        "corpus_norm": config.features.corpus_norm,
+        "split": asdict(config.split),
+    }
+
+    def build(folder: Path) -> None:
+        extract = partial(_extract_all, config, table, workers=workers, strict=strict, progress=progress)
+        _normalise(config, table.note, build_once(cache_dir, raw_key, extract), folder, workers=workers)
+
     try:
-        raw = build_once(
-            cache_dir,
-            _raw_key(config, table.clips),
-            partial(_extract_all, config, table, workers=workers, strict=strict, progress=progress),
-        )
-        skipped = _skipped(pd.read_parquet(raw / "clips.parquet"))
-        if strict and len(skipped):
-            _refuse(skipped["path"][0], skipped["reason"][0])
-        key = {
-            "format": FORMAT,
-            "prepared": PREPARED,
-            "raw": raw.name,
-            "corpus_norm": config.features.corpus_norm,
-            "split": asdict(config.split),
-        }
-        entry = open_entry(build_once(cache_dir, key, partial(_normalise, config, table.note, raw, workers=workers)))
-    except OSError as error:
+        entry = _load(build_once(cache_dir, key, build))
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise CatuvacError(
-            f"cannot use the cache {cache_dir}: {error.strerror or error}; free some space or choose another folder"
+            f"cannot use the cache {cache_dir}: {reason}; free some space or choose another folder"
         ) from error
+    if strict and len(entry.skipped):
+        _refuse(entry.skipped["path"][0], entry.skipped["reason"][0])
     if config.model.n_clusters > len(entry.splits["train"]):
         raise CatuvacError(
             f"n_clusters={config.model.n_clusters} exceeds the {len(entry.splits['train'])} training clips: "
@@ -153,62 +170,198 @@ def prepare(
     return entry
 
 
+class DamagedError(CatuvacError):
+    """An entry that does not hold what was written to it."""
+
+
 def open_entry(path: Path) -> FeatureSet:
-    """Opens a prepared entry, which holds all that is needed; raises `CatuvacError` where there is none."""
-    if not (path / "meta.json").is_file():
-        raise CatuvacError(f"no prepared features in {path}: run `catuvac prepare` again")
-    meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-    with np.load(path / "splits.npz") as stored:
-        parts = {name: stored[name] for name in ("train", "val", "test")}
-    return FeatureSet(
-        x=np.load(path / "x.npy", mmap_mode="r"),
-        mask=np.load(path / "mask.npy"),
-        clips=pd.read_parquet(path / "clips.parquet"),
-        splits=parts,
-        n_bands=meta["n_bands"],
-        normaliser=features.Normaliser.from_dict(meta["normaliser"]),
-        note=meta["note"],
-        skipped=pd.read_csv(path / "skipped.csv", dtype=str),
-        path=path,
-    )
+    """Opens a prepared entry, which holds all that is needed.
+
+    Raises:
+        CatuvacError: there is none, it belongs to another user, or it cannot be read.
+        DamagedError: it is damaged, or something else; it was set aside, so that the next preparation builds it again.
+    """
+    try:
+        if not (path.is_dir() and ENTRY.fullmatch(path.name)):
+            raise CatuvacError(f"no prepared features in {path}: run `catuvac prepare` again")
+        try:
+            _check(path)
+        except DamagedError as error:
+            with _lock(path):
+                if not _keep_whole(path):
+                    raise DamagedError(f"{error}: run `catuvac prepare` again") from error
+        return _load(path)
+    except OSError as error:
+        raise CatuvacError(f"cannot read the features in {path}: {error.strerror or error}") from error
+
+
+def reopen(path: Path) -> FeatureSet | None:
+    """Opens a prepared entry; None, with a line on stderr, where there is none or it is damaged: prepare it again."""
+    if not os.path.isdir(path):
+        return None
+    try:
+        return open_entry(path)
+    except DamagedError:
+        return None
 
 
 def build_once(root: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> Path:
-    """Returns the folder `root/<hash of key>`, which `build` fills first where it does not exist.
+    """Returns the folder `root/<hash of key>`, which `build` fills first where it does not exist or is damaged.
 
-    The entry appears under its name complete or not at all. Processes that want the same one wait for its builder and
-    use what it made; what a killed builder left is removed by the next.
+    The entry appears under its name complete and on the disk, or not at all. Processes that want the same one wait for
+    its builder and use what it made; what a killed builder left is removed by the next.
+
+    Raises:
+        CatuvacError: `root` or what lies in it belongs to another user.
     """
-    text = json.dumps(key, sort_keys=True, separators=(",", ":"))
-    entry = root / hashlib.sha256(text.encode()).hexdigest()[:16]
+    entry = root / _entry_name(key)
     if entry.is_dir():
-        return entry
-    root.mkdir(parents=True, exist_ok=True)
-    with entry.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when its process ends, however it ends
-        if entry.is_dir():
+        with suppress(DamagedError):
+            _check(entry)
+            return entry
+    io.private_folder(root)
+    with _lock(entry):
+        if _keep_whole(entry):
             return entry
         unfinished = entry.with_suffix(".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)  # the lock is ours: whoever left it is dead
-        unfinished.mkdir()
+        unfinished.mkdir(mode=0o700)
         try:
             build(unfinished)
-            (unfinished / "key.json").write_text(text, encoding="utf-8")
+            (unfinished / "key.json").write_text(_key_text(key), encoding="utf-8")
+            sums = {path.name: io.checksum(path) for path in unfinished.iterdir()}
+            (unfinished / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
+            for path in (*unfinished.iterdir(), unfinished):
+                io.sync(path)
             os.replace(unfinished, entry)
+            io.sync(root)
         except BaseException:  # Ctrl-C too
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
     return entry
 
 
+def _lock(entry: Path) -> AbstractContextManager[None]:
+    return io.locked(entry.with_suffix(".lock"), waiting="prepares the same features")
+
+
+def _key_text(key: Mapping[str, object]) -> str:
+    return json.dumps(key, sort_keys=True, separators=(",", ":"))
+
+
+def _entry_name(key: Mapping[str, object] | str) -> str:
+    text = key if isinstance(key, str) else _key_text(key)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check(entry: Path) -> None:
+    """Compares an entry's files with their checksums.
+
+    Raises:
+        DamagedError: a file is not what was written, or is missing.
+        CatuvacError: another user made the entry.
+    """
+    if entry.is_symlink() or not io.ours(entry.stat()):
+        raise CatuvacError(f"another user made {entry}: choose a cache of your own, --cache-dir or $CATUVAC_CACHE")
+    try:
+        names = {path.name for path in entry.iterdir()}
+        if CHECKSUMS not in names:
+            text = (entry / "key.json").read_text(encoding="utf-8")
+            if _entry_name(text) == entry.name and json.loads(text)["format"] <= UNCHECKED:
+                return
+        sums = json.loads((entry / CHECKSUMS).read_text(encoding="utf-8"))
+        odd = [name for name, stated in sums.items() if name not in names or io.checksum(entry / name) != stated]
+    except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"the features in {entry} are damaged (no readable {CHECKSUMS})") from error
+    if odd:
+        raise DamagedError(f"the features in {entry} are damaged ({', '.join(map(printable, odd))})")
+
+
+def _keep_whole(entry: Path) -> bool:
+    """Whether the entry is there and whole; a damaged one is set aside. Its lock must be held."""
+    if not entry.is_dir():
+        return False
+    try:
+        _check(entry)
+    except DamagedError as error:
+        aside = entry.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        entry.rename(aside)  # whoever has it open can go on: the files stay
+        print(f"{error}: they were set aside as {aside.name}, which you may delete", file=sys.stderr)
+        return False
+    return True
+
+
+def _load(path: Path) -> FeatureSet:
+    """Reads a prepared entry; raises `DamagedError` for a damaged one that has no checksums."""
+    try:
+        meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+        with np.load(path / "splits.npz") as stored:
+            parts = {name: stored[name] for name in ("train", "val", "test")}
+        _say_when_cut_short(path)
+        return FeatureSet(
+            x=np.load(path / "x.npy", mmap_mode="r"),
+            mask=np.load(path / "mask.npy"),
+            clips=pd.read_parquet(path / "clips.parquet"),
+            splits=parts,
+            n_bands=meta["n_bands"],
+            normaliser=features.Normaliser.from_dict(meta["normaliser"]),
+            note=meta["note"],
+            skipped=pd.read_csv(path / "skipped.csv", dtype=str),
+            path=path,
+        )
+    except (
+        FileNotFoundError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        zipfile.BadZipFile,
+        pa.ArrowException,
+    ) as error:
+        raise DamagedError(f"the features in {path} are damaged ({' '.join(str(error).split())})") from error
+
+
+_bus_error_handler: Any = None  # ctypes' callbacks must outlive their use
+
+
+def _say_when_cut_short(path: Path) -> None:
+    """Makes one line and exit code 2 of the signal that ends a process when a file that it maps is cut short.
+
+    Python's own handlers run after the instruction that failed, which never ends. This one runs at once, and what it
+    interrupts is a read from a map, which holds no lock of Python's or of the C library's. A handler that is there
+    already, such as the one by which a Ray worker says where it died, stays.
+    """
+    global _bus_error_handler
+    if _bus_error_handler is not None or not hasattr(signal, "SIGBUS"):
+        return
+    text = f"error: a file in {path} was cut short or cannot be read any more: run this again, which builds it again"
+    line = printable(text).encode() + b"\n"
+
+    def end(_: int) -> None:
+        os.write(2, line)
+        os._exit(2)
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
+    install = ctypes.CDLL(None).signal
+    install.restype, install.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    before = install(signal.SIGBUS, ctypes.cast(handler, ctypes.c_void_p))
+    if before:
+        install(signal.SIGBUS, before)
+    _bus_error_handler = handler
+
+
 def _raw_key(config: Config, clips: pd.DataFrame) -> dict[str, object]:
     settings = asdict(config.features)
     del settings["corpus_norm"]  # applied in the prepared entry
-    digest = hashlib.sha256(clips.to_csv(index=False).encode())
+    digest = hashlib.sha256(clips.to_csv(index=False).encode(errors="surrogateescape"))
     if CORPORA[config.corpus.corpus].needs_root:
         for path in clips["path"]:
-            stat = os.stat(path)
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+            try:
+                stat = os.stat(path)
+                digest.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
+            except OSError as error:  # extraction says why it cannot be read
+                digest.update(f"{error.errno}\n".encode())
     return {"format": FORMAT, "corpus": asdict(config.corpus), "files": digest.hexdigest(), "features": settings}
 
 
@@ -228,18 +381,20 @@ def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int
                 _refuse(clips["path"][row], reasons[row])
             yield x
 
+    stored = clips.assign(path=[printable(path) for path in clips["path"]])  # as tables and pages will show it
     chunks = [clips[start : start + CHUNK] for start in range(0, count, CHUNK)]
     with _threads(workers) as mapped:
         results = mapped(partial(_extract, config.corpus, config.features), chunks)
         shown = track(results, "features", total=len(chunks), console=Console(stderr=True), disable=not progress)
         _write_rows(folder / "x.npy", (count, time, bands), kept(shown))
     np.save(folder / "mask.npy", np.concatenate(masks))
-    skipped = _skipped(clips.assign(reason=reasons))
+    stored = stored.assign(reason=reasons)
+    skipped = _skipped(stored)
     if len(skipped) == count:
         raise CatuvacError(
             f"none of the {count} files can be used; the first: {skipped['path'][0]}: {skipped['reason'][0]}"
         )
-    clips.assign(reason=reasons).to_parquet(folder / "clips.parquet")
+    stored.to_parquet(folder / "clips.parquet")
 
 
 def _normalise(config: Config, note: str, raw: Path, folder: Path, *, workers: int) -> None:
@@ -309,6 +464,8 @@ def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame
             samples.append(torch.zeros(1))
             reasons.append(str(error))
     x, mask = features.extract_batch(samples, durations=clips["duration"].tolist(), config=front_end)
+    for row in np.flatnonzero(~np.isfinite(x.numpy()).all(axis=(1, 2))):
+        reasons[row] = f"samples of up to {samples[row].abs().max():.2g}, where full scale is 1: too loud for float32"
     unusable = np.array(reasons) != ""
     x[unusable], mask[unusable] = 0, False
     return x.numpy(), mask.numpy(), reasons

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -13,10 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from catuvac.config import PRESETS, Config
 from catuvac.data import store
+from catuvac.data.store import ENTRY
 from catuvac.errors import CatuvacError
 
 TREE = Config.from_dict(
@@ -119,6 +124,18 @@ def test_entries_follow_files_and_settings(tree: Path, tmp_path: Path) -> None:
     assert entries() == 7
 
 
+def test_a_recording_replaced_with_the_same_size_and_time_is_noticed(tree: Path, tmp_path: Path) -> None:
+    before = prepare(tree, tmp_path / "cache")
+    old, new = tree / "a" / "0.wav", tmp_path / "new.wav"
+    soundfile.write(new, 0.3 * np.sin(np.arange(4000)), 8000)
+    status = old.stat()
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(old)
+    assert (old.stat().st_size, old.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = prepare(tree, tmp_path / "cache")
+    assert not np.array_equal(after.x[0], before.x[0])
+
+
 @pytest.mark.usefixtures("bad_files")
 def test_workers_change_nothing(tree: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
@@ -189,7 +206,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path) -> None:
         store.build_once(tmp_path, {"a": 1}, interrupted)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     entry = store.build_once(tmp_path, {"a": 1}, lambda folder: (folder / "whole").touch())
-    assert sorted(path.name for path in entry.iterdir()) == ["key.json", "whole"]
+    assert sorted(path.name for path in entry.iterdir()) == ["checksums.json", "key.json", "whole"]
     assert store.build_once(tmp_path, {"a": 1}, interrupted) == entry  # not built again
 
 
@@ -201,8 +218,8 @@ def test_an_ended_preparation_leaves_nothing_half_valid(tmp_path: Path, end: sig
     process.send_signal(end)
     process.communicate(timeout=30)
     assert process.returncode != 0
-    left = [path.suffix for path in cache.iterdir() if path.is_dir()]
-    assert left == ([".tmp"] if end == signal.SIGKILL else [])
+    left = {path.suffix for path in cache.iterdir() if path.is_dir()}
+    assert left == ({".tmp"} if end == signal.SIGKILL else set())
 
     config = PRESETS["synthetic"].with_settings({"clips_per_class": 300})
     prepared = prepare(None, cache, config)
@@ -229,6 +246,150 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
     ]
     assert [process.wait() for process in racing] == [0, 0]
     assert (tmp_path / "builds").read_text() == "x"
+
+
+def whole(root: Path, cache: Path) -> dict[str, np.ndarray]:
+    """What an undamaged preparation of `root` delivers."""
+    entry = prepare(root, cache)
+    return {"x": np.array(entry.x), "mask": entry.mask, **entry.splits}
+
+
+def delivers(entry: store.FeatureSet, expected: dict[str, np.ndarray]) -> bool:
+    found = {"x": entry.x, "mask": entry.mask, **entry.splits}
+    return all(np.array_equal(found[name], values) for name, values in expected.items())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_cut_or_a_changed_byte_in_any_file_is_mended(data: st.DataObject, tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    expected = whole(tree, cache)
+    prepared = prepare(tree, cache).path
+    raw = next(path for path in cache.iterdir() if ENTRY.fullmatch(path.name) and path != prepared)
+    path = data.draw(st.sampled_from(sorted([*prepared.iterdir(), *raw.iterdir()])))
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[place] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[place:]
+    path.write_bytes(content)
+
+    if path.parent == prepared:
+        with pytest.raises(CatuvacError, match=r"are damaged .* run `catuvac prepare` again"):
+            store.open_entry(prepared)
+        assert store.reopen(prepared) is None
+    else:
+        shutil.rmtree(prepared)  # otherwise nothing of a raw entry is read
+    entry = prepare(tree, cache)
+    assert delivers(entry, expected)
+    assert entry.path == prepared
+    assert path.parent.with_suffix(".damaged").is_dir()
+
+
+@pytest.mark.parametrize("name", ["x.npy", "clips.parquet", "checksums.json", "key.json"])
+def test_a_missing_file_is_mended(tree: Path, tmp_path: Path, name: str) -> None:
+    expected = whole(tree, tmp_path / "cache")
+    prepared = prepare(tree, tmp_path / "cache").path
+    (prepared / name).unlink()
+    assert delivers(prepare(tree, tmp_path / "cache"), expected)
+
+
+def test_a_damaged_entry_is_built_again_on_the_node_of_a_trial(tree: Path, tmp_path: Path) -> None:
+    expected = whole(tree, tmp_path / "cache")
+    path = prepare(tree, tmp_path / "cache").path
+    study = store.Prepared(path=path, config=TREE, data_root=tree, cache_dir=tmp_path / "cache")
+    (path / "mask.npy").write_bytes(b"")
+    assert delivers(study.open(), expected)
+
+
+def test_an_entry_without_checksums_of_an_earlier_version_opens(tree: Path, tmp_path: Path) -> None:
+    expected = whole(tree, tmp_path / "cache")
+    path = prepare(tree, tmp_path / "cache").path
+    text = '{"format":3}'
+    old = path.rename(path.with_name(hashlib.sha256(text.encode()).hexdigest()[:16]))
+    (old / "checksums.json").unlink()
+    (old / "key.json").write_text(text)
+    assert delivers(store.open_entry(old), expected)
+    (old / "splits.npz").write_bytes(b"PK")
+    assert store.reopen(old) is None
+
+
+def test_only_an_entry_is_ever_set_aside(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "key.json").touch()
+    with pytest.raises(CatuvacError, match="no prepared features"):
+        store.open_entry(mine)
+    assert mine.is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["cache", "entry", "lock"])
+def test_what_another_user_made_is_refused(tree: Path, tmp_path: Path, what: str) -> None:
+    path = prepare(tree, tmp_path / "cache").path
+    given_away = {"cache": path.parent, "entry": path, "lock": path.with_suffix(".lock")}[what]
+    os.chown(given_away, 65534, 65534)
+    if what != "entry":
+        shutil.rmtree(path)
+    with pytest.raises(CatuvacError, match=r"another user|belongs to user 65534|no file of yours"):
+        prepare(tree, tmp_path / "cache")
+
+
+def test_the_cache_is_its_owners_alone(tree: Path, tmp_path: Path) -> None:
+    path = prepare(tree, tmp_path / "cache").path
+    assert [folder.stat().st_mode & 0o777 for folder in (path, path.parent)] == [0o700, 0o700]
+    shutil.rmtree(path)
+    path.parent.chmod(0o777)
+    with pytest.raises(CatuvacError, match="run `chmod go-w"):
+        prepare(tree, tmp_path / "cache")
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tree: Path, tmp_path: Path) -> None:
+    path = prepare(tree, tmp_path / "cache").path
+    shutil.rmtree(path)
+    victim, lock = tmp_path / "victim", path.with_suffix(".lock")
+    victim.write_text("my key")
+    lock.unlink()
+    lock.symlink_to(victim)
+    with pytest.raises(CatuvacError, match="is a link"):
+        prepare(tree, tmp_path / "cache")
+    assert victim.read_text() == "my key"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the signal of a map that is cut short")
+def test_a_map_that_is_cut_short_is_one_line(tree: Path, tmp_path: Path) -> None:
+    path = prepare(tree, tmp_path / "cache").path
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom catuvac.data.store import open_entry\n"
+        "entry = open_entry(Path(sys.argv[1]))\nos.truncate(entry.path / 'x.npy', 128)\nprint(entry.x.sum())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(store.__file__).parents[2])}
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: a file in {path} was cut short or cannot be read any more: run this again, which builds it again"
+    ]
+    assert len(prepare(tree, tmp_path / "cache").x) == 12
+
+
+def test_names_in_any_encoding_are_read_and_stored_in_print(tree: Path, tmp_path: Path) -> None:
+    expected = np.array(prepare(tree, tmp_path / "one").x)
+    os.rename(os.fsencode(tree / "a"), os.path.join(os.fsencode(tree), b"\xff\x1b[31m"))
+    prepared = prepare(tree, tmp_path / "two", TREE.with_settings({"split": "random"}))
+    assert len(prepared.x) == 12
+    assert set(prepared.clips["label"]) == {"b", "\\udcff\\x1b[31m"}
+    assert all(path.isprintable() for path in prepared.clips["path"])
+    assert {x.tobytes() for x in np.array(prepared.x)} == {x.tobytes() for x in expected}
+
+
+def test_samples_too_loud_for_float32_are_skipped(tree: Path, tmp_path: Path) -> None:
+    soundfile.write(tree / "a" / "loud.wav", np.full(8000, 1e30), 8000, subtype="FLOAT")
+    prepared = prepare(tree, tmp_path / "cache")
+    assert prepared.skipped["path"].tolist() == [str(tree.resolve() / "a" / "loud.wav")]
+    assert np.isfinite(prepared.x).all()
 
 
 def test_fsdd_files(shared_data: Path, tmp_path: Path) -> None:
