@@ -3,7 +3,7 @@
 Two kinds of source. Archives come over HTTP, with the addresses and MD5 sums that soundata keeps. A git repository is
 pinned to a commit, whose name is a hash of all that it holds: git itself refuses a file that differs. Either is
 gathered in the hidden folder `.download-NAME` of the data root, which outlives an interruption, and renamed into place
-when it is whole.
+when it is whole. A second download of the same corpus into the same root waits for the first.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 import gzip
 import importlib
+import lzma
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 import zipfile
@@ -20,7 +22,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -35,14 +37,25 @@ from rich.progress import (
     track,
 )
 
+from catuvac import io
 from catuvac.config import unknown
 from catuvac.data.corpora import CORPORA
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, printable
 
 # Zenodo asks clients for a name of their own and limits the default ones at times; a compressed answer would not have
 # the length that its header states.
 HEADERS = {"User-Agent": "catuvac", "Accept-Encoding": "identity"}
 TIMEOUT = 30  # s without a byte (git: with hardly any)
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    lzma.LZMAError,
+    RuntimeError,  # zipfile, of encryption and of compressions that it does not know
+    ValueError,  # tarfile, of numbers that are none
+)
 CHUNK = 1 << 16  # bytes; a connection that is cut loses the last chunk
 
 
@@ -132,7 +145,10 @@ def fetch(name: str, data_root: Path, *, source: Git | Archives | None = None) -
         print(source.licence, flush=True)
     try:
         with _work_folder(data_root / f".download-{name}") as work:
+            if target.exists():  # by the download that this one waited for
+                return target
             tree = _checkout(source, work, target) if isinstance(source, Git) else _unpacked(source, work)
+            os.sync()  # thousands of files, whose content a rename must not overtake
             tree.rename(target)
             shutil.rmtree(work)
     except OSError as error:
@@ -145,11 +161,17 @@ def fetch(name: str, data_root: Path, *, source: Git | Archives | None = None) -
 
 @contextmanager
 def _work_folder(work: Path) -> Iterator[Path]:
-    """Makes `work`; removes it at the end, with the parents it needed, unless they hold something."""
-    made = [work, *(parent for parent in work.parents if not parent.exists())]
+    """Makes `work`, for this process alone; removes it at the end, with the parents it needed, if they are empty."""
+    made = [parent for parent in work.parents if not parent.exists()]
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        yield work
+        work.parent.mkdir(parents=True, exist_ok=True)
+        with io.locked(work.with_name(f"{work.name}.lock"), waiting="downloads the same corpus", remove=True):
+            work.mkdir(exist_ok=True)
+            try:
+                yield work
+            finally:
+                with suppress(OSError):
+                    work.rmdir()
     finally:
         for folder in made:
             with suppress(OSError):
@@ -174,16 +196,19 @@ def _unpacked(source: Archives, work: Path) -> Path:
         if part.exists():
             continue
         path = work / archive.name
-        if not path.exists():
+        by_hand = path.exists()
+        if not by_hand:
             wanted = [other.name for other in parts if not (parts[other].exists() or (work / other.name).exists())]
             _download(archive.url, path, by_hand=f"put {', '.join(wanted)} into {work}")
         found = pooch.file_hash(str(path), alg="md5")
         if found != archive.md5:
-            path.unlink()
+            raise CatuvacError(f"{path} had the MD5 sum {found}, not {archive.md5}, and {_discard(path, keep=by_hand)}")
+        try:
+            _unpack(path, part)
+        except ARCHIVE_ERRORS as error:
             raise CatuvacError(
-                f"{path} had the MD5 sum {found}, not {archive.md5}, and was removed: run this again to fetch it anew"
-            )
-        _unpack(path, part)
+                f"{path} is a broken archive ({' '.join(str(error).split())}) and {_discard(path, keep=by_hand)}"
+            ) from error
         path.unlink()
     tree = work / "tree"
     for part in parts.values():
@@ -194,26 +219,58 @@ def _unpacked(source: Archives, work: Path) -> Path:
     return tree / source.folder
 
 
+def _discard(path: Path, *, keep: bool) -> str:
+    """Removes an archive of no use, or sets one aside that may have cost somebody an effort; returns what it did."""
+    if keep:
+        aside = path.parent.parent / f"{path.name}.damaged"
+        path.replace(aside)
+        return f"was set aside as {aside}: run this again to fetch it anew, or put a good one at {path}"
+    path.unlink()
+    return "was removed: run this again to fetch it anew"
+
+
 def _unpack(path: Path, folder: Path) -> None:
-    """Unpacks to `folder`, whole or not at all; no member gets outside it."""
+    """Unpacks to `folder`, whole or not at all; no member gets outside it.
+
+    Raises:
+        one of `ARCHIVE_ERRORS`: the archive is damaged, or has a member that is neither a file nor a folder, whose name
+            leads outside, or that is larger than the disk's free space.
+    """
     draft = folder.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir(parents=True)
     try:
         with Console(stderr=True).status(f"unpacking {path.name}"):
             if path.suffix == ".zip":
                 with zipfile.ZipFile(path) as archive:
-                    archive.extractall(draft)  # leaves leading slashes and `..` out of the names by itself
+                    for entry in archive.infolist():
+                        mode = entry.external_attr >> 16  # of Unix; 0 where another system made the archive
+                        plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
+                        _check_member(entry.filename, plain=plain, size=entry.file_size, folder=draft)
+                        archive.extract(entry, draft)
             else:
                 with tarfile.open(path) as archive:
-                    archive.extractall(draft, filter="data")
+                    archive.extractall(draft, members=_plain_members(archive, draft), filter="data")
         draft.rename(folder)
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        path.unlink()
-        raise CatuvacError(
-            f"{path} is a broken archive ({error}) and was removed: run this again to fetch it anew"
-        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _plain_members(archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
+    for member in archive:  # read as it is unpacked: an archive of gigabytes is decompressed once
+        plain = member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+        _check_member(member.name, plain=plain, size=member.size, folder=folder)
+        yield member
+
+
+def _check_member(name: str, *, plain: bool, size: int, folder: Path) -> None:
+    """Refuses what no corpus has and what has led outside before: CVE-2025-4517 needs links to links."""
+    if not plain:
+        raise tarfile.TarError(f"{printable(name)} is neither a file nor a folder")
+    if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+        raise tarfile.TarError(f"{printable(name)} lies outside the archive's folder")
+    if size > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _download(url: str, path: Path, *, by_hand: str) -> None:

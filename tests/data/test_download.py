@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -211,17 +212,91 @@ def test_a_truncated_archive_is_one_error(server: Server, tree: Path, root: Path
 
 
 def test_no_member_of_an_archive_gets_out(server: Server, root: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr("UrbanSound8K/README", "read me")
-        archive.writestr("../../../evil", "got out")
-    fetch("urbansound8k", root, source=source(server.archive(tmp_path / "evil.zip")))
-    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
-        member = tarfile.TarInfo("../../../evil")
-        member.size = 7
-        archive.addfile(member, io.BytesIO(b"got out"))
-    with pytest.raises(CatuvacError, match="outside the destination"):
-        fetch("urbansound8k", root / "b", source=source(server.archive(tmp_path / "evil.tar.gz")))
+    for name in ("../../../evil", "UrbanSound8K/../../../../evil", str(tmp_path / "evil")):
+        with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+            archive.writestr("UrbanSound8K/README", "read me")
+            archive.writestr(name, "got out")
+        with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as packed:
+            member = tarfile.TarInfo(name)
+            member.size = 7
+            packed.addfile(member, io.BytesIO(b"got out"))
+        for path in (tmp_path / "evil.zip", tmp_path / "evil.tar.gz"):
+            with pytest.raises(CatuvacError, match=r"evil lies outside the archive's folder\) and was removed"):
+                fetch("urbansound8k", root, source=source(server.archive(path)))
     assert not list(tmp_path.rglob("evil"))
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, b"zip"])
+def test_members_that_are_no_files_are_refused(server: Server, root: Path, tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / ("odd.zip" if kind == b"zip" else "odd.tar.gz")
+    if kind == b"zip":
+        entry = zipfile.ZipInfo("UrbanSound8K/odd")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(entry, "/etc/passwd")
+    else:
+        member = tarfile.TarInfo("UrbanSound8K/odd")
+        member.type, member.linkname = kind, "README"
+        with tarfile.open(path, "w:gz") as packed:
+            packed.addfile(member)
+    with pytest.raises(CatuvacError, match=r"UrbanSound8K/odd is neither a file nor a folder\) and was removed"):
+        fetch("urbansound8k", root, source=source(server.archive(path)))
+    assert not root.exists()
+
+
+def test_links_to_links_lead_nowhere(server: Server, root: Path, tmp_path: Path) -> None:
+    # CVE-2025-4517: names so long that the filter's check of where they lead gives up before their end.
+    outside, folder, path = tmp_path / "outside", "d" * 247, ""
+    outside.mkdir()
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
+
+        def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> None:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, to
+            archive.addfile(member)
+
+        for step in "abcdefghijklmnop":
+            link(os.path.join(path, folder), "", tarfile.DIRTYPE)
+            link(os.path.join(path, step), folder)
+            path = os.path.join(path, folder)
+        far = os.path.join("/".join("abcdefghijklmnop"), "l" * 254)
+        link(far, "../" * 16)
+        link("escape", f"{far}/../../../../../../../../../..{outside}")
+        member = tarfile.TarInfo("escape/written")
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    with pytest.raises(CatuvacError, match="is neither a file nor a folder"):
+        fetch("urbansound8k", root, source=source(server.archive(tmp_path / "evil.tar.gz")))
+    assert os.listdir(outside) == []
+
+
+def test_an_archive_put_there_by_hand_is_never_deleted(server: Server, packed: Path, tree: Path, root: Path) -> None:
+    (root / WORK).mkdir(parents=True)
+    bad = b"x" + packed.read_bytes()[1:]
+    (root / WORK / packed.name).write_bytes(bad)
+    aside = root / f"{packed.name}.damaged"
+    with pytest.raises(CatuvacError, match=f"and was set aside as {aside}: run this again"):
+        fetch("urbansound8k", root, source=source(server.archive(packed)))
+    assert aside.read_bytes() == bad
+    fetch("urbansound8k", root, source=source(server.archive(packed)))
+    assert same(root / "UrbanSound8K", tree)
+    assert aside.read_bytes() == bad
+
+
+def test_two_downloads_at_once_are_one(server: Server, packed: Path, tree: Path, root: Path) -> None:
+    made = source(server.archive(packed))
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(fetch("urbansound8k", root, source=made))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [root / "UrbanSound8K"] * 3
+    assert len(server.asked) == 1
+    assert same(root / "UrbanSound8K", tree)
     assert os.listdir(root) == ["UrbanSound8K"]
 
 
