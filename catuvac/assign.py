@@ -20,7 +20,7 @@ from torch import Tensor
 
 from catuvac.data import audio
 from catuvac.data.audio import AudioError
-from catuvac.data.corpora.folder import SUFFIXES
+from catuvac.data.corpora import folder
 from catuvac.errors import CatuvacError
 from catuvac.inference import FittedModel
 from catuvac.training.run import EVAL_BATCH
@@ -78,13 +78,9 @@ def expand(paths: Iterable[str], *, stdin: IO[str]) -> list[Path]:
             text = stdin.read()
             found += [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line]
         elif Path(path).is_dir():
-            inside = sorted(
-                file
-                for file in Path(path).rglob("*")
-                if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
-            )
+            inside = sorted(folder.recordings(Path(path)))
             if not inside:
-                raise CatuvacError(f"no {', '.join(SUFFIXES)} file below {path}")
+                raise CatuvacError(f"no {', '.join(folder.READ)} file below {path}")
             found += inside
         else:
             found.append(Path(path))

@@ -21,7 +21,7 @@ RESOURCE = "._"  # how the names begin under which macOS keeps what other file s
 
 def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     assert data_root is not None
-    paths = sorted(_recordings(data_root))
+    paths = sorted(recordings(data_root))
     if not paths:
         raise CatuvacError(f"no {', '.join(READ)} file below {data_root}: give --data-root a folder that holds some")
     columns: dict[str, pd.Series | list[str] | list[float]] = {"path": path_column(paths)}
@@ -38,7 +38,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     return ClipTable(pd.DataFrame(columns), f"{len(paths)} files{classes}")
 
 
-def _recordings(root: Path) -> Iterator[Path]:
+def recordings(root: Path) -> Iterator[Path]:
     """The audio files below `root`, broken links to some among them; raises `OSError` for a folder it cannot list."""
 
     def refuse(error: OSError) -> None:
