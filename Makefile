@@ -4,13 +4,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 NAME ?= synthetic-$(shell date +%Y%m%d-%H%M%S)
-REVISION := $(shell git describe --always --dirty=+dirty --abbrev=12 2>/dev/null)
-JOBS := http://127.0.0.1:8265
 
 export PATH := $(BIN):$(PATH)
-# The head, its dashboard and its jobs API listen on loopback only.
-export RAY_AUTH_MODE ?= disabled
-export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: study test lint stop
 .DELETE_ON_ERROR:
@@ -23,12 +18,11 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	touch $@
 
+# The head asks every client for a token: its dashboard listens on loopback, but Ray's own ports on every interface.
 study: .venv/.installed
-	ray status >/dev/null 2>&1 || ray start --head --dashboard-host=127.0.0.1 --dashboard-agent-listen-port=0 --disable-usage-stats
-	ray job submit --address $(JOBS) --working-dir . -- \
-		env CATUVAC_REVISION=$(REVISION) $(BIN)/python studies/tau_sweep.py --preset synthetic --storage $(CURDIR)/results --name $(NAME)
+	STORAGE=$(CURDIR)/results bash cluster_configs/single_machine.sh $(NAME) --preset synthetic
 	@echo "report: $(CURDIR)/results/$(NAME)/report.html"
-	@echo "Ray still runs, with its dashboard at $(JOBS); make stop ends it"
+	@echo "Ray still runs; make stop ends it"
 
 test: lint
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

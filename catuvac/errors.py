@@ -5,8 +5,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object] | int | None  # of a signal
 
 NARROWEST = 60  # columns: in fewer, tables show nothing, and in one, laying out --help never ends
 
@@ -24,8 +29,9 @@ def printable(text: str) -> str:
 
 
 def guarded(command: Callable[[], object]) -> int:
-    """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C is one line and 130."""
+    """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C or SIGTERM one line and 130."""
     _set_up_output()
+    before = end_as_ctrl_c()
     try:
         command()
     except CatuvacError as error:
@@ -37,6 +43,9 @@ def guarded(command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what is on disk is whole", file=sys.stderr)
         return 130
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -49,3 +58,20 @@ def _set_up_output() -> None:
     width = int(asked) if asked.isdecimal() else shutil.get_terminal_size().columns
     if width < NARROWEST:
         os.environ["COLUMNS"] = str(NARROWEST)
+
+
+def end_as_ctrl_c() -> Handler:
+    """Makes SIGTERM, by which Slurm, Kubernetes and `ray job stop` end a process, do what Ctrl-C would do then.
+
+    Returns:
+        What handled it before; None outside the main thread, where no handler can be set.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        ctrl_c = signal.getsignal(signal.SIGINT)  # Tune's while it runs, which ends the trials first
+        # A process that a shell has started in the background ignores Ctrl-C, but must not ignore this.
+        (ctrl_c if callable(ctrl_c) else signal.default_int_handler)(number, frame)
+
+    return signal.signal(signal.SIGTERM, handle)

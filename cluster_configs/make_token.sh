@@ -11,6 +11,9 @@ if [[ ! -e $path ]]; then
   mkdir -p "$(dirname "$path")"
   # No newline at the end: a Kubernetes Secret made from this file would carry it into RAY_AUTH_TOKEN.
   head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$path"
+elif [[ ! -f $path || ! -O $path || ! -s $path ]]; then
+  echo "$path is empty, or no file of yours; remove it and run this again" >&2
+  exit 2
 elif [[ -n $(find "$path" \( -perm -g=r -o -perm -o=r \)) ]]; then
   echo "$path can be read by others; chmod 600 it, or remove it and run this again" >&2
   exit 2

@@ -2,7 +2,8 @@
 # cluster_configs/single_machine.sh NAME --preset fsdd --data-root /abs/data --trials 40 --gpus-per-trial 0.25
 #
 # One machine, all of its GPUs. Starts a Ray head if none of yours runs, submits the study and follows it; the same
-# command again continues a study that was killed. Without GPUs, leave --gpus-per-trial out.
+# command again continues a study that was killed. Without GPUs, leave --gpus-per-trial out. Where another user has taken
+# Ray's ports, set RAY_PORT and DASHBOARD_PORT.
 # Data lie where --data-root says, features in $CATUVAC_CACHE or ~/.cache/catuvac, results in $STORAGE/NAME (default
 # ~/catuvac/results/NAME).
 set -euo pipefail
@@ -25,12 +26,25 @@ port=${RAY_PORT:-6379}
 dashboard=${DASHBOARD_PORT:-8265}
 jobs=http://127.0.0.1:$dashboard
 storage=${STORAGE:-$HOME/catuvac/results}
+# Whoever listens at the dashboard's port is given the token: it must be a process of yours. The kernel's list has each
+# socket's address, state (0A listens) and user; where there is none (macOS) this is left out.
+listener=:$(printf '%04X' "$dashboard")
+if awk -v port="$listener" -v uid="$UID" '$4 == "0A" && $2 ~ port "$" && $8 != uid {other = 1} END {exit !other}' \
+  < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null); then
+  echo "port $dashboard is another user's; set DASHBOARD_PORT and RAY_PORT to free ones" >&2
+  exit 2
+fi
 if ! ray job list --address "$jobs" >/dev/null 2>&1; then
   # Ray opens its session's folders and sockets to everybody; the folder above them keeps others out. A long path
   # would not fit into a socket's address.
   temp=${RAY_TMPDIR:-/tmp}/catuvac-$UID
-  install -d -m 700 "$temp"
-  ray start --head --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
+  mkdir -m 700 "$temp" 2>/dev/null || true
+  if [[ ! -d $temp || -L $temp || ! -O $temp ]]; then
+    echo "$temp is not a folder of yours; set RAY_TMPDIR to one that is, with a short path" >&2
+    exit 2
+  fi
+  chmod 700 "$temp"
+  python cluster_configs/start_head.py --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
     --dashboard-agent-listen-port=0 --temp-dir="$temp/$port" --disable-usage-stats
   # An empty job: the jobs API answers other requests seconds before it can start one.
   deadline=$((SECONDS + 60))
@@ -43,7 +57,7 @@ job=$name-$(date +%Y%m%d-%H%M%S)
 cat <<EOF
 results    $storage/$name
 watch      $jobs (asks for the token in $RAY_AUTH_TOKEN_PATH), from elsewhere through
-           ssh -L $dashboard:127.0.0.1:$dashboard $(hostname); or tensorboard --logdir $storage/$name
+           ssh -L $dashboard:127.0.0.1:$dashboard $(hostname); or catuvac watch $storage/$name
 stop       ray job stop --address $jobs $job (with RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH)
 resume     the same command again
 end Ray    ray stop (every Ray process of yours on this machine)

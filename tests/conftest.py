@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from catuvac.data import store
 from catuvac.data.store import FeatureSet
 
 os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works on this machine
+# Ray's ports are open to the network: whoever reaches those of a test must not run code here. Before Ray is imported.
+os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
 # Ray gives its workers 15, and another test would starve them.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 torch.set_num_threads(1)  # the networks of the tests are too small to share, and results depend on the number

@@ -1,10 +1,50 @@
+"""What a command makes of bad input and of being ended, in processes of their own."""
+
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from catuvac.errors import CatuvacError, guarded, printable
+
+WAIT = """
+import time
+from catuvac.errors import guarded
+
+def command():
+    print("up", flush=True)
+    time.sleep(60)
+
+raise SystemExit(guarded(command))
+"""
+# A command that a shell without job control starts with & ignores Ctrl-C.
+BACKGROUND = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+
+
+@pytest.mark.parametrize("before", ["", BACKGROUND], ids=["foreground", "background"])
+def test_a_command_that_is_ended_says_so(before: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", before + WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted; what is on disk is whole\n")
+
+
+def test_bad_input_is_one_line_and_the_handler_is_given_back(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise CatuvacError("no such thing; give another")
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert guarded(command) == 2
+    assert capsys.readouterr().err == "error: no such thing; give another\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_text_that_would_move_a_cursor_is_escaped() -> None:

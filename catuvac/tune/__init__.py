@@ -1,6 +1,7 @@
 """Studies and grids on Ray: the only folder that knows it. Ray schedules, Optuna samples.
 
 driver.py       starts, resumes and ends them
+connection.py   joins a cluster, or starts one that asks for a token
 preflight.py    what is checked before the first trial
 search.py       what Ray asks for the next trial
 trial.py        the trainables

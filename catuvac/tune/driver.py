@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
-import os
 import shlex
-import socket
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import optuna
-import ray
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
@@ -28,6 +23,7 @@ from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots, mend_journal
 from catuvac.study import GROWING, Stage, Study
 from catuvac.tune import places
+from catuvac.tune.connection import connect
 from catuvac.tune.failures import STORAGE, failure
 from catuvac.tune.gauges import Gauges
 from catuvac.tune.packing import Asha, Fifo, Median
@@ -39,43 +35,7 @@ from catuvac.tune.trial import run_cell, train_branch, train_trial, train_trunk
 
 DIFFERENT = "study {} was started with different settings"
 
-
-def connect() -> None:
-    """Joins the cluster of the environment (a job's, or RAY_ADDRESS), else starts Ray on this machine, on loopback.
-
-    Raises:
-        CatuvacError: the cluster does not answer, or refuses the token.
-    """
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # unset, a local start would write a token to the home folder
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; `Tables` prints one line a trial instead
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV of what the tables hold
-    # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    # Trials that may wait for resources: `SlotSearch` gives no more than the cluster carries, and where only one may
-    # wait, the processes of others that have just ended go. For grids it is what Ray takes itself.
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
-    # A study that stops leaves the failures of other trials unread, which Ray prints after our own last line.
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    # It looks for the files of the loggers that are switched off.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if ray.is_initialized():
-        return
-    address = os.environ.get("RAY_ADDRESS", "")
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit():
-        try:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise CatuvacError(f"no Ray cluster answers at RAY_ADDRESS {address}: {error.strerror or error}") from error
-    try:
-        ray.init(dashboard_host="127.0.0.1", log_to_driver=False, logging_level="WARNING")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise CatuvacError(
-            f"cannot join Ray at {address or 'this machine'}: {str(error).splitlines()[0]}; where it was started with "
-            "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-        ) from error
+__all__ = ["check_folder", "connect", "finish", "run_grid", "run_study"]
 
 
 def run_study(study: Study, features: Prepared, *, resume: bool = False) -> None:
@@ -86,7 +46,7 @@ def run_study(study: Study, features: Prepared, *, resume: bool = False) -> None
     Raises:
         CatuvacError: the folder is taken, there is nothing to resume, no node can ever carry a trial, or the storage
             failed.
-        KeyboardInterrupt: Ctrl-C; the study can be resumed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the study can be resumed.
     """
     check_folder(study, resume=resume)
     study = continued(study) if resume else study

@@ -96,11 +96,14 @@ def test_a_launcher_file_is_valid_for_the_installed_ray(path: Path) -> None:
 @pytest.mark.parametrize("path", LAUNCHER, ids=named)
 def test_both_start_commands_of_a_launcher_file_turn_the_token_on(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
-    for kind, flag in (("head", "--head"), ("worker", "--address=$RAY_HEAD_IP:6379")):
-        start = config[f"{kind}_start_ray_commands"][-1]
-        before, after = start.split("ray start")
+    for kind, command, flag in (
+        ("head", "python ~/catuvac/start_head.py", "--port=6379"),
+        ("worker", "ray start", "--address=$RAY_HEAD_IP:6379"),
+    ):
+        before, after = config[f"{kind}_start_ray_commands"][-1].split(command)
         assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.config/catuvac/ray-token" in before
         assert flag in shlex.split(after)
+    assert config["file_mounts"]["~/catuvac/start_head.py"] == "cluster_configs/start_head.py"
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
     assert config["file_mounts"]["~/.config/catuvac/ray-token"] == "~/.config/catuvac/ray-token"
 
@@ -175,7 +178,14 @@ CLUSTER = fields(
         "rayVersion": STRING,
         "authOptions": fields({"mode": {"const": "token"}, "secretName": STRING}),
         "enableInTreeAutoscaling": BOOLEAN,
-        "autoscalerOptions": fields({"version": {"const": "v2"}, "idleTimeoutSeconds": COUNT, "securityContext": ANY}),
+        "autoscalerOptions": fields(
+            {
+                "version": {"const": "v2"},
+                "idleTimeoutSeconds": COUNT,
+                "securityContext": ANY,
+                "volumeMounts": {"type": "array"},
+            }
+        ),
         "headGroupSpec": fields(
             {
                 "serviceType": {"const": "ClusterIP"},
@@ -256,6 +266,9 @@ def test_the_validation_notices_a_misspelt_field() -> None:
         jsonschema.validate(document["spec"], CLUSTER)
 
 
+CLOSED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
 @pytest.mark.parametrize("name", ["kuberay_raycluster.yaml", "kuberay_rayjob.yaml"])
 def test_pods_have_no_more_rights_than_they_need(name: str) -> None:
     for template in pods(documents(CONFIGS / name)[0]["spec"]):
@@ -266,11 +279,17 @@ def test_pods_have_no_more_rights_than_they_need(name: str) -> None:
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         assert all("hostPath" not in volume for volume in spec.get("volumes", []))
         for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            assert container["securityContext"] == CLOSED
             assert container["resources"]["limits"]["memory"]
+            # What is written goes into volumes that exist.
+            mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            assert set(mounts.values()) <= {volume["name"] for volume in spec["volumes"]}
+            assert mounts["/tmp"] == "scratch"
+            assert {"name": "HOME", "value": "/tmp"} in container["env"]
+    document = documents(CONFIGS / name)[0]["spec"]
+    autoscaler = document.get("rayClusterSpec", document)["autoscalerOptions"]
+    assert autoscaler["securityContext"] == CLOSED
+    assert autoscaler["volumeMounts"] == [{"name": "scratch", "mountPath": "/tmp"}]
 
 
 @pytest.mark.parametrize("name", ["kuberay_raycluster.yaml", "kuberay_rayjob.yaml"])
@@ -286,15 +305,61 @@ def test_the_kubernetes_head_has_no_gpu_and_runs_no_trial(name: str) -> None:
     assert f"ray[tune,default]=={cluster['rayVersion']}\n" in pinned
 
 
+STUDY_PODS = {"podSelector": {"matchLabels": {"study": "catuvac"}}}
+
+
+def policies() -> dict[str, dict[str, Any]]:
+    """The specs of the network policies, by name."""
+    found = documents(CONFIGS / "kuberay_common.yaml")
+    return {d["metadata"]["name"]: d["spec"] for d in found if d["kind"] == "NetworkPolicy"}
+
+
 def test_the_network_policy_lets_in_the_study_and_the_operator_only() -> None:
-    policy = next(d for d in documents(CONFIGS / "kuberay_common.yaml") if d["kind"] == "NetworkPolicy")
-    assert policy["spec"]["podSelector"] == {"matchLabels": {"study": "catuvac"}}
-    (rule,) = policy["spec"]["ingress"]
-    selected = [source["podSelector"]["matchLabels"] for source in rule["from"]]
-    assert selected == [{"study": "catuvac"}, {"app.kubernetes.io/name": "kuberay-operator"}]
+    policy = policies()["catuvac"]
+    assert policy["podSelector"] == STUDY_PODS["podSelector"]
+    among, operator = policy["ingress"]
+    assert among == {"from": [STUDY_PODS]}
+    # Whoever may make pods in some other namespace could give them the operator's label.
+    assert operator["from"] == [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
+        }
+    ]
+    assert operator["ports"] == [{"protocol": "TCP", "port": 8265}]
+
+
+def test_the_network_policies_let_out_to_the_study_and_what_it_cannot_do_without() -> None:
+    everybody, head = policies()["catuvac"], policies()["catuvac-head"]
+    assert set(everybody["policyTypes"]) == {"Ingress", "Egress"}
+    among, names = everybody["egress"]
+    assert among == {"to": [STUDY_PODS]}
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert names["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kube-system"}
+    assert head["podSelector"]["matchLabels"] == {"study": "catuvac", "ray.io/node-type": "head"}
+    [api] = head["egress"]
+    [address] = api["to"]
+    assert address["ipBlock"]["cidr"].endswith("/32")  # one address
+    assert len(api["ports"]) == 1
 
 
 # ---- shell and container
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.suffix in (".sh", ".sbatch", ".yaml")], ids=named)
+def test_no_head_serves_ray_client(path: Path) -> None:
+    """`ray start --head` would, to the network; KubeRay starts its heads itself, behind a network policy."""
+    assert not re.search(r"ray start[^\n]*--head\b", code(path))
+
+
+def test_the_notices_hold_the_licences_of_what_is_installed() -> None:
+    done = subprocess.run([sys.executable, CONFIGS / "notices.py"], capture_output=True, text=True, check=True)
+    _, *parts = re.split(r"^={100}\n(\S+) \S+\n.*\n={100}\n", done.stdout, flags=re.MULTILINE)
+    texts = dict(zip(parts[::2], parts[1::2], strict=True))
+    lesser = "GNU LESSER GENERAL PUBLIC LICENSE"  # soundfile's is that of libsndfile, which it brings
+    for name, text in (("soxr", lesser), ("soundfile", lesser), ("torch", "Facebook"), ("numpy", "NumPy Developers")):
+        assert text in texts[name]
+    assert "notices.py > /opt/catuvac/THIRD_PARTY_NOTICES.txt" in code(CONFIGS / "Dockerfile")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=named)
@@ -356,6 +421,7 @@ def test_requirements_pin_every_dependency_within_its_range() -> None:
 
 
 FORBIDDEN = {
+    "authentication turned off": r"RAY_AUTH_MODE *[?:]?= *[\"']?disabled",
     "a wildcard network": r"0\.0\.0\.0/0|::/0",
     "a privileged container": r"privileged: *true|--privileged",
     "a dashboard on all interfaces": r"dashboard-host[=: ]+\"?(0\.0\.0\.0|::)",
@@ -365,6 +431,8 @@ FORBIDDEN = {
     "a script from the network": r"(curl|wget)[^\n]*\| *(ba)?sh",
     "pickled weights": r"weights_only *= *False|pickle\.load",
 }
+# Documents and what they run, beside the files of this folder.
+COMMANDS = [ROOT / "Makefile", ROOT / "README.md", ROOT / "studies" / "README.md", CONFIGS / "monitoring" / "README.md"]
 # KubeRay's Service and operator reach the dashboard from other addresses than the pod's loopback.
 IN_CLUSTER = {"kuberay_raycluster.yaml", "kuberay_rayjob.yaml"}
 
@@ -377,6 +445,13 @@ def test_no_file_breaks_a_security_rule(path: Path, rule: str) -> None:
         assert text.count('dashboard-host: "0.0.0.0"') == 1
         text = text.replace('dashboard-host: "0.0.0.0"', "")
     assert not re.search(FORBIDDEN[rule], text)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_documented_command_turns_authentication_off_or_starts_ray_without_it(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(FORBIDDEN["authentication turned off"], text)
+    assert not re.search(r"^\s*(.*\|\| )?ray start", text, flags=re.MULTILINE)  # the scripts do, with a token
 
 
 @pytest.mark.parametrize("path", [*MULTI_MACHINE, CONFIGS / "single_machine.sh"], ids=named)

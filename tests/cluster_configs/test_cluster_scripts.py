@@ -32,7 +32,8 @@ wait $!""",
     "scancel": 'while read -r task; do kill -TERM "$task" 2>/dev/null; done <"$LOG/tasks"; true',
     "ray": """
 case "$1 $2" in
-  "start --block")
+  "start --head"|"start --address"*)
+    if [[ $* != *--block* ]]; then touch "$LOG/up"; exit 0; fi
     echo $$ >>"$LOG/rays"
     if [[ $* == *--head* && -e $LOG/head-dies ]]; then exit 3; fi
     if [[ $* == *--head* ]]; then
@@ -43,7 +44,6 @@ case "$1 $2" in
     [[ $* == *--head* && ! -e $LOG/head-silent ]] && touch "$LOG/up"
     trap 'echo "ray ended" >>"$LOG/calls"; exit 0' TERM
     while true; do sleep 0.05; done ;;
-  "start --head") touch "$LOG/up" ;;
   "job list") [[ -e $LOG/up ]] ;;
   "job submit")
     [[ -e $LOG/up && -s $RAY_AUTH_TOKEN_PATH && $RAY_AUTH_MODE == token ]] || exit 4
@@ -54,6 +54,7 @@ case "$1 $2" in
 esac""",
     # The study: its folder, then done, or failed, or busy for a long time.
     "python": """
+if [[ $1 == cluster_configs/start_head.py ]]; then shift; exec ray start --head "$@"; fi
 [[ $1 == studies/tau_sweep.py ]] || exit 5
 mkdir -p "$STORAGE/$3"; touch "$STORAGE/$3/study.json"
 touch "$LOG/studying"
@@ -166,7 +167,7 @@ def test_a_slurm_job_runs_the_study_on_all_nodes_and_cleans_up(machine: Machine)
     assert f"--head --port={port} --dashboard-host=127.0.0.1 --dashboard-port={port + 10000}" in starts[0]
     assert f"--address=n1:{port}" in starts[1]
     assert all("--num-cpus=16" in start for start in starts)
-    (study,) = machine.calls("python ")
+    (study,) = machine.calls("python studies")
     assert study == f"python studies/tau_sweep.py --name fsdd-1 --storage {machine.storage} --preset fsdd"
     assert machine.calls("ray ended")
     assert not machine.calls("scontrol requeue")
@@ -187,7 +188,7 @@ def test_a_requeued_job_continues_the_study(machine: Machine) -> None:
     machine.run("slurm.sbatch", "fsdd-1")
     code, output = machine.run("slurm.sbatch", "fsdd-1", SLURM_RESTART_COUNT="1")
     assert code == 0, output
-    first, second = machine.calls("python ")
+    first, second = machine.calls("python studies")
     assert "--resume" not in first
     assert second.endswith(" --resume")
     submitted = [
@@ -284,7 +285,7 @@ def test_one_machine_starts_a_head_on_loopback_once_and_submits(machine: Machine
         assert code == 0, output
     (start,) = machine.calls("ray start")
     assert "--dashboard-host=127.0.0.1 --dashboard-port=8299" in start
-    first, second = machine.calls("python ")
+    first, second = machine.calls("python studies")
     assert first.endswith("--preset fsdd")
     assert second.endswith("--preset fsdd --resume")
     for word in ("watch", "ray job stop", "resume", "ray stop", "http://127.0.0.1:8299"):
@@ -292,6 +293,41 @@ def test_one_machine_starts_a_head_on_loopback_once_and_submits(machine: Machine
     token = machine.root / "home" / ".config" / "catuvac" / "ray-token"
     assert token.stat().st_mode & 0o777 == 0o600
     assert token.read_text() not in output + "\n".join(machine.calls())
+
+
+@pytest.mark.parametrize("planted", ["folder", "link"])
+def test_one_machine_takes_no_temporary_folder_of_another_user(machine: Machine, planted: str) -> None:
+    if os.getuid():
+        pytest.skip("giving a folder to another user needs root")
+    path, elsewhere = machine.nodes / f"catuvac-{os.getuid()}", machine.root / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    if planted == "folder":
+        path.mkdir()
+        os.chown(path, 65534, 65534)
+    else:
+        path.symlink_to(elsewhere)
+    code, output = machine.run("single_machine.sh", "fsdd-1", DASHBOARD_PORT="8299")
+    assert code == 2
+    assert (
+        output.splitlines()[-1] == f"{path} is not a folder of yours; set RAY_TMPDIR to one that is, with a short path"
+    )
+    assert not machine.calls("ray start")
+    assert elsewhere.stat().st_mode & 0o777 == 0o755
+
+
+def test_one_machine_does_not_show_its_token_to_another_users_server(machine: Machine) -> None:
+    if os.getuid():
+        pytest.skip("becoming another user needs root")
+    become = "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.create_server(('127.0.0.1', 0)); "
+    command = [sys.executable, "-c", become + "print(s.getsockname()[1], flush=True); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        port = other.stdout.readline().strip()
+        code, output = machine.run("single_machine.sh", "fsdd-1", DASHBOARD_PORT=port)
+        other.communicate()
+    assert code == 2
+    assert output == f"port {port} is another user's; set DASHBOARD_PORT and RAY_PORT to free ones\n"
+    assert not machine.calls("ray")
 
 
 # ---- the parts
@@ -310,6 +346,14 @@ def test_a_token_is_made_once_and_never_shown(machine: Machine) -> None:
     assert path.read_text() == made
     machine.run("make_token.sh", str(path.with_name("other")))
     assert path.with_name("other").read_text() != made
+
+
+def test_an_empty_token_is_refused(machine: Machine) -> None:
+    path = machine.root / "token"
+    path.touch(mode=0o600)
+    code, output = machine.run("make_token.sh", str(path))
+    assert code == 2
+    assert output == f"{path} is empty, or no file of yours; remove it and run this again\n"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])

@@ -23,7 +23,6 @@ WARM = 8  # trials after which every part of the driver has been in use
 @pytest.fixture
 def two_nodes() -> Iterator[Cluster]:
     """Two nodes of one core and one fake GPU each."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1, num_gpus=1)
     made.wait_for_nodes()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
@@ -115,7 +114,6 @@ def trial(point: dict[str, Any]) -> None:
 @pytest.fixture
 def exported() -> Iterator[str]:
     """The address of the metrics of a Ray on this machine."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     settings = {"metrics_report_interval_ms": 1000}  # ms; 10 000 by itself
     ray.init(
         address="local",

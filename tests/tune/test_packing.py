@@ -82,7 +82,7 @@ def pretended_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (folder / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA H100, 81559\n")
     (folder / "nvidia-smi").chmod(0o755)
     before = os.environ["PATH"]
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "PATH": f"{folder}:{before}"}
+    os.environ |= {"PATH": f"{folder}:{before}"}
     ray.init(
         address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )

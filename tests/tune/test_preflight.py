@@ -159,7 +159,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     with contextlib.chdir(folders[0]):

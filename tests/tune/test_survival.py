@@ -31,7 +31,6 @@ TRIALS = 6 + KILLS  # 16 with ten kills
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """One node of two cores and four fake GPUs, with no driver in this process."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 4, "include_dashboard": False})
     yield made
     made.shutdown()
@@ -73,17 +72,27 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_ctrl_c_ends_the_study_at_once_and_it_goes_on(cluster: Cluster, tmp_path: Path, cache_dir: Path) -> None:
-    flags = ("--name", "a", "--sampler", "random", "--trials", "3", "--epochs", "20")
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+def test_ctrl_c_or_the_end_of_a_job_ends_the_study_at_once_and_it_goes_on(
+    ending: signal.Signals, cluster: Cluster, tmp_path: Path, cache_dir: Path
+) -> None:
+    flags = ("--name", "a", "--sampler", "random", "--trials", "4", "--epochs", "20")
     driver = Driver(cluster, tmp_path, cache_dir, *flags)
-    driver.wait_for(lambda: len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 2)
-    driver.process.send_signal(signal.SIGINT)
+    driver.wait_for(lambda: rows(tmp_path) >= 1 and len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 2)
+    began = time.monotonic()
+    driver.process.send_signal(ending)
     assert driver.end() == 130, driver.text()
-    assert rows(tmp_path) < 3
+    print(f"ended {time.monotonic() - began:.1f} s after {ending.name}")
+    assert driver.text().splitlines()[-1] == "interrupted; what is on disk is whole"
+    assert "Traceback" not in driver.text()
+    # What had ended is in both tables, and its evaluations no longer lie about.
+    done = results.read_trials(tmp_path / "a")
+    assert 1 <= len(done) < 4
+    assert set(done["trial_id"]) <= set(results.read_history(tmp_path / "a")["trial_id"])
     again = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
     assert again.end() == 0, again.text()
     assert "damaged" not in again.text()
-    check_complete(tmp_path, trials=3, last=20)
+    check_complete(tmp_path, trials=4, last=20)
 
 
 @pytest.mark.slow
@@ -109,7 +118,6 @@ def test_an_extension_that_is_killed_goes_on_and_repeats_nothing(
 @pytest.fixture
 def two_nodes() -> Iterator[Cluster]:
     """Two nodes of one core and two fake GPUs each; the second may go."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
     made = Cluster(
         initialize_head=True,

@@ -43,7 +43,6 @@ def trial(point: dict[str, Any], *, marks: Path) -> None:
 
 @pytest.fixture(scope="module")
 def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # Ray's own would write into the same folders
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     features = Prepared(
