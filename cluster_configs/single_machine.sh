@@ -26,15 +26,24 @@ port=${RAY_PORT:-6379}
 dashboard=${DASHBOARD_PORT:-8265}
 jobs=http://127.0.0.1:$dashboard
 storage=${STORAGE:-$HOME/catuvac/results}
-# Whoever listens at the dashboard's port is given the token: it must be a process of yours. The kernel's list has each
-# socket's address, state (0A listens) and user; where there is none (macOS) this is left out.
-listener=:$(printf '%04X' "$dashboard")
-if awk -v port="$listener" -v uid="$UID" '$4 == "0A" && $2 ~ port "$" && $8 != uid {other = 1} END {exit !other}' \
-  < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null); then
+# The kernel's list has each socket's address, state (0A listens) and user; macOS has none, and no check.
+listener() { # PORT: the number of the user who listens there
+  awk -v port=":$(printf '%04X' "$1")" '$4 == "0A" && $2 ~ port "$" {print $8; exit}' \
+    < <(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+}
+# Whoever listens at the dashboard's port is given the token.
+owner=$(listener "$dashboard")
+if [[ -n $owner && $owner != "$UID" ]]; then
   echo "port $dashboard is another user's; set DASHBOARD_PORT and RAY_PORT to free ones" >&2
   exit 2
 fi
 if ! ray job list --address "$jobs" >/dev/null 2>&1; then
+  for taken in "$port" "$dashboard"; do
+    if [[ -n $(listener "$taken") ]]; then
+      echo "port $taken is taken, and not by a Ray that takes this token; set DASHBOARD_PORT and RAY_PORT to free ones" >&2
+      exit 2
+    fi
+  done
   # Ray opens its session's folders and sockets to everybody; the folder above them keeps others out. A long path
   # would not fit into a socket's address.
   temp=${RAY_TMPDIR:-/tmp}/catuvac-$UID

@@ -30,7 +30,8 @@ def forest(panels: Sequence[Panel], *, name: str) -> Drawing:
 
 def _figure(panels: Sequence[Panel], *, upright: bool) -> Figure:
     """The outcomes side by side or, upright, one below the other."""
-    outcomes = list(dict.fromkeys(effect.outcome for panel in panels for effect in panel.effects))
+    # What no panel could estimate, such as clusters used where all trainings use all, has no column.
+    outcomes = list(dict.fromkeys(effect.outcome for panel in panels for effect in panel.effects if effect.found))
     rows = [(panel, factor) for panel in panels for factor in dict.fromkeys(e.factor for e in panel.effects)]
     with rc_context(STYLE):
         wide, high = (1, len(outcomes)) if upright else (len(outcomes), 1)

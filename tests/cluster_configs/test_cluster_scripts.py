@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -281,7 +282,9 @@ def test_a_job_from_elsewhere_than_the_checkout_is_refused(machine: Machine) -> 
 
 def test_one_machine_starts_a_head_on_loopback_once_and_submits(machine: Machine) -> None:
     for _ in range(2):
-        code, output = machine.run("single_machine.sh", "fsdd-1", "--preset", "fsdd", DASHBOARD_PORT="8299")
+        code, output = machine.run(
+            "single_machine.sh", "fsdd-1", "--preset", "fsdd", DASHBOARD_PORT="8299", RAY_PORT="6499"
+        )
         assert code == 0, output
     (start,) = machine.calls("ray start")
     assert "--dashboard-host=127.0.0.1 --dashboard-port=8299" in start
@@ -295,6 +298,19 @@ def test_one_machine_starts_a_head_on_loopback_once_and_submits(machine: Machine
     assert token.read_text() not in output + "\n".join(machine.calls())
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the kernel's list of sockets: Linux has it")
+@pytest.mark.parametrize("name", ["RAY_PORT", "DASHBOARD_PORT"])
+def test_one_machine_says_which_port_is_taken(machine: Machine, name: str) -> None:
+    ports = {"RAY_PORT": "6499", "DASHBOARD_PORT": "8299"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports[name] = str(taken.getsockname()[1])
+        code, output = machine.run("single_machine.sh", "fsdd-1", **ports)
+    assert code == 2
+    assert output.startswith(f"port {ports[name]} is taken")
+    assert len(output.splitlines()) == 1
+    assert not machine.calls("ray start")
+
+
 @pytest.mark.parametrize("planted", ["folder", "link"])
 def test_one_machine_takes_no_temporary_folder_of_another_user(machine: Machine, planted: str) -> None:
     if os.getuid():
@@ -306,7 +322,7 @@ def test_one_machine_takes_no_temporary_folder_of_another_user(machine: Machine,
         os.chown(path, 65534, 65534)
     else:
         path.symlink_to(elsewhere)
-    code, output = machine.run("single_machine.sh", "fsdd-1", DASHBOARD_PORT="8299")
+    code, output = machine.run("single_machine.sh", "fsdd-1", DASHBOARD_PORT="8299", RAY_PORT="6499")
     assert code == 2
     assert (
         output.splitlines()[-1] == f"{path} is not a folder of yours; set RAY_TMPDIR to one that is, with a short path"
