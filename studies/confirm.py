@@ -209,7 +209,9 @@ def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None =
     complete = trials[(trials["status"] == "complete") & trials["objective"].notna()]
     tops: dict[str, Setting] = {}
     for row in results.records(complete.sort_values("objective", ascending=False, kind="stable")):
-        config = base.with_settings({**settings_of(row), **changes, "seed": base.training.seed})
+        # Blocks of seeds differ in their split too; a setting is the same one on any.
+        own = {"seed": base.training.seed, "split_seed": base.split.split_seed}
+        config = base.with_settings({**settings_of(row), **changes, **own})
         if config.hash() not in tops and len(tops) < top:
             name = f"top{len(tops) + 1}"
             tops[config.hash()] = Setting(name, config, int(row["number"]), float(row["objective"]))

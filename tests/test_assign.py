@@ -67,20 +67,22 @@ def rows(model: FittedModel, paths: list[Path], **options: float) -> list[assign
 
 
 def test_clusters_are_those_of_the_training(
-    model: FittedModel, folder: Path, settings: Config, features: FeatureSet
+    model: FittedModel, folder: Path, settings: Config, features: FeatureSet, recordings: Path
 ) -> None:
     run = TrainingRun(settings, features)
     run.load_state(inference.checkpoint.load(folder / "checkpoint.pt"))
     clips = np.arange(len(features.x))
     expected = run.infer(clips)["probabilities"]
-    found = rows(model, [Path(path) for path in features.clips["path"]])
+    found = rows(model, sorted(recordings.iterdir()))
     assert [row.cluster for row in found] == expected.argmax(axis=1).tolist()
     np.testing.assert_array_equal([row.probability for row in found], expected.max(axis=1))
 
 
-def test_the_features_are_those_of_the_training_to_the_bit(model: FittedModel, features: FeatureSet) -> None:
+def test_the_features_are_those_of_the_training_to_the_bit(
+    model: FittedModel, features: FeatureSet, recordings: Path
+) -> None:
     rate = model.config.features.sample_rate
-    samples = [audio.load(path, sample_rate=rate) for path in features.clips["path"]]
+    samples = [audio.load(path, sample_rate=rate) for path in sorted(recordings.iterdir())]
     x, mask = assign_features(model, samples)
     np.testing.assert_array_equal(x, features.x)
     np.testing.assert_array_equal(mask, features.mask)

@@ -169,9 +169,9 @@ def test_a_finished_study_is_confirmed(study: Path, cache_dir: Path) -> None:
     done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     trials = results.read_trials(study.parent / "a-confirm")
-    assert sorted(trials["trial_id"]) == [
+    assert set(trials["trial_id"]) == {
         f"synthetic-k3-{name}-s{seed}" for name in ("top1", "top1-paper") for seed in (12, 13)
-    ]
+    }
     assert set(trials["arm"]) == {"confirm"}
     assert set(trials["status"]) == {"complete"}
     assert set(trials["seed"]) == {12, 13}

@@ -218,7 +218,10 @@ def _extend_folder(study: Study, features: Mapping[str, Any]) -> bool:
     if len(stages) == len(study.stages):
         return False
     record |= {"design": study.design(), **features, "stages": [*stages, _stage(study)]}
-    runs.write_text(study.folder / DESIGN, json.dumps(record, indent=2))
+    try:
+        runs.write_text(study.folder / DESIGN, json.dumps(record, indent=2))
+    except OSError as error:
+        raise CatuvacError(f"cannot write to {study.folder}: {error.strerror}; free some space, then resume") from error
     places.push(study)
     return True
 

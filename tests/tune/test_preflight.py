@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +29,7 @@ from catuvac.tune import preflight
 from catuvac.tune.preflight import Node
 
 HERE = Path("/proc/self/cwd")
+MINE, ENTRY = "1" * 16, "2" * 16  # names of entries of a cache
 
 
 @pytest.fixture
@@ -231,9 +233,9 @@ class TestCluster:
     def test_features_that_a_node_has_not(
         self, cluster: Any, plan: Study, tmp_path: Path, tiny_features: FeatureSet
     ) -> None:
-        (cluster.folders[0] / "mine").symlink_to(tiny_features.path)
+        shutil.copytree(tiny_features.path, cluster.folders[0] / MINE)
         entry = Prepared(
-            path=HERE / "mine", config=preset("folder"), data_root=HERE / "data", cache_dir=tmp_path / "cache"
+            path=HERE / MINE, config=preset("folder"), data_root=HERE / "data", cache_dir=tmp_path / "cache"
         )
         with pytest.raises(CatuvacError, match=rf"node \S+ \(\w+\): --data-root {HERE}/data is not") as caught:
             preflight.preflight(plan, config=None, features=entry)
@@ -244,9 +246,9 @@ class TestCluster:
     ) -> None:
         other = tiny_config.with_settings({"corpus_seed": 1})
         theirs = store.prepare(other, data_root=None, cache_dir=tmp_path, workers=1, progress=False)
-        (cluster.folders[0] / "entry").symlink_to(tiny_features.path)
-        (cluster.folders[1] / "entry").symlink_to(theirs.path)
-        entry = Prepared(path=HERE / "entry", config=tiny_config, data_root=None, cache_dir=tmp_path)
+        shutil.copytree(tiny_features.path, cluster.folders[0] / ENTRY)
+        shutil.copytree(theirs.path, cluster.folders[1] / ENTRY)
+        entry = Prepared(path=HERE / ENTRY, config=tiny_config, data_root=None, cache_dir=tmp_path)
         with pytest.raises(CatuvacError, match=r"has other features, \[48, 32, 16\] with checksum"):
             preflight.preflight(plan, config=None, features=entry)
 

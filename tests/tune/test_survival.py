@@ -110,7 +110,7 @@ def test_an_extension_that_is_killed_goes_on_and_repeats_nothing(
     again = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
     assert again.end() == 0, again.text()
     check_complete(tmp_path, trials=10)
-    table = results.read_trials(tmp_path / "a").set_index("number")
+    table = results.read_trials(tmp_path / "a").set_index("number").sort_index()
     assert table.loc[before["number"].tolist(), "trial_id"].tolist() == before["trial_id"].tolist()
     assert table.loc[2:].groupby("config/split_seed").size().to_dict() == {0: 4, 1: 4}
 
