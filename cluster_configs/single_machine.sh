@@ -20,6 +20,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.config/catuvac/ray-token}
 export RAY_USAGE_STATS_ENABLED=0
+export RAY_JOB_STOP_WAIT_TIME_S=30 # of `ray job stop`, until it kills: a study writes its tables first
 bash cluster_configs/make_token.sh "$RAY_AUTH_TOKEN_PATH" >/dev/null
 
 port=${RAY_PORT:-6379}
