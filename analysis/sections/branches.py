@@ -101,7 +101,7 @@ def _later(name: str, panel: Panel) -> Statement:
     if panel.later is None:
         return Statement(name, text + "; their difference cannot be told: {why}.", words | {"why": panel.reason})
     text += ": a change of {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}). " + verdict(
-        panel.later, fixed=panel.plan.fixed
+        panel.later, fixed=panel.plan.fixed, unit="seeds"
     )
     return Statement(name, text, words | numbers(panel.later))
 

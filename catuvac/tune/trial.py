@@ -1,4 +1,4 @@
-"""The trainables: one trial of a search, one cell of a grid, each going on from its last checkpoint."""
+"""The trainables: a trial of a search, a cell of a grid, a trunk or a branch, each from its last checkpoint."""
 
 from __future__ import annotations
 
