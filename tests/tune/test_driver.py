@@ -148,7 +148,7 @@ class TestStudy:
     ) -> None:
         made = study(tmp_path, tiny_config, arms=(Arm("random", 2),))
         driver.run_study(made, jobs.prepare(made.config, data_root=None, cache_dir=cache_dir))
-        first = results.read_trials(made.folder)
+        first = results.read_trials(made.folder).sort_values("number", ignore_index=True)  # not as they ended
         factorial = Arm.parse("factorial:y_estimator=gumbel/exact", seeds=2)
         wider = replace(made, arms=(Arm("random", 2), factorial))
         prepared = jobs.prepare(wider.config, data_root=None, cache_dir=cache_dir, splits=wider.splits())
