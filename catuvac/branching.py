@@ -96,7 +96,7 @@ class Branches(Grid):
     def design(self) -> dict[str, Any]:
         """What must not change when the study is resumed."""
         trunks = {cell.trial_id: cell.config.hash() for cell in self.trunks}
-        return {**super().design(), **trunks, "margin": self.margin}
+        return {**super().design(), **trunks}
 
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
         """As of a cell of any grid, and where it has left its trunk, which tau_end had it not."""

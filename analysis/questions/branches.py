@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from statsmodels.stats.weightstats import DescrStatsW
 
 from analysis.questions.effects import FAMILY, LABELLED, LEVEL, SEED_SD, UNLABELLED, Plan
-from analysis.stats.equivalence import POWER, Contrast
+from analysis.stats.equivalence import POWER, Contrast, paired
 from analysis.trials import Study, floats, undecided
 from catuvac.errors import CatuvacError
 from catuvac.plan import BRANCH, PARTITIONS
@@ -175,7 +175,7 @@ def _panel(name: str, trials: pd.DataFrame, plan: Plan, partitions: Partitions) 
         first, last = (dict(zip(s.seeds, s.siblings, strict=False)) for s in (shares[0], shares[-1]))
         both = [seed for seed in first if seed in last]
         changes = np.asarray([last[seed] - first[seed] for seed in both])
-        later, reason = _paired(changes, level=own, margin=plan.margin)
+        later, reason = paired(changes, level=own, margin=plan.margin)
     return Panel(name, k, plan, outcome, shares, own, later, reason)
 
 
@@ -199,7 +199,7 @@ def _share(
         scores = scores[np.isfinite(scores).all(axis=1)]
         if not len(scores):
             continue
-        contrast, reason = _paired(
+        contrast, reason = paired(
             scores[:, -1] - scores[:, 0],
             level=levels[outcome],
             margin=margin * (k if outcome == "val/clusters_used" else 1),
@@ -222,18 +222,6 @@ def _share(
         effects=tuple(effects),
         siblings=siblings,
     )
-
-
-def _paired(differences: NDArray[np.float64], *, level: float, margin: float) -> tuple[Contrast | None, str]:
-    """The mean of paired differences `[n]` with its t-interval; None, and why, where there is none."""
-    n = len(differences)
-    if n < 2:
-        return None, f"{n} seeds are complete, and an interval needs two"
-    error = float(differences.std(ddof=1)) / np.sqrt(n)
-    value = float(differences.mean())
-    if error < 1e-12:
-        return None, f"all {n} seeds have the same difference of {value:+.3f}, which says nothing of its spread"
-    return Contrast(value, float(error), n - 1, level, margin, n), ""
 
 
 def _agreement(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:

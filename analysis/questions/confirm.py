@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.questions.effects import LEVEL, Plan
-from analysis.stats.adjusted import Floats
-from analysis.stats.equivalence import Contrast
+from analysis.stats.equivalence import Contrast, paired
 from analysis.trials import Study, undecided, values
 from catuvac.plan import AT_PAPER
 from catuvac.study import MARGIN, PRIMARY_FACTOR
@@ -34,7 +33,7 @@ class Pair:
         words: its temperatures.
         n: seeds on which both trainings are complete and decided.
         undecided: trainings of the two whose q(y|x) has not decided, which are left out.
-        contrast: None where `n` is below `MIN_PAIRS`.
+        contrast: None where the pairs carry no interval, for `reason`.
     """
 
     setting: str
@@ -42,6 +41,7 @@ class Pair:
     n: int
     undecided: int
     contrast: Contrast | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,25 +101,18 @@ def _confirmed(panel: str, name: str, trials: pd.DataFrame, plan: Plan) -> Confi
         both = [setting, f"{setting}{AT_PAPER}"]
         difference = (scores[both[0]] - scores[both[1]]).dropna().to_numpy(dtype=np.float64)
         rows = complete["setting"].isin(both).to_numpy(dtype=bool)
+        contrast, reason = paired(difference, level=level, margin=plan.margin, least=MIN_PAIRS)
         pairs.append(
             Pair(
                 setting,
                 _words(complete[complete["setting"] == setting]),
                 len(difference),
                 int(ties[rows].sum()),
-                _contrast(difference, margin=plan.margin, level=level),
+                contrast,
+                reason,
             )
         )
     return Confirmed(panel, name, plan, outcome, scores, tuple(pairs), _seed_sd(scores), len(trials), len(complete))
-
-
-def _contrast(difference: Floats, *, margin: float, level: float) -> Contrast | None:
-    """The paired t-interval; 5 seeds are too few for a signed-rank test, which cannot fall below p = 0.06 with them."""
-    n = len(difference)
-    if n < MIN_PAIRS:
-        return None
-    error = float(difference.std(ddof=1)) / n**0.5
-    return Contrast(float(difference.mean()), error, n - 1, level, margin, n)
 
 
 def _seed_sd(scores: pd.DataFrame) -> float | None:

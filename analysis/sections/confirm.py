@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from analysis.columns import title
 from analysis.figures import confirm as figures
-from analysis.questions.confirm import MIN_PAIRS, Confirmed, Pair, confirmed
+from analysis.questions.confirm import Confirmed, Pair, confirmed
 from analysis.questions.effects import Plan
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.sections.effects import numbers, verdict
@@ -52,8 +52,8 @@ def _pair(name: str, where: str, run: Confirmed, pair: Pair) -> Statement:
         words["undecided"] = pair.undecided
         left_out = " {undecided} of their trainings did not decide and are left out."
     if pair.contrast is None:
-        text = "{where}: {setting} ({temperature}) has {seeds} pairs of trainings, too few for an interval."
-        return Statement(name, text + left_out, words)
+        text = "{where}: {setting} ({temperature}) cannot be told from itself: {reason}."
+        return Statement(name, text + left_out, words | {"reason": pair.reason})
     text = (
         "{where}: {setting} ({temperature}) differs from itself at the paper's temperature by {value:+.3f} {outcome} "
         "({level:.4g} % interval {low:+.3f} to {high:+.3f}; {seeds} seeds). "
@@ -93,7 +93,7 @@ def _table(where: str, run: Confirmed) -> Table:
         contrast = pair.contrast
         own = (pair.setting, pair.words, str(pair.n), str(pair.undecided))
         if contrast is None:
-            rows.append((*own, "–", "–", f"fewer than {MIN_PAIRS} pairs"))
+            rows.append((*own, "–", "–", pair.reason))
             continue
         interval = f"{contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f})"
         rows.append((*own, interval, f"{contrast.detectable:.3f}", contrast.verdict))
