@@ -6,7 +6,6 @@ A unit is what was drawn independently: a trial of a random or QMC arm, and all 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,14 +105,6 @@ def resampled(units: NDArray[np.int64], *, rng: np.random.Generator, times: int 
     if len(rows) == len(units):
         return list(rng.integers(0, len(units), size=(times, len(units))))
     return [np.concatenate([rows[unit] for unit in rng.integers(0, len(rows), len(rows))]) for _ in range(times)]
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p-values in the order given."""
-    order = np.argsort(p, kind="stable")
-    scaled = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
-    adjusted = np.minimum(1.0, np.maximum.accumulate(scaled))
-    return [float(value) for value in adjusted[np.argsort(order, kind="stable")]]
 
 
 def _rho(x: Floats, y: Floats) -> float:

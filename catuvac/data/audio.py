@@ -107,9 +107,3 @@ def duration(path: str | Path) -> float:
         return float(soundfile.info(os.fsencode(path)).duration)
     except (OSError, soundfile.SoundFileError):
         return math.nan
-
-
-def fit_length(samples: Tensor, length: int) -> Tensor:
-    """Samples `[n]` to `[length]`: cut, or zeros after the end."""
-    cut = samples[:length]
-    return torch.nn.functional.pad(cut, (0, length - len(cut)))

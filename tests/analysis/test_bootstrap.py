@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from analysis.stats.bootstrap import LARGE, holm, resampled, spearman
+from analysis.stats.bootstrap import LARGE, resampled, spearman
 
 
 def test_spearman_is_scipys_and_its_interval_holds_it() -> None:
@@ -70,9 +70,3 @@ def test_resamples_draw_whole_units() -> None:
         assert drawn[0] == drawn[1]
         assert drawn[2] == drawn[3] == drawn[4]
         assert drawn[0] + drawn[2] + drawn[5] == 3
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []

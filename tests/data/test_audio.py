@@ -73,9 +73,3 @@ def test_unusable_files_say_why(bad_files: dict[str, Path]) -> None:
 def test_an_absent_file_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(audio.AudioError, match="unreadable: No such file"):
         audio.load(tmp_path / "gone.wav", sample_rate=8000)
-
-
-def test_fit_length_cuts_and_pads() -> None:
-    samples = torch.tensor([1.0, 2.0, 3.0])
-    assert audio.fit_length(samples, 2).tolist() == [1, 2]
-    assert audio.fit_length(samples, 5).tolist() == [1, 2, 3, 0, 0]
