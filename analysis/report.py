@@ -42,9 +42,9 @@ from analysis.section import Clip, Drawing, Group, Section, Statement
 from analysis.sections import branches, confirm, effects
 from analysis.selection import select
 from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
-from analysis.trials import Study, load, load_all
-from catuvac.config import PAPER_METHOD
+from analysis.trials import Study, load_all
 from catuvac.errors import CatuvacError, guarded
+from catuvac.io import write_text
 from catuvac.plan import CHECKPOINTS, DESIGN
 from catuvac.results import TRIALS
 
@@ -99,9 +99,10 @@ def build(
     out = out or folders[0]
     provenance = _provenance(study, folders, command)
     quoted = answer(sections, provenance)
-    _write(out / ANSWER, json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item()) + "\n")
+    numbers = json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item())
+    write_text(out / ANSWER, numbers + "\n")
     tables = [os.path.relpath(folder / TRIALS, out) for folder in folders if (folder / TRIALS).exists()]
-    _write(out / REPORT, _page(study, sections, provenance, tables))
+    write_text(out / REPORT, _page(study, sections, provenance, tables))
     if figures != "none":
         _save_figures(sections, out / FIGURES, figures)
     return out / REPORT
@@ -145,11 +146,8 @@ def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], s
         return [trained.open_run(run)], ""
     for folder in folders:
         try:
-            complete = load(folder).complete
-            complete = complete[(complete["method"] != PAPER_METHOD) & complete["number"].isin(trained.kept(folder))]
-            best = complete.sort_values("objective", ascending=False, kind="stable")["number"][:SHARPENED]
-            if len(best):
-                return [trained.open_trial(folder, int(number)) for number in best], ""
+            if best := trained.ranked(folder)[:SHARPENED]:
+                return [trained.open_trial(folder, number) for number in best], ""
             why = "no complete trial has left a checkpoint"
         except CatuvacError as error:
             why = str(error)
@@ -269,12 +267,6 @@ def _save_figures(sections: Sequence[Section], folder: Path, kind: Format) -> No
         old.unlink()
     for drawing in track(drawings, "figures", console=Console(stderr=True), transient=True):
         save(drawing.figure, folder / f"{drawing.name}.{kind}")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis.questions.effects import DECIDED, FAMILY, Panel, Plan, panels, pooled
 from analysis.trials import Study
 from catuvac.errors import CatuvacError, guarded
+from catuvac.io import write_text
 
 Floats = NDArray[np.float64]
 Claims = dict[str, float]  # by claim: 1 where the page makes it, 0 where not; NaN where it cannot
@@ -309,7 +310,7 @@ class Simulations:
             raise CatuvacError(f"no folder {self.out.parent}; make it first")
         from rich.progress import track
 
-        from catuvac.runs import revision, write_text  # here, because it imports torch: --help must not wait
+        from catuvac.runs import revision  # here, because it imports torch: --help must not wait
 
         source = revision() or "not recorded"
         kept = self.out.with_suffix(".csv")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from analysis.paper import NOT_STATED, TABLE_1
 from analysis.table import DASH
 from analysis.trials import load, splits, values
 from catuvac.errors import CatuvacError, guarded
+from catuvac.io import replacing
 from catuvac.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
 
 METHODS = {
@@ -245,9 +245,8 @@ def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence
         "table1.html": lambda path: path.write_text(html(page), encoding="utf-8"),
     }
     for name, writer in writers.items():
-        temporary = folder / f"{name}.tmp"
-        writer(temporary)
-        os.replace(temporary, folder / name)
+        with replacing(folder / name) as temporary:
+            writer(temporary)
     return [folder / name for name in writers]
 
 

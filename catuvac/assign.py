@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +19,10 @@ from torch import Tensor
 
 from catuvac.data import audio
 from catuvac.data.audio import AudioError
-from catuvac.data.corpora import folder
+from catuvac.data.corpora.folder import READ, recordings
 from catuvac.errors import CatuvacError
 from catuvac.inference import FittedModel
+from catuvac.io import replacing
 from catuvac.training.run import EVAL_BATCH
 
 Format = Literal["csv", "jsonl", "parquet", "audacity", "raven"]
@@ -78,9 +78,9 @@ def expand(paths: Iterable[str], *, stdin: IO[str]) -> list[Path]:
             text = stdin.read()
             found += [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line]
         elif Path(path).is_dir():
-            inside = sorted(folder.recordings(Path(path)))
+            inside = sorted(recordings(Path(path)))
             if not inside:
-                raise CatuvacError(f"no {', '.join(folder.READ)} file below {path}")
+                raise CatuvacError(f"no {', '.join(READ)} file below {path}")
             found += inside
         else:
             found.append(Path(path))
@@ -108,8 +108,8 @@ def assign(
     """
     clips = _clips(model, paths, window=window, hop=hop or window)
     while chunk := list(islice(clips, EVAL_BATCH)):
-        told = model.predict([samples for *_, samples in chunk if isinstance(samples, Tensor)])
-        predictions = iter(zip(told.probabilities, told.entropy, told.error, strict=True))
+        found = model.predict([samples for *_, samples in chunk if isinstance(samples, Tensor)])
+        predictions = iter(zip(found.probabilities, found.entropy, found.error, strict=True))
         for path, start, end, samples in chunk:
             if isinstance(samples, str):
                 yield Row(str(path), reason=samples)
@@ -166,23 +166,17 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
     if format == "parquet":
         import pandas as pd
 
-        temporary = _temporary(out)
-        try:
+        with _replacing(out) as temporary:
             pd.DataFrame([asdict(row) for row in written]).to_parquet(temporary, index=False)
-            os.replace(temporary, out)
-        except OSError as error:
-            raise CatuvacError(f"cannot write {out}: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return written
     lines = _audacity if format == "audacity" else _raven
-    recordings = {
+    by_recording = {
         path: list(own) for path, own in groupby((row for row in written if not row.reason), key=lambda row: row.path)
     }
     taken: list[Path] = []
-    for path, own in recordings.items():
+    for path, own in by_recording.items():
         # One recording has one file; several have a folder, which keeps their names.
-        target = out if len(recordings) == 1 and out.suffix else _free(out / f"{Path(path).stem}.txt", taken=taken)
+        target = out if len(by_recording) == 1 and out.suffix else _free(out / f"{Path(path).stem}.txt", taken=taken)
         taken.append(target)
         with _output(target) as file:
             file.writelines(f"{line}\n" for line in lines(own))
@@ -201,7 +195,7 @@ def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
 
     if folder.exists() and any(folder.iterdir()):
         raise CatuvacError(f"{folder} is not empty; give another folder")
-    places: list[tuple[Row, Path]] = []
+    sorted_rows: list[tuple[Row, Path]] = []
     taken: list[Path] = []
     for row in rows:
         if row.reason:
@@ -216,14 +210,14 @@ def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
                 shutil.copy2(row.path, target)
         except OSError as error:
             raise CatuvacError(f"cannot write {target}: {error.strerror}") from error
-        places.append((row, target.relative_to(folder)))
+        sorted_rows.append((row, target.relative_to(folder)))
     clusters: dict[str, list[tuple[Row, Path]]] = {}
-    for row, target in sorted(places, key=lambda place: -(place[0].probability or 0.0)):
+    for row, target in sorted(sorted_rows, key=lambda each: -(each[0].probability or 0.0)):
         clusters.setdefault(row.label, []).append((row, target))
     page = folder / "index.html"
     template = Environment(autoescape=True).from_string(PAGE)
     with _output(page) as file:
-        file.write(template.render(clusters=sorted(clusters.items()), shown=SHOWN, count=len(places)))
+        file.write(template.render(clusters=sorted(clusters.items()), shown=SHOWN, count=len(sorted_rows)))
     return page
 
 
@@ -286,22 +280,22 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
     if path is None:
         yield sys.stdout
         return
-    temporary = _temporary(path)
+    with (
+        _replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """As `catuvac.io.replacing`, with the folder made and one line for what goes wrong."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise CatuvacError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _free(path: Path, *, taken: Sequence[Path]) -> Path:

@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catuvac import results, runs
-from catuvac.config import PAPER_METHOD, Config
+from catuvac import results, runs, trained
+from catuvac.config import Config
 from catuvac.data import features
 from catuvac.errors import CatuvacError
+from catuvac.io import write_text
 from catuvac.metrics import DECIDED
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
-from catuvac.plan import CHECKPOINTS, settings_of
 from catuvac.training import checkpoint
 from catuvac.training.run import EVAL_BATCH, MODELS, use_bf16
 
@@ -131,7 +131,12 @@ def load(spec: Path | str) -> FittedModel:
     if (folder_ / "config.yaml").is_file():
         return _run(folder_)
     if (folder_ / results.TRIALS).is_file():
-        return _trial(folder_, _best(folder_))
+        best = trained.ranked(folder_)
+        if not best:
+            raise CatuvacError(
+                f"no complete trial of {folder_} has left a checkpoint; run it with --keep-top 1 or more"
+            )
+        return _trial(folder_, best[0])
     raise CatuvacError(f"{spec} holds no model; give the folder of `catuvac train`, a study's, or STUDY:NUMBER")
 
 
@@ -139,44 +144,28 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
     """Names clusters, beside the weights; "" takes a name away.
 
     Raises:
-        CatuvacError: no such cluster.
+        CatuvacError: no such cluster, or a name that cannot be a folder's, into which recordings are sorted.
     """
     k = len(model.names)
-    for cluster in names:
+    for cluster, name in names.items():
+        if name in (".", ".."):
+            raise CatuvacError(f"{name!r} cannot be the name of a cluster: recordings are sorted into folders by it")
         if not 0 <= cluster < k:
             raise CatuvacError(f"no cluster {cluster}; {model.folder} has clusters 0 to {k - 1}")
     changed = tuple(names.get(cluster, name) for cluster, name in enumerate(model.names))
-    runs.write_text(model.folder / NAMES, json.dumps(dict(enumerate(changed)), ensure_ascii=False, indent=2) + "\n")
+    write_text(model.folder / NAMES, json.dumps(dict(enumerate(changed)), ensure_ascii=False, indent=2) + "\n")
     return replace(model, names=changed)
 
 
 def _run(folder: Path) -> FittedModel:
     config = runs.config(folder)
-    if not (folder / "weights.pt").exists():
-        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    runs.weights(folder)  # checkpoint.pt alone would be a training that has not ended
     return _fitted(config, checkpoint.load(folder / "checkpoint.pt"), folder, of=str(folder))
 
 
 def _trial(study: Path, number: int) -> FittedModel:
-    rows = [row for row in results.records(results.read_trials(study)) if row["number"] == number]
-    if not rows:
-        raise CatuvacError(f"{study} has no trial {number}")
-    folder = study / CHECKPOINTS / f"{number:04}"
-    if not (folder / "last.pt").exists():
-        raise CatuvacError(f"no checkpoint of trial {number} in {folder}: --keep-top keeps the best trials' alone")
-    config = Config().with_settings(settings_of(rows[0]))
-    return _fitted(config, checkpoint.load(folder / "last.pt")["run"], folder, of=f"trial {number} of {study}")
-
-
-def _best(study: Path) -> int:
-    """The number of the best complete trial that has left a checkpoint; no label has a part in it."""
-    trials = results.read_trials(study)
-    kept = [int(path.parent.name) for path in (study / CHECKPOINTS).glob("*/last.pt")]
-    complete = trials[(trials["status"] == "complete") & trials["objective"].notna() & trials["number"].isin(kept)]
-    complete = complete[complete["method"] != PAPER_METHOD]
-    if complete.empty:
-        raise CatuvacError(f"no complete trial of {study} has left a checkpoint; run it with --keep-top 1 or more")
-    return int(complete.sort_values("objective", ascending=False, kind="stable")["number"].iloc[0])
+    config, path = trained.stored_trial(study, number)
+    return _fitted(config, checkpoint.load(path)["run"], path.parent, of=f"trial {number} of {study}")
 
 
 def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) -> FittedModel:

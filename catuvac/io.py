@@ -108,6 +108,27 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a place beside `path` to write a file to, which then takes its name: the old one stays, or the new one is.
+
+    What was written is on the disk before it takes the name, and where writing fails nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def expand_home(arguments: Iterable[str]) -> list[str]:
     """Command-line arguments with the home folder in place of the ~ of `--flag=~/x`, which no shell expands."""
     flags = (argument.partition("=~") if argument.startswith("--") else (argument, "", "") for argument in arguments)

@@ -27,6 +27,7 @@ from catuvac.config import Config, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
+from catuvac.io import write_text
 from catuvac.models.shallow import Assignment, kmeans
 from catuvac.training import checkpoint
 from catuvac.training.run import Report, TrainingRun
@@ -55,13 +56,6 @@ def history_row(report: Report, *, study: str, trial_id: str) -> dict[str, Any]:
         name: value for name, value in report.items() if name in HISTORY_COLUMNS or name.startswith(("loss/", "val/"))
     }
     return {"study": study, "trial_id": trial_id, **values}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def check(folder: Path, config: Config, *, resume: bool) -> None:
@@ -109,6 +103,14 @@ def features(folder: Path) -> FeatureSet | None:
     """Opens the features that the run was trained on, where the cache still holds them undamaged."""
     recorded = Path(json.loads((folder / "run.json").read_text(encoding="utf-8"))["features"])
     return store.reopen(recorded)
+
+
+def weights(folder: Path) -> Path:
+    """The file with a finished run's weights; raises `CatuvacError` where the run has not ended."""
+    path = folder / "weights.pt"
+    if not path.exists():
+        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    return path
 
 
 def pick_device(device: str) -> torch.device:
@@ -181,11 +183,9 @@ def evaluate(folder: Path, features: FeatureSet, *, split: str) -> dict[str, dic
         Method → scores, each with the keys of the first; None where a method has no such score.
     """
     settings = config(folder)
-    weights = folder / "weights.pt"
-    if not weights.exists():
-        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    trained = checkpoint.load(weights(folder))
     run = TrainingRun(settings, features)
-    run.model.load_state_dict(checkpoint.load(weights))
+    run.model.load_state_dict(trained)
     scores = run.evaluate(split)
     baseline = kmeans_scores(settings, features, split=split)
     return {METHODS[settings.model.method]: scores, "k-means": {name: baseline.get(name) for name in scores}}

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from catuvac import database, warm_start
 from catuvac.errors import CatuvacError
+from catuvac.io import replacing
 from catuvac.plan import JOURNAL
 from catuvac.search_space import Point
 from catuvac.study import Study
@@ -74,9 +75,8 @@ def mend_journal(study: Study) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if _is_whole(line)]
     if len(whole) < len(lines):
-        mended = path.with_name(f".{JOURNAL}.{os.getpid()}")
-        mended.write_bytes(b"".join(whole))
-        os.replace(mended, path)
+        with replacing(path) as mended:
+            mended.write_bytes(b"".join(whole))
 
 
 def _is_whole(line: bytes) -> bool:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from catuvac import results, runs
-from catuvac.config import Config
+from catuvac.config import PAPER_METHOD, Config
 from catuvac.data import store
 from catuvac.data.audio import AudioError
 from catuvac.data.corpora import CORPORA
@@ -126,10 +126,9 @@ def open_run(folder: Path, *, split: str = "val") -> Trained:
     features = runs.features(folder)
     if features is None:
         raise CatuvacError(f"the features of {folder} are gone from the cache: run `catuvac prepare` again")
-    if not (folder / "weights.pt").exists():
-        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    weights = runs.weights(folder)
     run = TrainingRun(config, features)
-    run.model.load_state_dict(checkpoint.load(folder / "weights.pt"))
+    run.model.load_state_dict(checkpoint.load(weights))
     return Trained(folder.name, run, split)
 
 
@@ -139,21 +138,45 @@ def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
     Raises:
         CatuvacError: no such trial, no checkpoint of it, or features that are gone from the cache.
     """
+    config, path = stored_trial(folder, number)
+    run = TrainingRun(config, _features(folder, config))
+    run.model.load_state_dict(checkpoint.load(path)["run"]["model"])
+    return Trained(f"trial {number} of {folder.name}", run, split)
+
+
+def stored_trial(folder: Path, number: int) -> tuple[Config, Path]:
+    """A trial's settings, and the checkpoint of its last epoch.
+
+    Raises:
+        CatuvacError: no such trial, or no checkpoint of it.
+    """
     rows = [row for row in results.records(results.read_trials(folder)) if row["number"] == number]
     if not rows:
         raise CatuvacError(f"{folder} has no trial {number}")
     path = folder / CHECKPOINTS / f"{number:04}" / "last.pt"
     if not path.exists():
         raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps the best trials' alone")
-    config = Config().with_settings(settings_of(rows[0]))
-    run = TrainingRun(config, _features(folder, config))
-    run.model.load_state_dict(checkpoint.load(path)["run"]["model"])
-    return Trained(f"trial {number} of {folder.name}", run, split)
+    return Config().with_settings(settings_of(rows[0])), path
 
 
 def kept(folder: Path) -> list[int]:
     """The numbers of the trials that `open_trial` finds a checkpoint of."""
     return sorted(int(path.parent.name) for path in (folder / CHECKPOINTS).glob("*/last.pt"))
+
+
+def ranked(folder: Path) -> list[int]:
+    """The complete trials that have left a checkpoint, the best by the study's objective first.
+
+    No label has a part in it, and the paper's protocol, which is there to be compared with, has none either.
+    """
+    trials = results.read_trials(folder)
+    complete = trials[
+        (trials["status"] == "complete")
+        & trials["objective"].notna()
+        & (trials["method"] != PAPER_METHOD)
+        & trials["number"].isin(kept(folder))
+    ]
+    return [int(number) for number in complete.sort_values("objective", ascending=False, kind="stable")["number"]]
 
 
 def _features(folder: Path, config: Config) -> FeatureSet:

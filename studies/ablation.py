@@ -19,7 +19,7 @@ import tyro
 
 from catuvac.config import PAPER_PROTOCOL, Config, preset, unknown
 from catuvac.errors import CatuvacError, guarded
-from catuvac.io import expand_home
+from catuvac.io import expand_home, write_text
 
 # What each arm changes in the preset, which starts by invariance and keeps the term.
 ARMS: dict[str, dict[str, Any]] = {
@@ -77,7 +77,7 @@ class Ablation:
                 raise CatuvacError(unknown("arm", arm, ARMS))
         import torch  # heavy: --help must not wait for it
 
-        from catuvac import results, runs
+        from catuvac import results
 
         if self.threads:
             torch.set_num_threads(self.threads)
@@ -93,7 +93,7 @@ class Ablation:
             if key not in done:
                 config = base.with_settings({**ARMS[arm], "seed": seed})
                 rows.append(dict(zip(KEY, key, strict=True)) | self._cell(config))
-                runs.write_text(path, pd.DataFrame(rows).to_csv(index=False))
+                write_text(path, pd.DataFrame(rows).to_csv(index=False))
                 print(f"{number}/{len(cells)}", rows[-1], flush=True)
         print(table(pd.DataFrame(rows)).to_string(index=False))
         print(selectors(pd.DataFrame(rows)).to_string(index=False))

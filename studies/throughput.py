@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import tyro
 
 from catuvac.errors import CatuvacError, guarded
-from catuvac.io import expand_home
+from catuvac.io import expand_home, write_text
 
 Part = Literal["step", "training", "packing", "extraction", "scores", "overhead"]
 Rows = list[dict[str, Any]]
@@ -53,16 +53,14 @@ class Throughput:
         import torch
         from benchmarks import machine
 
-        from catuvac import runs
-
         torch.set_num_threads(self.threads or len(os.sched_getaffinity(0)))
         found: dict[str, Any] = {"machine": machine.describe()}
         self.out.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
             found[part] = self._measure(part)
             text = markdown(found)
-            runs.write_text(self.out / "throughput.json", json.dumps(found, indent=2))
-            runs.write_text(self.out / "throughput.md", text)
+            write_text(self.out / "throughput.json", json.dumps(found, indent=2))
+            write_text(self.out / "throughput.md", text)
         print(text)
 
     def _measure(self, part: Part) -> Rows:

@@ -186,6 +186,8 @@ def test_names_stay_with_the_model_and_reach_every_row(model: FittedModel, folde
     assert inference.rename(again, {1: ""}).names == ("low", "", "high")
     with pytest.raises(CatuvacError, match="no cluster 3"):
         inference.rename(again, {3: "x"})
+    with pytest.raises(CatuvacError, match="cannot be the name"):
+        inference.rename(again, {0: ".."})
     inference.rename(again, {0: "", 1: "", 2: ""})
 
 

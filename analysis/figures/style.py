@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +24,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from catuvac.io import replacing
 
 INK = "#010203"  # stands for the page's text colour until `svg` replaces it
 # Distinct for every kind of colour vision (after Okabe and Ito 2008), each at least 3:1 on white and on near-black.
@@ -164,8 +165,6 @@ def _small(drawing: str, name: str) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a .pdf or .png for a paper, on white; whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=300, facecolor="white", metadata=metadata)
-    os.replace(temporary, path)

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import os
 import pickle
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from catuvac.errors import CatuvacError
+from catuvac.io import replacing
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Writes tensors, numbers and strings in nested dicts and lists; atomic: a kill leaves the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    buffer = io.BytesIO()  # torch, writing to a disk that is full, hides that it is
+    buffer = BytesIO()  # torch, writing to a disk that is full, hides that it is
     torch.save(dict(state), buffer)
-    try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:

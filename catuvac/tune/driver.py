@@ -19,6 +19,7 @@ from catuvac.branching import Branches
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
+from catuvac.io import write_text
 from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots, mend_journal
 from catuvac.study import GROWING, Stage, Study
@@ -205,7 +206,7 @@ def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
     }
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        runs.write_text(plan.folder / DESIGN, json.dumps(record, indent=2))
+        write_text(plan.folder / DESIGN, json.dumps(record, indent=2))
     except OSError as error:
         raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; give another --storage") from error
     places.push(plan)
@@ -219,7 +220,7 @@ def _extend_folder(study: Study, features: Mapping[str, Any]) -> bool:
         return False
     record |= {"design": study.design(), **features, "stages": [*stages, _stage(study)]}
     try:
-        runs.write_text(study.folder / DESIGN, json.dumps(record, indent=2))
+        write_text(study.folder / DESIGN, json.dumps(record, indent=2))
     except OSError as error:
         raise CatuvacError(f"cannot write to {study.folder}: {error.strerror}; free some space, then resume") from error
     places.push(study)
@@ -252,7 +253,7 @@ def finish(study: Study) -> str:
         raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
     best = results.records(complete.loc[[complete["objective"].astype(float).idxmax()]])[0]
     config = study.config.with_settings(settings_of(best))
-    runs.write_text(study.folder / places.BEST, config.to_yaml())
+    write_text(study.folder / places.BEST, config.to_yaml())
     used = f"{best['val/clusters_used']:.0f}/{best['n_clusters']}"
     if not best.get("val/y_decided", True):
         used += " (undecided)"
