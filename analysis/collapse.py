@@ -7,19 +7,21 @@ What a temperature does to how often q(y|x) decides, with everything else held, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.columns import NUMERIC_SETTINGS
+from analysis.columns import SETTINGS
 from analysis.figures import collapse as figures
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats.bootstrap import CONFIDENCE
-from analysis.trials import DESIGNED, Study, undecided, units, values
+from analysis.trials import DESIGNED, Study, reads_temperature, undecided, units, values
+from catuvac.search_space import Choice
 
 OUTCOMES = ("healthy", "collapsed", "diverged")
-SCHEDULE = "config/tau_schedule"
+TEMPERATURES = ("config/tau_start", "config/tau_end", "config/tau_schedule")
 MAP = ("config/beta", "config/tau_start")  # of the picture of all trials
 TOTAL = 2.0  # effective clusters below this: everything has merged
 BINS = 5
@@ -36,8 +38,8 @@ class Collapse:
         rates: by "collapsed", "undecided", "total", "diverged" and "lost" over the `DESIGNED` trials: count, n, rate,
             low, high (Wilson's 95 % interval, as if each setting were one trial: its seeds are alike); no rows where
             there are none.
-        bins: the rates of each setting's bins: setting, at (its geometric mean, or a schedule's name), outcome, n,
-            rate, low, high.
+        bins: the rates of each setting's bins: setting, at (its geometric mean; a word where its axis is not
+            logarithmic), outcome, n, rate, low, high.
         unknown: stopped trials, errors, and complete ones without clusters used; left out.
     """
 
@@ -63,13 +65,21 @@ def collapse(study: Study, k: int) -> Collapse:
             "arm": trials["arm"].astype(str),
             "adaptive": ~trials["arm"].isin(DESIGNED).to_numpy(dtype=bool),
             "unit": units(trials),
-            **{name: values(trials, name).where(lambda x: x > 0) for name in NUMERIC_SETTINGS},
-            SCHEDULE: trials.get(SCHEDULE, pd.Series(pd.NA, index=trials.index)).astype(object),
+            **{name: _setting(trials, name) for name in SETTINGS},
         }
     )[known].reset_index(drop=True)
     designed = points[~points["adaptive"]]
-    bins = [_binned(designed, name) for name in (*NUMERIC_SETTINGS, SCHEDULE)]
+    bins = [_binned(designed, name) for name in SETTINGS]
     return Collapse(points, _rates(designed), pd.concat(bins, ignore_index=True), int((~known).sum()))
+
+
+def _setting(trials: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """A column of `SETTINGS`; null for a temperature that a trial does not read."""
+    if isinstance(SETTINGS[name], Choice):
+        column = trials.get(name, pd.Series(pd.NA, index=trials.index)).astype(object)
+    else:
+        column = values(trials, name)
+    return column.where(reads_temperature(trials)) if name in TEMPERATURES else column
 
 
 def section(study: Study) -> Section:
@@ -113,9 +123,16 @@ def _binned(points: pd.DataFrame, setting: str) -> pd.DataFrame:
     column = points[setting].dropna()
     rows = []
     if column.nunique() > 1:
-        code = column if setting == SCHEDULE or column.nunique() <= BINS else pd.qcut(column, BINS, duplicates="drop")
+        dimension = SETTINGS[setting]
+        few = isinstance(dimension, Choice) or column.nunique() <= BINS
+        code = column if few else pd.qcut(column, BINS, duplicates="drop")
         for _, members in column.groupby(code, observed=True):
-            at = members.iloc[0] if setting == SCHEDULE else float(np.exp(np.log(members.astype(float)).mean()))
+            if isinstance(dimension, Choice):
+                at = members.iloc[0]
+            elif dimension.log:
+                at = float(np.exp(np.log(members.astype(float)).mean()))
+            else:
+                at = f"{members.mean():.3g}"  # 0 has no place on a logarithmic axis
             outcome, unit = points["outcome"].loc[members.index], points["unit"].loc[members.index]
             for kind in OUTCOMES[1:]:
                 rows.append({"setting": setting, "at": at, "outcome": kind, **_proportion(outcome == kind, unit)})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catuvac.search_space import DIMENSIONS
+
 SCORES = {"silhouette": "Silhouette", "dbi": "DBI", "chi": "CHI", "dispersion": "BCSS/WCSS"}
 NAMES = {
     "trial_id": "trial",
@@ -26,6 +28,8 @@ NAMES = {
     "tau_ratio": "τ_end / τ_start",
     "tau_mean": "mean τ",
     "tau_schedule": "τ schedule",
+    "y_estimator": "estimator of y",
+    "invariance": "weight of the invariance term",
     "beta": "β",
     "beta_on": "β on",
     "latent_dim": "d",
@@ -72,8 +76,12 @@ METRICS = (
     Metric("val/mutual_information", 1),
     Metric("objective", 1),
 )
-NUMERIC_SETTINGS = ("config/tau_start", "config/tau_end", "config/beta", "config/latent_dim")  # logarithmic, searched
-SETTINGS = (*NUMERIC_SETTINGS, "config/tau_schedule")
+# The columns of what a study may search, in the order of its dimensions.
+SETTINGS = {
+    f"config/{'tau_end' if name == 'tau_ratio' else name}": dimension
+    for name, dimension in DIMENSIONS.items()
+    if name != "n_clusters"  # each K is a panel of its own
+}
 
 
 def metric(column: str) -> Metric:

@@ -33,10 +33,10 @@ from analysis.figures import importance as drawn
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Estimate, Floats
-from analysis.trials import Study, undecided, units, values
+from analysis.trials import Study, reads_temperature, undecided, units, values
+from catuvac.search_space import DIMENSIONS, Choice
 
 METRICS = tuple(columns.metric(column) for column in ("val/ami", "objective"))  # the first that can be is shared out
-SETTINGS = ("tau_start", "tau_ratio", "tau_schedule", "beta", "latent_dim")
 MIN_UNITS = 16  # fewer independent trials cannot tell five settings apart
 CAP = 400  # trials in a fit
 RESAMPLES = 20  # of the importances: each is a forest
@@ -53,12 +53,13 @@ class Sample:
     """The trials that carry the fits.
 
     Attributes:
-        settings: `[n, varied settings]` as set (schedules in words), known for every trial; columns in `SETTINGS`.
+        settings: `[n, varied settings]` as set (schedules in words), known for every trial; columns in `DIMENSIONS`.
         scores: `[n, METRICS]` by column, NaN where a trial has no such score.
         units: `[n]` codes of what was drawn independently.
         left_out: settings by label that are not compared, and why.
         total: independent trials, of which at most `CAP` are here.
         undecided: trials of designed arms left out, because q(y|x) never decided.
+        exact: further ones left out, because their estimator of y reads no temperature.
     """
 
     settings: pd.DataFrame
@@ -67,6 +68,7 @@ class Sample:
     left_out: dict[str, str]
     total: int
     undecided: int
+    exact: int
 
     @property
     def count(self) -> int:
@@ -115,23 +117,35 @@ class Importances:
 
 def sample(study: Study) -> Sample:
     """At most `CAP` independent trials, drawn with a fixed seed, and the settings that vary among them."""
-    ties = undecided(study.independent)
-    trials = study.independent[~ties]
+    reading = reads_temperature(study.independent)
+    ties = undecided(study.independent) & reading
+    trials = study.independent[reading & ~ties]
     total = len(trials)
     if total > CAP:
         trials = trials.iloc[np.sort(np.random.default_rng(0).choice(total, CAP, replace=False))]
     tau_end, left_out = values(trials, "config/tau_end"), {}
-    found: dict[str, Any] = {name: values(trials, f"config/{name}") for name in ("tau_start", "beta", "latent_dim")}
-    found["tau_ratio"] = tau_end / found["tau_start"]
-    found["tau_schedule"] = trials.get("config/tau_schedule", pd.Series(pd.NA, index=trials.index)).astype(object)
-    for name in SETTINGS:
-        if found[name].isna().any() or not total:
-            left_out[label(name)] = "not recorded for every trial"
-        elif np.ptp(_coordinate(found[name])) < 1e-9:  # the ratio of a fixed pair is rounded
-            left_out[label(name)] = "does not vary"
+    found: dict[str, Any] = {}
+    for name, dimension in DIMENSIONS.items():
+        column = f"config/{name}"
+        if name == "tau_ratio":
+            setting: pd.Series[Any] = tau_end / found["tau_start"]
+        elif isinstance(dimension, Choice):
+            setting = trials.get(column, pd.Series(pd.NA, index=trials.index)).astype(object)
+        else:
+            setting = values(trials, column)
+        why = ""
+        if setting.isna().any() or not total:
+            why = "not recorded for every trial"
+        elif np.ptp(_coordinate(setting)) < 1e-9:  # the ratio of a fixed pair is rounded
+            why = "does not vary"
+        found[name] = setting
+        if why and dimension.default is not None:  # what no study searches unasked is not missed
+            left_out[label(name)] = why
+        elif why:
+            del found[name]
     scores = pd.DataFrame({metric.column: values(trials, metric.column) for metric in METRICS})
-    settings = pd.DataFrame({name: found[name] for name in SETTINGS if label(name) not in left_out})
-    return Sample(settings, scores, units(trials), left_out, total, int(ties.sum()))
+    settings = pd.DataFrame({name: found[name] for name in found if label(name) not in left_out})
+    return Sample(settings, scores, units(trials), left_out, total, int(ties.sum()), int((~reading).sum()))
 
 
 def label(setting: str) -> str:
@@ -360,6 +374,8 @@ def _bars(title: str, data: Sample, found: Importances) -> Group:
     )
     if data.undecided:
         caption += f" Left out, because q(y|x) never decided: {data.undecided}."
+    if data.exact:
+        caption += f' Left out, because the estimator "exact" reads no temperature: {data.exact}.'
     if found.table["ped"].isna().any():
         caption += " No dots: more than half of the trials share the best quarter's value."
     caption += _out(data)

@@ -117,13 +117,13 @@ def _best(name: str, best: dict[str, Any]) -> list[Statement]:
             text += f", Silhouette {{silhouette_{space}:.2f}} in {space}"
     found = [Statement(f"best/{name}", text + ".", facts)]
     known = {column.removeprefix("val/"): value for column, value in best.items() if not pd.isna(value)}
-    if "nmi" in known:
-        nuisances = [column for column in known if column.startswith("nmi_")]
+    if "ami" in known:
+        nuisances = [column for column in known if column.startswith("ami_")]
         words = [
-            "{nmi:.2f} with the label",
-            *(f"{{{name}:.2f}} with {name.removeprefix('nmi_')}" for name in nuisances),
+            "{ami:.2f} with the label",
+            *(f"{{{name}:.2f}} with {name.removeprefix('ami_')}" for name in nuisances),
         ]
-        text = f"{{panel}}: as NMI, the best trial's clusters follow: {', '.join(words)}. Labels did not choose it."
-        follow = {"panel": name, **{column: known[column] for column in ("nmi", *nuisances)}}
+        text = f"{{panel}}: as AMI, the best trial's clusters follow: {', '.join(words)}. Labels did not choose it."
+        follow = {"panel": name, **{column: known[column] for column in ("ami", *nuisances)}}
         found.append(Statement(f"follow/{name}", text, follow))
     return found

@@ -81,7 +81,8 @@ class Regrets:
 
     Attributes:
         table: a row per criterion, lowest regret first, and `RANDOM`, a blind pick. Columns: `label` for people;
-            `trial`, the first of the `tied` ones that it ranks highest; `clusters` used by it; and for AMI, and the
+            `trial`, the first of the `tied` ones that it ranks highest, and its `row` of `Study.trials`; `clusters`
+            used by it; and for AMI, and the
             same for ACC: `ami` picked (mean of the tied), `ami_regret` (best minus picked), its 95 % interval
             `ami_low`, `ami_high`, and that of what it gains over a blind pick, `ami_gain_low`, `ami_gain_high`. NaN is
             what does not exist.
@@ -127,6 +128,7 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
         {
             "label": [*map(_label, names), "random pick"],
             "trial": [*trials["trial_id"].astype(str).iloc[first], "any"],
+            "row": [*trials.index[first], -1],
             "tied": [*(scores == scores.max(axis=0)).sum(axis=0), len(trials)],
             "clusters": [*used[first], used.mean()],
         },

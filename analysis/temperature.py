@@ -16,7 +16,7 @@ from analysis.columns import Metric, metric, title
 from analysis.figures import temperature as figures
 from analysis.questions.effects import temperatures
 from analysis.section import Group, Section, Statement, slug
-from analysis.trials import DESIGNED, Study, undecided, values
+from analysis.trials import DESIGNED, Study, reads_temperature, undecided, values
 from catuvac.metrics import FLOORS
 
 QUESTION = "How do the outcomes lie over the temperatures?"
@@ -32,8 +32,8 @@ class Response:
     Attributes:
         temperature: "tau_start" or "tau_ratio".
         metric: the response, one of `SHOWN`.
-        points: a row per complete trial with both values: study, trial_id, arm, independent, decided, tau, value,
-            clusters_used.
+        points: a row per complete trial that samples y at a temperature and has both values: study, trial_id, arm,
+            row, independent, decided, tau, value, clusters_used.
         n_clusters: K.
     """
 
@@ -52,7 +52,7 @@ def defined(trials: pd.DataFrame, metric: Metric) -> pd.Series[float]:
 
 def responses(panel: Study) -> tuple[Response, ...]:
     """Both temperatures against every outcome of a panel, those without a value left out."""
-    trials = panel.complete
+    trials = panel.complete[reads_temperature(panel.complete)]
     found = []
     for temperature, tau in temperatures(trials).items():
         for each in SHOWN:
@@ -98,12 +98,15 @@ def _groups(name: str, panel: Study, found: Sequence[Response]) -> list[Group]:
 
 
 def _caption(name: str, panel: Study, temperature: str, mine: list[Response]) -> str:
-    trials = panel.complete
+    reading = reads_temperature(panel.complete)
+    trials = panel.complete[reading]
     placed = int((~trials["arm"].isin(DESIGNED)).sum())
     words = [
         f"{name}: each outcome against {title(temperature)} (logarithmic), one point per trial. The other settings "
         "differ from point to point, so that a slope here is not the temperature's effect."
     ]
+    if not reading.all():
+        words.append(f'{(~reading).sum()} trials with the estimator "exact" read no temperature and are left out.')
     if placed:
         words.append(f"{placed} hollow points are trials that TPE or a confirm run placed where earlier ones did well.")
     ties = int(undecided(trials).sum())

@@ -174,6 +174,12 @@ def undecided(trials: pd.DataFrame) -> NDArray[np.bool_]:
     return (values(trials, "val/mutual_information") <= DECIDED * largest).to_numpy(dtype=bool)
 
 
+def reads_temperature(trials: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which trials `[n]` sample y at a temperature: all but those whose estimator is the exact sum over y."""
+    estimators = trials.get("config/y_estimator", pd.Series("", index=trials.index))
+    return ~estimators.isin(["exact"]).to_numpy(dtype=bool)
+
+
 def floats(frame: pd.DataFrame, column: str) -> NDArray[np.float64]:
     """`values` as an array `[n]`."""
     return np.asarray(values(frame, column), dtype=np.float64)

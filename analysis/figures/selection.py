@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.figures.style import BLUE, ORANGE, SIZE, canvas
+from analysis.figures.style import BLUE, ORANGE, SIZE, canvas, link
 from analysis.section import Drawing
 
 if TYPE_CHECKING:
@@ -26,28 +26,28 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
             ends = criteria[["ami_low", "ami_high"]].to_numpy(dtype=float).T
             axes.hlines(rows, *ends, color=BLUE, linewidth=1.6, zorder=2)
         placed = complete is found
-        axes.scatter(
+        dots = axes.scatter(
             regret,
             rows,
             s=36,
             color="none" if placed else BLUE,
             edgecolors=BLUE,
             zorder=3,
-            clip_on=False,
             label="with TPE trials" if placed else "no TPE trials",
         )
+        link(dots, criteria["row"])
         if complete is not None and not placed:
             with_tpe = complete.table["ami_regret"].reindex(criteria.index)
-            axes.scatter(
+            dots = axes.scatter(
                 with_tpe,
                 rows,
                 s=36,
                 facecolors="none",
                 edgecolors=BLUE,
                 zorder=3,
-                clip_on=False,
                 label="with TPE trials",
             )
+            link(dots, complete.table["row"].reindex(criteria.index))
         axes.set_yticks(rows, list(criteria["label"]))
         axes.set_ylim(len(rows) - 0.4, -1.4)
         axes.set_xlim(left=0)

@@ -60,7 +60,7 @@ def study(
         "val/acc": rng.uniform(0.2, 0.5, n),
         "val/nmi": rng.uniform(0.1, 0.5, n),
         "val/ari": rng.uniform(0.0, 0.3, n),
-        "val/nmi_speaker": rng.uniform(0.0, 0.3, n),
+        "val/ami_speaker": rng.uniform(0.0, 0.3, n),
         "val/clusters_used": rng.integers(3, K + 1, n).astype(float),
         "val/effective_clusters": rng.uniform(3, K, n),
         "val/largest_share": rng.uniform(0.1, 0.5, n),

@@ -66,7 +66,7 @@ def falling_with_tau_end(folder: Path, *, labels: bool = True) -> Path:
     for i, acc in enumerate(accuracies):
         changes: dict[str, Any] = {"config/tau_end": 0.1 * (i + 1), "objective": 0.9 - 0.1 * i}
         changes |= {"val/clusters_used": 5.0 if i < 4 else 2.0}
-        changes |= {"val/acc": acc, "val/nmi": 0.6, "val/nmi_speaker": 0.1} if labels else {"val/acc": None}
+        changes |= {"val/acc": acc, "val/ami": 0.6, "val/ami_speaker": 0.1} if labels else {"val/acc": None}
         append_trial(folder, trial(i, **changes))
         append_history(folder, evaluations(i, [1.5, 1.0, 0.5, 0.1 * i]))
     append_trial(folder, trial(6, status="stopped", objective=0.99, **{"config/tau_end": 0.9, "val/acc": 0.99}))

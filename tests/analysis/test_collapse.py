@@ -51,6 +51,21 @@ def test_an_undecided_trial_is_collapsed_however_many_clusters_its_argmax_uses()
     assert found.rates["count"].to_dict() == {"collapsed": 30, "undecided": 30, "total": 0, "diverged": 0, "lost": 30}
 
 
+def test_dimensions_that_a_study_asked_for_have_bins_and_exact_trials_no_temperature() -> None:
+    def searched(design: pd.DataFrame, _: Generator) -> Mapping[str, Any]:
+        exact = np.arange(len(design)) % 4 == 0
+        weight = np.where(np.arange(len(design)) % 2 == 0, 0.0, 20.0)
+        estimator = np.where(exact, "exact", "gumbel")
+        return {**outcome(weight == 0), "config/invariance": weight, "config/y_estimator": estimator}
+
+    bins = collapse.collapse(study(80, planted=searched), K).bins
+    collapsed = bins[bins["outcome"] == "collapsed"]
+    by_weight = collapsed[collapsed["setting"] == "config/invariance"].set_index("at")
+    assert by_weight["rate"].to_dict() == {"0": 1.0, "20": 0.0}
+    counts = collapsed.groupby("setting")["n"].sum()
+    assert (counts["config/tau_start"], counts["config/beta"], counts["config/y_estimator"]) == (60, 80, 80)
+
+
 def test_diverged_trials_count_though_they_have_no_objective() -> None:
     found = collapse.collapse(study(200, planted=diverging), K)
     assert found.rates["count"]["diverged"] == (found.points["outcome"] == "diverged").sum() > 0

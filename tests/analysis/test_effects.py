@@ -142,6 +142,19 @@ def test_corpora_with_opposite_effects_are_not_summed_up_in_silence() -> None:
     )
 
 
+def test_a_summary_is_less_sure_than_its_weights_say() -> None:
+    """By Meier's factor, 1 + 4 Σ w (1 - w) / ν: the weights are of errors that are themselves estimated."""
+    few = both(study(24, planted=planted(0.1)), study(24, seed=1, corpus="tau2019", name="other", planted=planted(0.1)))
+    found = panels(few, {})
+    together = pooled(found)
+    assert together is not None
+    errors = [panel.primary.found.contrast.error for panel in found if panel.primary.found]
+    naive = 1 / math.sqrt(sum(error**-2 for error in errors))
+    assert 1.05 * naive < together.contrast.error < 1.25 * naive
+    freedoms = [panel.primary.found.contrast.freedom for panel in found if panel.primary.found]
+    assert min(freedoms) < together.contrast.freedom <= sum(freedoms)
+
+
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_too_few_trials_are_a_sentence(n: int) -> None:
     section = effects.section(study(n), {})

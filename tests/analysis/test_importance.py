@@ -119,6 +119,22 @@ def test_settings_that_do_not_vary_are_left_out_and_named() -> None:
     assert "d is left out: not recorded for every trial." in said(section(study(16, planted=fixed)))
 
 
+def test_dimensions_that_a_study_asked_for_have_a_share_and_exact_trials_none() -> None:
+    def searched(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+        weight = np.resize([0.0, 20.0], len(design))
+        estimator = np.resize(["gumbel", "straight_through", "exact", "gumbel"], len(design))
+        ami = 0.3 + 0.05 * weight / 20 + rng.normal(0, 0.01, len(design))
+        return {**CONSTANT, "config/invariance": weight, "config/y_estimator": estimator, "val/ami": ami}
+
+    data = sample(study(64, planted=searched))
+    assert {"invariance", "y_estimator"} <= set(data.settings)
+    assert (data.total, data.exact, data.undecided) == (48, 16, 0)
+    found = importances(data)
+    assert found is not None
+    assert found.table["setting"].iloc[0] == "invariance"
+    assert sample(study(64, planted=additive)).exact == 0
+
+
 def test_two_corpora_are_answered_apart() -> None:
     parts = [
         study(32, corpus=corpus, name=corpus, planted=of(column)).trials

@@ -152,7 +152,7 @@ def constant(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
 def unlabelled(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
     del rng
     return dict.fromkeys(
-        ("val/acc", "val/nmi", "val/ari", "val/nmi_speaker"), pd.array([None] * len(design), "Float64")
+        ("val/acc", "val/nmi", "val/ari", "val/ami_speaker"), pd.array([None] * len(design), "Float64")
     )
 
 

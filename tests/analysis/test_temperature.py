@@ -85,3 +85,10 @@ def test_without_trials_and_without_a_temperature() -> None:
     assert "no temperature to study" in written(section(study(0)))
     text = written(section(without(study(6), "config/tau_start", "config/tau_end", "config/tau_mean")))
     assert "does not hold the temperatures" in text
+
+
+def test_trials_that_read_no_temperature_have_no_place_in_its_pictures() -> None:
+    exact = study(12)
+    exact = replace(exact, trials=exact.trials.assign(**{"config/y_estimator": ["exact"] * 5 + ["gumbel"] * 7}))
+    assert all(len(each.points) == 7 for each in responses(exact))
+    assert written(section(exact))
