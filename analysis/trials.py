@@ -12,10 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import SETTINGS, title
+from catuvac.config import unknown
 from catuvac.errors import CatuvacError
 from catuvac.metrics import DECIDED
 from catuvac.plan import BRANCH
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
+from catuvac.training.schedules import SCHEDULES
 
 DESIGNED = ("random", "qmc", "grid", "factorial")  # arms that cover the search space before there is any result
 NOT_A_SETTING = ("config/seed", "config/split_seed", "config/tau_mean")  # of what makes two trials repeats
@@ -151,14 +153,16 @@ def units(trials: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _mean_temperature(trials: pd.DataFrame) -> pd.Series[float]:
-    """Mean of tau over a whole training: the integral of `catuvac.training.schedules.anneal` over its progress."""
+    """Mean of tau over the schedule of each trial; NaN where it is not recorded."""
     start, end = values(trials, "config/tau_start"), values(trials, "config/tau_end")
-    schedule = trials.get("config/tau_schedule", pd.Series(pd.NA, index=trials.index)).astype(object)
-    straight = (start + end) / 2  # linear, and cosine, which is symmetric about its middle
-    with np.errstate(divide="ignore", invalid="ignore"):
-        curved: pd.Series[float] = (start - end) / np.log(start / end)
-    exponential = (schedule == "exponential") & (start != end)
-    return straight.mask(exponential, curved)
+    shapes = trials.get("config/tau_schedule", pd.Series(pd.NA, index=trials.index)).astype(object)
+    mean = pd.Series(np.nan, index=trials.index, dtype=float)
+    for shape in shapes.dropna().unique():
+        if shape not in SCHEDULES:
+            raise CatuvacError(unknown("tau_schedule in the table of trials,", str(shape), SCHEDULES))
+        rows = (shapes == shape).to_numpy(dtype=bool)
+        mean[rows] = SCHEDULES[shape].mean(start[rows].to_numpy(), end[rows].to_numpy())
+    return mean
 
 
 def values(frame: pd.DataFrame, column: str) -> pd.Series[float]:

@@ -16,7 +16,6 @@ from catuvac.config import Config, ConfigError
 from catuvac.grid import Cell, Grid
 from catuvac.plan import BRANCH
 from catuvac.study import MARGIN
-from catuvac.training.schedules import tau_at
 
 HOLD: Literal["hold"] = "hold"  # in place of a tau_end: the temperature that the training has reached
 TRUNKS = "trunks"  # the folder of their tables and checkpoints, in that of the branches
@@ -137,7 +136,7 @@ def points(config: Config, shares: Sequence[float], *, steps: int) -> tuple[Poin
         if not 0 <= share < 1:
             raise ConfigError(f"a share of the ELBO phase must lie in [0, 1), got {share:g}")
         epoch = training.warmup_epochs + min(phase - 1, round(share * phase))
-        found.append(Point(share, epoch, tau_at(training, epoch=epoch, steps=steps)))
+        found.append(Point(share, epoch, training.tau_at(epoch=epoch, steps=steps)))
     for one, other in itertools.pairwise(found):
         if one.epoch >= other.epoch:
             raise ConfigError(

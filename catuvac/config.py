@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from catuvac.errors import CatuvacError
+from catuvac.training.schedules import Shape, anneal
 
 FeatureKind = Literal["spectrogram", "log_mel", "mel_cepstrum"]
 TimeFit = Literal["pad", "stretch"]
@@ -28,7 +29,6 @@ CorpusNorm = Literal["none", "mean_var"]
 SplitKind = Literal["random", "grouped", "official"]
 BetaOn = Literal["kl_y", "kl", "reconstruction"]
 Likelihood = Literal["bernoulli", "gaussian"]
-Shape = Literal["exponential", "linear", "cosine", "constant"]
 Method = Literal["cat_uvac", "uvac"]
 ClusterInit = Literal["random", "kmeans", "pca_gmm", "invariance"]
 Estimator = Literal["gumbel", "straight_through", "exact"]
@@ -227,6 +227,22 @@ class TrainingConfig:
     def trial_epochs(self) -> int:
         """The epochs that each of `n_init` starts has before the best of them goes on alone."""
         return max(1, round(TRIAL_SHARE * self.start_epochs)) if self.n_init > 1 else 0
+
+    def annealing_progress(self, *, epoch: int, step: int = 0, steps: int) -> float:
+        """How much of the temperature's schedule is done, in [0, 1]: it starts where tau starts to reach q(y | x).
+
+        Args:
+            epoch: epochs that are finished.
+            step: steps that are finished of the next one.
+            steps: of an epoch.
+        """
+        warmup = self.warmup_epochs
+        return max(0.0, ((epoch - warmup) * steps + step) / max(1, (self.epochs - warmup) * steps - 1))
+
+    def tau_at(self, *, epoch: int, step: int = 0, steps: int) -> float:
+        """The temperature of a step; arguments as in `annealing_progress`."""
+        progress = self.annealing_progress(epoch=epoch, step=step, steps=steps)
+        return anneal(self.tau_start, self.tau_end, progress=progress, shape=self.tau_schedule)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from catuvac.config import ConfigError, Estimator, unknown
+from catuvac.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     import optuna
@@ -180,6 +181,7 @@ class Choice:
 
 Dimension = Number | Choice
 
+SHAPES = tuple(name for name, schedule in SCHEDULES.items() if schedule.searched)
 # In the order of the coordinates of a designed point: what is added goes to the end.
 DIMENSIONS: dict[str, Dimension] = {
     dimension.name: dimension
@@ -187,7 +189,7 @@ DIMENSIONS: dict[str, Dimension] = {
         Number("tau_start", (0.5, 5.0), lowest=0, open_below=True),
         # tau_end / tau_start: searched so, tau_end never exceeds tau_start.
         Number("tau_ratio", (0.05, 1.0), lowest=0, open_below=True, highest=1, note=", tau_end / tau_start,"),
-        Choice("tau_schedule", ("exponential", "linear", "cosine"), known=("exponential", "linear", "cosine")),
+        Choice("tau_schedule", SHAPES, known=SHAPES),
         Number("beta", (0.01, 1.0), lowest=0, open_below=True),
         Number("latent_dim", (1, 16), lowest=1, integer=True),
         Number("n_clusters", None, lowest=2, integer=True),

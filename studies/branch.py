@@ -23,8 +23,9 @@ import tyro
 from options import StudyFlags
 
 from catuvac import jobs
-from catuvac.config import Config, ConfigError, Shape
+from catuvac.config import Config, ConfigError
 from catuvac.errors import guarded
+from catuvac.training.schedules import Shape
 
 if TYPE_CHECKING:
     from catuvac.branching import Branches, TauEnd

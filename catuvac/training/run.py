@@ -35,7 +35,7 @@ from catuvac.models.uvac import UVAC
 from catuvac.training.allocator import disable_trimming
 from catuvac.training.augment import VIEWS
 from catuvac.training.invariance import MAX_CLIPS
-from catuvac.training.schedules import anneal, anneal_on, annealing_progress, tau_at
+from catuvac.training.schedules import anneal, anneal_on
 from catuvac.training.step import LOSSES, DeviceFeatures, GraphedStep, Invariance, Phase, TrainingStep, kernels
 
 Report = dict[str, Any]
@@ -292,12 +292,12 @@ class TrainingRun:
         """The temperature of a step of the next epoch."""
         training, steps = self.config.training, self.steps[1]
         if self.turn is None:
-            return tau_at(training, epoch=self.epoch, step=step, steps=steps)
+            return training.tau_at(epoch=self.epoch, step=step, steps=steps)
         return anneal_on(
             self.turn.tau,
             training.tau_end,
-            since=annealing_progress(training, epoch=self.turn.epoch, step=0, steps=steps),
-            progress=annealing_progress(training, epoch=self.epoch, step=step, steps=steps),
+            since=training.annealing_progress(epoch=self.turn.epoch, step=0, steps=steps),
+            progress=training.annealing_progress(epoch=self.epoch, step=step, steps=steps),
             shape=training.tau_schedule,
         )
 
@@ -477,7 +477,7 @@ class TrainingRun:
         epoch = state["epoch"]
         if epoch >= parent.training.epochs or state.get("turn") is not None:
             raise ValueError("a branch needs the state of a training that has not ended and is no branch itself")
-        tau = tau_at(parent.training, epoch=epoch, steps=self.steps[1])
+        tau = parent.training.tau_at(epoch=epoch, steps=self.steps[1])
         if changed and self.config.training.tau_end > tau:
             raise ValueError(
                 f"the parent has reached tau {tau:.4g} after epoch {epoch}, and the temperature only falls: "

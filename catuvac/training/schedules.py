@@ -1,38 +1,66 @@
-"""Temperature and learning rate as pure functions of progress in [0, 1]."""
+"""Temperature and learning rate as pure functions of progress in [0, 1]; a new shape is one entry of `SCHEDULES`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from catuvac.config import Shape, TrainingConfig
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = Literal["exponential", "linear", "cosine", "constant"]  # the names of `SCHEDULES`
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)  # of a mean over [-1, 1]; exact to rounding for smooth shapes
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The shape of a way between two values.
+
+    Attributes:
+        fraction: of the way that is done, by progress in [0, 1]; it never falls, and ends at 1 unless nothing moves.
+        log: the way lies in the logarithm, so that both values have to be positive.
+        searched: whether a search over shapes may draw it.
+    """
+
+    fraction: Callable[[float], float]
+    log: bool = False
+    searched: bool = True
+
+    def between(self, start: Any, end: Any, fraction: float) -> Any:
+        """The value, or the values `[n]`, at a fraction of the way."""
+        return start * (end / start) ** fraction if self.log else start + (end - start) * fraction
+
+    def mean(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean `[n]` over the whole way, of `[n]` starts and ends."""
+        parts = [
+            weight / 2 * self.between(start, end, self.fraction(float(node + 1) / 2))
+            for node, weight in zip(NODES, WEIGHTS, strict=True)
+        ]
+        return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+
+
+SCHEDULES: dict[Shape, Schedule] = {
+    "exponential": Schedule(lambda progress: progress, log=True),
+    "linear": Schedule(lambda progress: progress),
+    "cosine": Schedule(lambda progress: 0.5 * (1.0 - math.cos(math.pi * progress))),  # slow at both ends
+    "constant": Schedule(lambda _: 0.0, searched=False),
+}
 
 
 def anneal(start: float, end: float, *, progress: float, shape: Shape) -> float:
     """Returns the value on the way from `start` to `end`; monotone, exact at both ends.
 
     Args:
-        start, end: values at progress 0 and 1; both positive for shape "exponential".
+        start, end: values at progress 0 and 1; both positive for a shape in the logarithm. A constant stays at `start`.
         progress: share of the training that is done, in [0, 1].
-        shape: "exponential" (a straight line in the logarithm), "linear", "cosine" (slow at both ends) or "constant"
-            (`start` throughout).
+        shape: a name of `SCHEDULES`.
 
     Raises:
-        ValueError: progress outside [0, 1], or an exponential through values that are not positive.
+        ValueError: progress outside [0, 1], or a way in the logarithm between values that are not positive.
     """
-    if not 0.0 <= progress <= 1.0:
-        raise ValueError(f"progress must lie in [0, 1], got {progress}")
-    match shape:
-        case "constant":
-            return start
-        case "linear":
-            share = progress
-        case "cosine":
-            share = 0.5 * (1.0 - math.cos(math.pi * progress))
-        case "exponential":
-            if start <= 0 or end <= 0:
-                raise ValueError(f"an exponential schedule needs positive ends, got {start} and {end}")
-            return float(end) if progress == 1.0 else start * (end / start) ** progress
-    return float(end) if share == 1.0 else start + (end - start) * share
+    return anneal_on(start, end, since=0.0, progress=progress, shape=shape)
 
 
 def anneal_on(tau: float, end: float, *, since: float, progress: float, shape: Shape) -> float:
@@ -42,40 +70,20 @@ def anneal_on(tau: float, end: float, *, since: float, progress: float, shape: S
     same values but for rounding. Nothing jumps: at `since` it is `tau`.
 
     Args:
-        tau, end: values at progress `since` and 1; both positive for shape "exponential".
+        tau, end: values at progress `since` and 1; both positive for a shape in the logarithm.
         since: progress at which the way begins, in [0, 1].
         progress: share of the training that is done, in [`since`, 1].
-        shape: as in `anneal`.
+        shape: a name of `SCHEDULES`.
 
     Raises:
-        ValueError: progress outside [`since`, 1], or an exponential through values that are not positive.
+        ValueError: progress outside [`since`, 1], or a way in the logarithm between values that are not positive.
     """
     if not 0.0 <= since <= progress <= 1.0:
-        raise ValueError(f"progress must lie in [{since}, 1], got {progress}")
-    if shape == "constant":
-        return tau
-    if progress == 1.0:
+        raise ValueError(f"progress must lie in [{since:g}, 1], got {progress}")
+    schedule = SCHEDULES[shape]
+    if schedule.log and (tau <= 0 or end <= 0):
+        raise ValueError(f"an {shape} schedule needs positive ends, got {tau} and {end}")
+    before, now = schedule.fraction(since), schedule.fraction(progress)
+    if now == 1.0:
         return float(end)
-    if shape == "exponential":  # a straight line in the logarithm, so that its rest is one too
-        return anneal(tau, end, progress=(progress - since) / (1.0 - since), shape=shape)
-    before, now = (anneal(0.0, 1.0, progress=each, shape=shape) for each in (since, progress))
-    return anneal(tau, end, progress=(now - before) / (1.0 - before), shape="linear")
-
-
-def annealing_progress(training: TrainingConfig, *, epoch: int, step: int, steps: int) -> float:
-    """How much of the temperature's schedule is done, in [0, 1]: it starts where tau starts to reach q(y | x).
-
-    Args:
-        training: with the number of epochs and the warm-up, which comes before the schedule.
-        epoch: epochs that are finished.
-        step: steps that are finished of the next one.
-        steps: of an epoch.
-    """
-    warmup = training.warmup_epochs
-    return max(0.0, ((epoch - warmup) * steps + step) / max(1, (training.epochs - warmup) * steps - 1))
-
-
-def tau_at(training: TrainingConfig, *, epoch: int, step: int = 0, steps: int) -> float:
-    """The temperature of a step; arguments as in `annealing_progress`."""
-    progress = annealing_progress(training, epoch=epoch, step=step, steps=steps)
-    return anneal(training.tau_start, training.tau_end, progress=progress, shape=training.tau_schedule)
+    return float(schedule.between(tau, end, (now - before) / (1.0 - before)))

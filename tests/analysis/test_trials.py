@@ -9,10 +9,9 @@ import pytest
 from planted import falling_with_tau_end, trial
 
 from analysis.trials import load, load_all, units
-from catuvac.config import Shape
 from catuvac.errors import CatuvacError
 from catuvac.results import HISTORY, TRIALS, append_trial
-from catuvac.training.schedules import anneal
+from catuvac.training.schedules import Shape, anneal
 
 
 def test_only_complete_trials_answer(tmp_path: Path) -> None:
@@ -92,6 +91,12 @@ def test_studies_that_trained_otherwise_are_panels_of_their_own(tmp_path: Path) 
         "synthetic, K = 5 (epochs 4)": ["short"],
         "synthetic, K = 5 (epochs 8)": ["again", "long"],
     }
+
+
+def test_a_schedule_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    append_trial(tmp_path, trial(0, **{"config/tau_schedule": "sawtooth"}))
+    with pytest.raises(CatuvacError, match="unknown tau_schedule"):
+        load_all([tmp_path])
 
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "exponential"])

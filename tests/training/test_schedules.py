@@ -3,10 +3,11 @@ from __future__ import annotations
 import itertools
 from typing import get_args
 
+import numpy as np
 import pytest
 
-from catuvac.config import Shape, preset
-from catuvac.training.schedules import anneal, anneal_on, annealing_progress, tau_at
+from catuvac.config import preset
+from catuvac.training.schedules import SCHEDULES, Schedule, Shape, anneal, anneal_on
 
 
 @pytest.mark.parametrize("shape", get_args(Shape))
@@ -15,6 +16,17 @@ def test_ends_are_exact_and_the_way_is_monotone(shape: Shape) -> None:
     assert values[0] == 1.0
     assert values[-1] == (1.0 if shape == "constant" else 0.3)
     assert all(later <= earlier for earlier, later in itertools.pairwise(values))
+
+
+def test_every_shape_is_registered() -> None:
+    assert tuple(SCHEDULES) == get_args(Shape)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_the_mean_of_a_schedule_is_that_of_its_values(schedule: Schedule) -> None:
+    start, end = np.array([5.0, 1.0, 0.5]), np.array([0.1, 0.9, 0.5])
+    fine = [schedule.between(start, end, schedule.fraction(p)) for p in (np.arange(20_000) + 0.5) / 20_000]
+    assert schedule.mean(start, end) == pytest.approx(np.mean(fine, axis=0), rel=1e-7)
 
 
 def test_midpoints_by_hand() -> None:
@@ -57,8 +69,8 @@ def test_the_way_on_of_a_constant_and_bad_progress() -> None:
 
 def test_the_temperature_waits_for_the_warm_up() -> None:
     training = preset("synthetic").with_settings({"epochs": 10, "warmup_share": 0.4, "tau_start": 2.0}).training
-    progress = [annealing_progress(training, epoch=epoch, step=0, steps=5) for epoch in (0, 4, 7)]
+    progress = [training.annealing_progress(epoch=epoch, step=0, steps=5) for epoch in (0, 4, 7)]
     assert progress == [0.0, 0.0, 15 / 29]
-    assert annealing_progress(training, epoch=9, step=4, steps=5) == 1.0
-    assert [tau_at(training, epoch=epoch, steps=5) for epoch in (0, 4)] == [2.0, 2.0]
-    assert tau_at(training, epoch=9, step=4, steps=5) == training.tau_end
+    assert training.annealing_progress(epoch=9, step=4, steps=5) == 1.0
+    assert [training.tau_at(epoch=epoch, steps=5) for epoch in (0, 4)] == [2.0, 2.0]
+    assert training.tau_at(epoch=9, step=4, steps=5) == training.tau_end
