@@ -430,6 +430,9 @@ _OPEN = {
     },
 }
 _SPOKEN = {**_OPEN["training"], "views": "speech", "view_strength": 0.6}
+# Recordings from the field, and whatever is in a folder: the gentlest views. On UrbanSound8K two seeds agree most with
+# them, and most information survives every set of views; circular shifts hurt clips that are padded.
+_FIELD = {**_OPEN["training"], "views": "speech", "view_strength": 0.3}
 _SHORT = {"epochs": 120, "warmup_share": 0.75, "n_init": 3}  # few clips: the start needs its 72 epochs of 18 steps
 
 # The paper's scene features: 16 kHz, STFT 960 Hann 50 %, 128 mel bands, mean and variance, min-max to [0, 1].
@@ -443,6 +446,7 @@ _TAU2019 = Config.from_dict(
         "features": {**_SCENES, "clip_seconds": 10.0},
         # Segments of one recording sound alike: all of a location lie on one side of the split.
         "split": {"split": "grouped", "group": "location"},
+        "training": _FIELD,
     }
 )
 _URBANSOUND8K = Config.from_dict(
@@ -453,6 +457,7 @@ _URBANSOUND8K = Config.from_dict(
         "features": {**_SCENES, "clip_seconds": 4.0},
         # Slices of one field recording (fsID) lie on one side of the split.
         "split": {"split": "grouped", "group": "fs_id"},
+        "training": _FIELD,
     }
 )
 
@@ -516,7 +521,7 @@ PRESETS: dict[str, Config] = {
             **_OPEN,
             "corpus": {"corpus": "folder"},
             "features": {"clip_seconds": 2.0, "window": 960, "hop": 480, "n_bands": 64, "corpus_norm": "mean_var"},
-            "training": {**_OPEN["training"], **_SHORT},
+            "training": {**_FIELD, **_SHORT},
         }
     ),
 }
