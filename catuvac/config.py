@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,11 @@ DECODER_SHARE = 0.2  # of a warm-up by invariance: the decoder learns what the c
 TRIAL_SHARE = 1 / 3  # of a start by invariance: after it, the best of several starts goes on alone
 
 
+# A setting that came after the first results: at its default it is left out of the plain values, so that the hashes,
+# trial tables and cache entries of configurations that do not use it stay what they were.
+LATER = {"omit_default": True}
+
+
 class ConfigError(CatuvacError):
     """A setting that does not exist or a value outside its range."""
 
@@ -54,11 +60,19 @@ def _require(condition: bool, message: str) -> None:
 class CorpusConfig:
     """Which recordings."""
 
-    corpus: str = "synthetic"  # synthetic | fsdd | arabic_digits | audiomnist | tau2019 | urbansound8k | folder
+    # synthetic | fsdd | arabic_digits | speech_commands | audiomnist | tau2019 | urbansound8k | folder
+    corpus: str = "synthetic"
     limit: int = 0  # clips to draw from the corpus; 0 takes all
     stratify: bool = False  # limit: the same number of clips of every label
-    partial: bool = False  # accept a corpus whose own table lists files that are absent
+    partial: bool = False  # accept a table that lists absent files, and files that do not match the pattern
     folder_labels: bool = False  # folder: the first sub-folder below the root is the label
+    # folder: regular expression for the start of each path below the root, such as (?P<label>[^/]+)/(?P<speaker>\d+)_
+    # Its named groups are columns of the clip table.
+    pattern: str = field(default="", metadata=LATER)
+    # folder: CSV of the clips, with a column path, and label, start, end (s), split and any others on request; it and
+    # its paths are relative to the root
+    table: str = field(default="", metadata=LATER)
+    words: tuple[str, ...] = field(default=(), metadata=LATER)  # speech_commands: which words; none takes all
     n_classes: int = 5  # synthetic: acoustic scenes
     clips_per_class: int = 120  # synthetic
     overlap: float = 0.0  # synthetic: share of a background common to all classes, in [0, 1]
@@ -67,6 +81,20 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         _require(self.limit >= 0, f"limit must not be negative, got {self.limit}")
         _require(self.limit > 0 or not self.stratify, "stratify needs a limit: it says how the clips are drawn")
+        for name, corpus in (("pattern", "folder"), ("table", "folder"), ("words", "speech_commands")):
+            used = bool(getattr(self, name)) and self.corpus != corpus
+            _require(not used, f"{name} is a setting of corpus {corpus}, not of {self.corpus}: leave it out")
+        _require(
+            self.folder_labels + bool(self.pattern) + bool(self.table) <= 1,
+            "give one of folder_labels, pattern and table: each says what is known of a clip",
+        )
+        if self.pattern:
+            try:
+                groups = re.compile(self.pattern).groupindex
+            except re.error as error:
+                raise ConfigError(f"pattern {self.pattern!r} is not a regular expression: {error}") from error
+            _require(len(groups) > 0, f"pattern {self.pattern!r} names no group; name one, as in (?P<label>[^/]+)/")
+        _require(len(set(self.words)) == len(self.words), f"words has one twice: {' '.join(self.words)}")
         _require(self.n_classes >= 2, f"n_classes must be at least 2, got {self.n_classes}")
         _require(self.clips_per_class >= 1, f"clips_per_class must be at least 1, got {self.clips_per_class}")
         _require(0.0 <= self.overlap <= 1.0, f"overlap must lie in [0, 1], got {self.overlap}")
@@ -297,11 +325,12 @@ class Config:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Nested plain values; `Config.from_dict` takes them back."""
-        return dataclasses.asdict(self)
+        return {section: plain(getattr(self, section)) for section in SECTIONS}
 
     def flat(self) -> dict[str, Any]:
-        """Every setting under its own name."""
-        return {name: value for section in self.to_dict().values() for name, value in section.items()}
+        """Every setting under its own name, as one value of a table; several words have spaces between them."""
+        settings = {name: value for section in self.to_dict().values() for name, value in section.items()}
+        return {name: " ".join(value) if isinstance(value, list) else value for name, value in settings.items()}
 
     def hash(self) -> str:
         """Twelve hexadecimal digits that depend on every setting and on nothing else."""
@@ -322,6 +351,23 @@ SECTIONS: dict[str, type[Any]] = {
     "training": TrainingConfig,
 }
 SECTION_OF: dict[str, str] = {f.name: section for section, cls in SECTIONS.items() for f in fields(cls)}
+
+
+def plain(section: Any) -> dict[str, Any]:
+    """A section's settings as YAML and JSON hold them, without those of `LATER` that are at their default."""
+    values = dataclasses.asdict(section)
+    return {
+        f.name: list(values[f.name]) if isinstance(values[f.name], tuple) else values[f.name]
+        for f in fields(section)
+        if not (f.metadata == LATER and values[f.name] == f.default)
+    }
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two configurations differ, with both values; None stands for one that is not used."""
+    before, after = old.flat(), new.flat()
+    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -362,6 +408,11 @@ def _typed(cls: type[Any], name: str, value: Any) -> Any:
         if value is None:
             return None
         expected = typing.get_args(expected)[0]
+    if typing.get_origin(expected) is tuple:  # of words; tables hold them as one text
+        words = value.split() if isinstance(value, str) else value
+        good = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
+        _require(good, f"{name} must be a list of words, got {value!r}; in YAML, yes, no, on and off need quotes")
+        return tuple(words)
     choices = typing.get_args(expected)
     if choices:
         _require(value in choices, f"{name} must be one of {', '.join(choices)}; got {value!r}")

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from catuvac import metrics, results
-from catuvac.config import Config, load_yaml
+from catuvac.config import Config, differences, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
@@ -69,8 +69,7 @@ def check(folder: Path, config: Config, *, resume: bool) -> None:
         return
     if not resume:
         raise CatuvacError(f"{folder} holds a run already; give another --out, or --resume to continue it")
-    old, new = load_yaml(path).flat(), config.flat()
-    changed = [f"{name} {old[name]} → {new[name]}" for name in old if old[name] != new[name]]
+    changed = [f"{name} {old} → {new}" for name, (old, new) in differences(load_yaml(path), config).items()]
     if changed:
         raise CatuvacError(f"{folder} was started with other settings ({', '.join(changed)}); give another --out")
 

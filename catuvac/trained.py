@@ -109,8 +109,11 @@ class Trained:
     def audio(self, clip: int) -> tuple[NDArray[np.float32], int] | None:
         """Samples `[s]` and rate (Hz) of the split's clip number `clip`; None where its recording is gone."""
         corpus, rate = self.config.corpus, self.config.features.sample_rate
+        row = self.clips.iloc[clip]
+        # A file that is a clip is played whole, with what pads it.
+        part = {"start": row["start"], "seconds": row["duration"]} if "start" in row else {}
         try:
-            samples = CORPORA[corpus.corpus].read(corpus, str(self.clips["path"][clip]), rate)
+            samples = CORPORA[corpus.corpus].read(corpus, str(row["path"]), rate, **part)
         except AudioError:
             return None
         return np.asarray(samples.numpy(), dtype=np.float32), rate

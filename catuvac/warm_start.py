@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from catuvac import results
+from catuvac.config import SECTION_OF
 from catuvac.errors import CatuvacError
 from catuvac.plan import settings_of
 from catuvac.search_space import DIMENSIONS, value_of
@@ -107,5 +108,11 @@ def _trial(study: Study, params: dict[str, Any], values: list[Any], trial_id: st
 
 def _differences(study: Study, settings: Mapping[str, Any]) -> tuple[str, ...]:
     searched = {*DIMENSIONS, "tau_end", *NOT_COMPARED}
-    new = {name: value for name, value in study.config.flat().items() if name not in searched and value is not None}
-    return tuple(f"{name} {settings.get(name)} → {value}" for name, value in new.items() if settings.get(name) != value)
+    new = study.config.flat()
+    pairs = {name: (settings.get(name), new.get(name)) for name in SECTION_OF if name not in searched}
+    # A table leaves out what is None, and so does a configuration that does not use one of the later settings.
+    return tuple(
+        f"{name} {old} → {value}"
+        for name, (old, value) in pairs.items()
+        if old != value and new.get(name, "") is not None
+    )

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from catuvac.config import PAPER_PROTOCOL, PRESETS, SECTION_OF, SECTIONS, Config, ConfigError, load_yaml, preset
+from catuvac.config import (
+    PAPER_PROTOCOL,
+    PRESETS,
+    SECTION_OF,
+    SECTIONS,
+    Config,
+    ConfigError,
+    differences,
+    load_yaml,
+    preset,
+)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -39,6 +50,34 @@ def test_hash_follows_every_setting() -> None:
     assert base.hash() == Config().hash()
 
 
+def test_a_later_setting_changes_no_hash_until_it_is_used() -> None:
+    assert Config().hash() == "ac81702fec7f"  # before there were pattern, table and words
+    assert not {"pattern", "table", "words"} & set(Config().flat())
+    hashes = set()
+    for corpus, settings in (
+        ("folder", {}),
+        ("folder", {"pattern": "(?P<site>.)"}),
+        ("folder", {"table": "a.csv"}),
+        ("speech_commands", {}),
+        ("speech_commands", {"words": ["yes", "no"]}),
+        ("speech_commands", {"words": ["no", "yes"]}),
+    ):
+        config = Config().with_settings({"corpus": corpus, **settings})
+        assert set(config.flat()) - set(Config().flat()) == set(settings)
+        assert Config().with_settings(config.flat()) == config  # as trial tables hold it
+        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        hashes.add(config.hash())
+    assert len(hashes) == 6
+
+
+def test_differences_see_settings_that_one_side_does_not_use() -> None:
+    plain = Config().with_settings({"corpus": "folder"})
+    by_path = plain.with_settings({"pattern": "(?P<site>.)", "seed": 1})
+    assert differences(plain, by_path) == {"pattern": (None, "(?P<site>.)"), "seed": (0, 1)}
+    assert differences(by_path, plain) == {"pattern": ("(?P<site>.)", None), "seed": (1, 0)}
+    assert differences(plain, plain) == {}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -67,6 +106,13 @@ def test_hash_follows_every_setting() -> None:
         ({"invariance": 1.0, "batch_size": 19}, "batch_size must be at least 20, got 19"),
         ({"invariance": 1.0, "method": "uvac"}, "invariance needs a q.*set invariance 0"),
         ({"beta_information": 1.0, "method": "uvac"}, "only cat_uvac has"),
+        ({"table": "a.csv"}, "table is a setting of corpus folder, not of synthetic"),
+        ({"corpus": "fsdd", "words": ["yes"]}, "words is a setting of corpus speech_commands, not of fsdd"),
+        ({"corpus": "folder", "pattern": "(?P<a>.)", "table": "a.csv"}, "give one of folder_labels, pattern and table"),
+        ({"corpus": "folder", "pattern": "(?P<a>."}, "is not a regular expression: missing \\)"),
+        ({"corpus": "folder", "pattern": r"(\d)/"}, "names no group"),
+        ({"corpus": "speech_commands", "words": ["yes", True]}, "words must be a list of words.*need quotes"),
+        ({"corpus": "speech_commands", "words": "yes no yes"}, "words has one twice"),
     ],
 )
 def test_bad_settings_say_what_is_wrong(settings: dict[str, object], words: str) -> None:

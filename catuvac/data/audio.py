@@ -19,21 +19,28 @@ class AudioError(Exception):
     """A file that cannot be used; the text is the reason, without the path."""
 
 
-def load(path: str | Path, *, sample_rate: int, seconds: float = math.inf) -> Tensor:
+def load(path: str | Path, *, sample_rate: int, start: float = 0.0, seconds: float = math.inf) -> Tensor:
     """Decodes a file to mono, channels averaged, at `sample_rate` Hz: float32 `[samples]`, all finite.
 
     Args:
         path: the file.
         sample_rate: Hz.
-        seconds: what lies after so many is not read.
+        start: s; what lies before is not read.
+        seconds: what lies after so many, counted from `start`, is not read.
 
     Raises:
-        AudioError: the file is absent, empty, unreadable, holds no samples, or holds NaN or infinite ones, or its
-            header states what cannot be.
+        AudioError: the file is absent, empty, unreadable, ends before `start`, holds no samples, or holds NaN or
+            infinite ones, or its header states what cannot be.
     """
     with _opened(path) as file:
+        first = round(start * file.samplerate)
+        if first:
+            if first >= file.frames:
+                raise AudioError(f"ends at {file.frames / file.samplerate:g} s, before the clip's start at {start:g} s")
+            file.seek(first)
         # Down to a sample, but not below one for rounding: a header's length is its frames / rate.
-        wanted = max(1, math.floor(min(seconds, file.frames / file.samplerate) * file.samplerate + 1e-3))
+        length = (file.frames - first) / file.samplerate
+        wanted = max(1, math.floor(min(seconds, length) * file.samplerate + 1e-3))
         return resample(_read(file, wanted), rate=file.samplerate, to=sample_rate)
 
 

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ from rich.console import Console
 from rich.progress import track
 
 from catuvac import io
-from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig
+from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig, plain
 from catuvac.data import features, splits
 from catuvac.data.audio import AudioError
-from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index
+from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index, starts
 from catuvac.errors import CatuvacError, printable
 
 FORMAT = 4  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
@@ -146,7 +146,7 @@ def prepare(
         "format": FORMAT,
         "raw": _entry_name(raw_key),
         "corpus_norm": config.features.corpus_norm,
-        "split": asdict(config.split),
+        "split": plain(config.split),
     }
 
     def build(folder: Path) -> None:
@@ -352,7 +352,7 @@ def _say_when_cut_short(path: Path) -> None:
 
 
 def _raw_key(config: Config, clips: pd.DataFrame) -> dict[str, object]:
-    settings = asdict(config.features)
+    settings = plain(config.features)
     del settings["corpus_norm"]  # applied in the prepared entry
     digest = hashlib.sha256(clips.to_csv(index=False).encode(errors="surrogateescape"))
     if CORPORA[config.corpus.corpus].needs_root:
@@ -362,7 +362,7 @@ def _raw_key(config: Config, clips: pd.DataFrame) -> dict[str, object]:
                 digest.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
             except OSError as error:  # extraction says why it cannot be read
                 digest.update(f"{error.errno}\n".encode())
-    return {"format": FORMAT, "corpus": asdict(config.corpus), "files": digest.hexdigest(), "features": settings}
+    return {"format": FORMAT, "corpus": plain(config.corpus), "files": digest.hexdigest(), "features": settings}
 
 
 def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int, strict: bool, progress: bool) -> None:
@@ -455,10 +455,11 @@ def _threads(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame) -> Extracted:
     samples, reasons = [], []
-    for path, duration in zip(clips["path"], clips["duration"], strict=True):
+    read = CORPORA[corpus.corpus].read
+    for path, start, duration in zip(clips["path"], starts(clips), clips["duration"], strict=True):
         try:
             seconds = min(front_end.clip_seconds, duration)  # in this order: NaN is not below anything
-            samples.append(CORPORA[corpus.corpus].read(corpus, path, front_end.sample_rate, seconds=seconds))
+            samples.append(read(corpus, path, front_end.sample_rate, start=start, seconds=seconds))
             reasons.append("")
         except AudioError as error:
             samples.append(torch.zeros(1))

@@ -25,7 +25,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from catuvac import metrics
-from catuvac.config import Config, ConfigError, ModelConfig, Precision
+from catuvac.config import Config, ConfigError, ModelConfig, Precision, differences
 from catuvac.data.store import FeatureSet
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.fast_conv import split_pixels
@@ -467,8 +467,7 @@ class TrainingRun:
             ValueError: the state is not the parent's, has ended, is a branch, or has reached a temperature below this
                 run's `tau_end`; the settings differ in more than `AFTER_BRANCH`; or another version's format.
         """
-        ours, theirs = self.config.flat(), parent.flat()
-        changed = {name for name, value in theirs.items() if ours[name] != value}
+        changed = set(differences(parent, self.config))
         if others := sorted(changed - set(AFTER_BRANCH)):
             allowed = " and ".join(AFTER_BRANCH)
             raise ValueError(f"a branch may change {allowed} alone, and this one has another {others[0]}")

@@ -8,10 +8,10 @@ import numpy as np
 
 from catuvac.config import CorpusConfig, unknown
 from catuvac.data.corpora import arabic_digits, audiomnist, folder, fsdd, synthetic, tau2019, urbansound8k
-from catuvac.data.corpora.table import COMMON, ClipTable, Corpus
+from catuvac.data.corpora.table import COMMON, ClipTable, Corpus, starts
 from catuvac.errors import CatuvacError
 
-__all__ = ["COMMON", "CORPORA", "ClipTable", "Corpus", "index"]
+__all__ = ["COMMON", "CORPORA", "ClipTable", "Corpus", "index", "starts"]
 
 _MODULES = (synthetic, fsdd, arabic_digits, audiomnist, tau2019, urbansound8k, folder)
 CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in _MODULES}

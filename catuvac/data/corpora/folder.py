@@ -1,51 +1,183 @@
-"""Any tree of audio files; the first sub-folder is the label where `folder_labels` asks for it."""
+"""Your own recordings: any tree of audio files, with what is known of them in its folders, its names or a table.
+
+`folder_labels` makes the first sub-folder the label. `pattern` is a regular expression for the start of each path below
+the root, with / between folders; its named groups become columns. `table` is a CSV with a row per clip. Both may give a
+`label` and an official `split`; every other column, such as the speaker, the site or the date, is a nuisance column,
+which a group-safe split can keep on one side (`--split grouped --group speaker`).
+"""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from catuvac.config import CorpusConfig
+from catuvac.config import CorpusConfig, unknown
 from catuvac.data import audio
-from catuvac.data.corpora.table import ClipTable, Corpus, path_column
+from catuvac.data.corpora.table import COMMON, ClipTable, Corpus, check, path_column, read_table, refuse_absent
 from catuvac.errors import CatuvacError, printable
 
-READ = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".aifc", ".opus", ".oga", ".caf", ".au", ".w64", ".rf64")
+# Suffixes of what libsndfile reads. MATLAB's .mat files are left out, which are seldom sound, and .raw, which does not
+# say what it holds.
+READ = (
+    *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".aifc", ".opus", ".oga", ".caf", ".au", ".w64", ".rf64"),
+    *(".snd", ".bwf", ".mp1", ".mp2", ".sph", ".nist", ".sf", ".ircam", ".voc", ".avr", ".svx", ".8svx", ".iff"),
+    *(".paf", ".pvf", ".htk", ".sds", ".sd2", ".wve", ".xi", ".mpc"),
+)
 # libsndfile reads none of these so far: they are listed, so that each is reported as skipped and not passed over.
 UNREAD = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".ape", ".wv", ".mka", ".ac3", ".dsf", ".3gp")
-RESOURCE = "._"  # how the names begin under which macOS keeps what other file systems have no room for
+HIDDEN = "."  # how such names begin; macOS keeps in ._x.wav what other file systems have no room for beside x.wav
+
+SPLITS = ("train", "val", "test")
+UNKNOWN = "unknown"  # a nuisance column's value where there is none
+GIVEN = ("label", "split")  # columns with a meaning that a pattern or a table may give
+RESERVED = {*COMMON, "reason"} - {*GIVEN}  # those that it may not, beside a table's own
+CORRECT = "correct it"
 
 
 def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     assert data_root is not None
+    if config.table:
+        return _tabled(config, data_root)
     paths = sorted(recordings(data_root))
     if not paths:
         raise CatuvacError(f"no {', '.join(READ)} file below {data_root}: give --data-root a folder that holds some")
-    columns: dict[str, pd.Series | list[str] | list[float]] = {"path": path_column(paths)}
-    if config.folder_labels:
-        loose = [path for path in paths if path.parent == data_root]
-        if loose:
-            raise CatuvacError(
-                f"{loose[0]} has no label: folder_labels takes the first sub-folder, so move {len(loose)} such "
-                "file(s) into one, or switch folder_labels off"
-            )
-        columns["label"] = [printable(path.relative_to(data_root).parts[0]) for path in paths]
-    columns["duration"] = [audio.duration(path) for path in paths]
-    classes = f" in {len(set(columns['label']))} labelled sub-folders" if config.folder_labels else ""
-    return ClipTable(pd.DataFrame(columns), f"{len(paths)} files{classes}")
+    if config.pattern:
+        paths, known, note = _matched(paths, config, data_root)
+    else:
+        known, note = _labelled(paths, config, data_root)
+    clips = pd.DataFrame({"path": path_column(paths), **known, "duration": [audio.duration(path) for path in paths]})
+    return ClipTable(clips, f"{len(paths)} files{note}")
+
+
+def _labelled(paths: Sequence[Path], config: CorpusConfig, root: Path) -> tuple[dict[str, list[str]], str]:
+    """The labels of files, where `folder_labels` asks for them, and what a note should say."""
+    if not config.folder_labels:
+        return {}, ""
+    loose = [path for path in paths if path.parent == root]
+    if loose:
+        raise CatuvacError(
+            f"{loose[0]} has no label: folder_labels takes the first sub-folder, so move {len(loose)} such "
+            "file(s) into one, or switch folder_labels off"
+        )
+    labels = [printable(path.relative_to(root).parts[0]) for path in paths]
+    return {"label": labels}, f" in {len(set(labels))} labelled sub-folders"
+
+
+def _matched(paths: Sequence[Path], config: CorpusConfig, root: Path) -> tuple[list[Path], dict[str, list[str]], str]:
+    """The files that the pattern matches, their columns, and what a note should say."""
+    pattern = re.compile(config.pattern)
+    where = f"pattern {config.pattern!r}"
+    _check_names(list(pattern.groupindex), where)
+    matches = [(path, pattern.match(path.relative_to(root).as_posix())) for path in paths]
+    found = [(path, match) for path, match in matches if match]
+    others = [path for path, match in matches if not match]
+    if others and not (config.partial and found):
+        raise CatuvacError(
+            f"{where} does not match {len(others)} of {len(paths)} files, the first {others[0].relative_to(root)}: "
+            "widen it, or leave such files out with --partial"
+        )
+    columns = {name: [printable(match[name] or "") for _, match in found] for name in pattern.groupindex}
+    left_out = f"; {len(others)} that do not match left out" if others else ""
+    names = [str(path) for path, _ in found]
+    return [path for path, _ in found], _filled(columns, names, where), f"{_described(columns)}{left_out}"
+
+
+def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
+    """The clips of `config.table`, in its order."""
+    table = root / config.table
+    if not table.is_file():
+        raise CatuvacError(f"no table {table}: give --table its path relative to --data-root, or an absolute one")
+    separator = "\t" if table.suffix.lower() == ".tsv" else ","
+    rows = read_table(table, ["path"], separator=separator, texts=True, remedy=CORRECT)
+    rows.columns = [printable(str(name)) for name in rows.columns]
+    _check_names([name for name in rows.columns if name not in ("path", "start", "end")], str(table))
+
+    paths = rows["path"].map(lambda path: os.path.normpath(root / path))
+    start = _seconds(rows, "start", blank=0.0)
+    end = _seconds(rows, "end", blank=math.inf)
+    check((start >= 0) & (start < end) & (start < math.inf), table, "not 0 <= start < end, in s", remedy=CORRECT)
+    spans = pd.DataFrame({"path": paths, "start": start, "end": end})
+    check(~spans.duplicated(), table, "a clip that an earlier line lists", remedy="remove one of the two")
+    here = paths.map(os.path.isfile)
+    absent = refuse_absent(paths[~here], len(paths), partial=config.partial)
+    if not here.any():
+        raise CatuvacError(f"none of the {len(paths)} files of {table} is there, the first: {paths[0]}: put them there")
+
+    rows, paths, start, end = rows[here], paths[here], start[here], end[here]
+    columns = {str(name): rows[name].map(printable).tolist() for name in rows if name not in ("path", "start", "end")}
+    lengths = paths.map({path: audio.duration(path) for path in paths.unique()})
+    left = np.minimum(end, lengths) - start  # an end after the recording's own is that
+    clips = pd.DataFrame(
+        {
+            "path": paths.astype(object),
+            **_filled(columns, [f"line {row + 2}" for row in rows.index], str(table)),
+            **({"start": start} if "start" in rows else {}),
+            "duration": left.where(left > 0),
+        }
+    ).reset_index(drop=True)
+    return ClipTable(clips, f"{len(clips)} clips of {paths.nunique()} files{_described(columns)}{absent}")
+
+
+def _seconds(rows: pd.DataFrame, name: str, *, blank: float) -> pd.Series:
+    """A column in s, NaN where it is no number; `blank` where it is empty or there is no such column."""
+    texts = rows[name] if name in rows else pd.Series("", index=rows.index)
+    return pd.to_numeric(texts, errors="coerce").astype(float).where(texts.str.strip() != "", blank)
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    """Raises `CatuvacError` for a column that a pattern or a table may not have."""
+    for name in names:
+        if name in RESERVED:
+            raise CatuvacError(f"{where} gives a column {name!r}, which has a meaning of its own: rename it")
+
+
+def _filled(columns: dict[str, list[str]], clips: Sequence[str], where: str) -> dict[str, list[str]]:
+    """Columns of texts as a clip table has them; `clips` says in an error which one is meant.
+
+    Raises:
+        CatuvacError: a label or split of some clips but not of all, or a split that is none.
+    """
+    filled = {}
+    for name, values in columns.items():
+        empty = [clip for clip, value in zip(clips, values, strict=True) if not value.strip()]
+        if name not in GIVEN:
+            filled[name] = [value if value.strip() else UNKNOWN for value in values]
+        elif len(empty) < len(values):  # a column without a value says nothing
+            if empty:
+                raise CatuvacError(
+                    f"{where} gives {len(empty)} of {len(values)} clips no {name}, the first {empty[0]}: "
+                    f"give every clip one, or none"
+                )
+            filled[name] = values
+    for clip, value in zip(clips, filled.get("split", ()), strict=False):
+        if value not in SPLITS:
+            raise CatuvacError(f"{where}, {clip}: {unknown('split', value, SPLITS)}; {CORRECT}")
+    return filled
+
+
+def _described(columns: dict[str, list[str]]) -> str:
+    """How many values each column has, for a note."""
+    return f" ({', '.join(f'{name}: {len(set(values))}' for name, values in columns.items())})" if columns else ""
 
 
 def recordings(root: Path) -> Iterator[Path]:
-    """The audio files below `root`, broken links to some among them; raises `OSError` for a folder it cannot list."""
+    """The audio files below `root`, broken links to some among them; raises `OSError` for a folder it cannot list.
+
+    Hidden files and what lies in hidden folders are left out.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for folder, _, names in os.walk(root, onerror=refuse):
-        for path in (Path(folder, name) for name in names if not name.startswith(RESOURCE)):
+    for folder, inside, names in os.walk(root, onerror=refuse):
+        inside[:] = [name for name in inside if not name.startswith(HIDDEN)]
+        for path in (Path(folder, name) for name in names if not name.startswith(HIDDEN)):
             # A named pipe would wait for ever.
             if path.suffix.lower() in READ + UNREAD and (path.is_file() or not path.exists()):
                 yield path
@@ -53,7 +185,8 @@ def recordings(root: Path) -> Iterator[Path]:
 
 CORPUS = Corpus(
     name="folder",
-    description="any tree of wav, flac, ogg, opus, mp3, aiff or caf files; labelled by first sub-folder when asked",
+    description="your own: any tree of audio files that libsndfile reads; labels and nuisance columns from sub-folders "
+    "(--folder-labels), from paths (--pattern) or from a CSV (--table)",
     licence="your own",
     nuisances=(),
     group="",

@@ -191,8 +191,8 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     return ClipTable(clips, f"{len(clips)} generated clips of {config.n_classes} scenes, overlap {config.overlap:g}")
 
 
-def _read(config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = SECONDS) -> Tensor:
-    del seconds
+def _read(config: CorpusConfig, path: str, sample_rate: int, *, start: float = 0.0, seconds: float = SECONDS) -> Tensor:
+    del start, seconds
     name, number = path.split("/")
     label = [class_name(label) for label in range(config.n_classes)].index(name)
     samples = synthesise(seed=config.corpus_seed, label=label, number=int(number), overlap=config.overlap)

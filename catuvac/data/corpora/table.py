@@ -16,7 +16,8 @@ from catuvac.config import CorpusConfig, unknown
 from catuvac.data import audio
 from catuvac.errors import CatuvacError
 
-COMMON = ("path", "label", "duration", "split")  # every other column of a clip table is a nuisance
+COMMON = ("path", "label", "start", "duration", "split")  # every other column of a clip table is a nuisance
+OFFICIAL = "restore the official one"  # what to do about a table that a corpus comes with
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,18 @@ class ClipTable:
     """The clips of a corpus, in a fixed order.
 
     `clips` holds `path` (absolute, or a generated clip's name), `label` (a name; no such column where there are none),
-    `duration` (s, without padding; NaN where the file is unreadable), `split` (only where the corpus has an official
-    one: train, test, and val where there is one) and the corpus's nuisance columns. `note` states how much of the
-    corpus is there.
+    `start` (s; only where clips are parts of recordings), `duration` (s, without padding; NaN where the file is
+    unreadable), `split` (only where the corpus has an official one: train, test, and val where there is one) and the
+    corpus's nuisance columns. `note` states how much of the corpus is there.
     """
 
     clips: pd.DataFrame
     note: str
+
+
+def starts(clips: pd.DataFrame) -> list[float]:
+    """Where each clip of a `ClipTable` begins in its recording, in s."""
+    return clips["start"].tolist() if "start" in clips else [0.0] * len(clips)
 
 
 def path_column(paths: Iterable[Path]) -> pd.Series:
@@ -39,15 +45,22 @@ def path_column(paths: Iterable[Path]) -> pd.Series:
 
 
 class Read(Protocol):
-    """Reads a clip, float32 `[samples]` at `sample_rate` Hz; what lies after `seconds` need not be among them."""
+    """Reads a clip, float32 `[samples]` at `sample_rate` Hz, from `start` s of its recording on.
 
-    def __call__(self, config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = math.inf) -> Tensor: ...
+    What lies `seconds` after that need not be among the samples.
+    """
+
+    def __call__(
+        self, config: CorpusConfig, path: str, sample_rate: int, *, start: float = 0.0, seconds: float = math.inf
+    ) -> Tensor: ...
 
 
-def read_file(config: CorpusConfig, path: str, sample_rate: int, *, seconds: float = math.inf) -> Tensor:
+def read_file(
+    config: CorpusConfig, path: str, sample_rate: int, *, start: float = 0.0, seconds: float = math.inf
+) -> Tensor:
     """`Corpus.read` of every corpus that lies in files; raises `AudioError`."""
     del config
-    return audio.load(path, sample_rate=sample_rate, seconds=seconds)
+    return audio.load(path, sample_rate=sample_rate, start=start, seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -65,35 +78,44 @@ class Corpus:
     read: Read = read_file
 
 
-def read_table(path: Path, columns: Sequence[str], *, separator: str = ",") -> pd.DataFrame:
-    """The rows of a corpus's own table.
+def read_table(
+    path: Path, columns: Sequence[str], *, separator: str = ",", texts: bool = False, remedy: str = OFFICIAL
+) -> pd.DataFrame:
+    """The rows of a table of clips.
+
+    Args:
+        path: UTF-8, a line of column names first.
+        columns: those that must have a value in every row.
+        separator: of the columns.
+        texts: every value is the text of its cell, as in 007, and "" where the cell is empty.
+        remedy: what the user should do about a table that is wrong.
 
     Raises:
         CatuvacError: it is malformed or empty, or one of the `columns` is missing or has no value in some row.
     """
     try:
-        rows = pd.read_csv(path, sep=separator)
+        rows = pd.read_csv(path, sep=separator, dtype=str if texts else None, keep_default_na=not texts)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise CatuvacError(
-            f"{path} is not the corpus's table: {' '.join(str(error).split())}; restore the official one"
-        ) from error
+        what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not the corpus's table"
+        raise CatuvacError(f"{path} is {what}: {' '.join(str(error).split())}; {remedy}") from error
     missing = [column for column in columns if column not in rows]
     if missing:
-        raise CatuvacError(
-            f"{path} lacks the column {', '.join(missing)}; it has {', '.join(rows.columns)}: restore the official one"
-        )
+        raise CatuvacError(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(rows.columns)}: {remedy}")
     if rows.empty:
-        raise CatuvacError(f"{path} lists no clip: restore the official one")
+        raise CatuvacError(f"{path} lists no clip: {remedy}")
+    if not isinstance(rows.index, pd.RangeIndex):  # what pandas makes of a first column without a name
+        raise CatuvacError(f"{path} has more values in a line than names of columns: {remedy}")
     for column in columns:
-        check(rows[column].notna(), path, f"no {column}")
+        check(rows[column].notna() & (rows[column] != ""), path, f"no {column}", remedy=remedy)
     return rows
 
 
-def check(good: pd.Series, table: Path, what: str) -> None:
+def check(good: pd.Series, table: Path, what: str, *, remedy: str = OFFICIAL) -> None:
     """Raises `CatuvacError`, with `what` is wrong, for the first row of a table that is not `good`."""
     bad = good.index[~good]
     if len(bad):  # lines are counted from 1, below the header
-        raise CatuvacError(f"{table} line {bad[0] + 2}: {what}; correct it, or restore the official table")
+        remedy = f"correct it, or {remedy}" if remedy == OFFICIAL else remedy
+        raise CatuvacError(f"{table} line {bad[0] + 2}: {what}; {remedy}")
 
 
 def check_values(rows: pd.DataFrame, column: str, known: Collection[str | int], table: Path) -> None:
@@ -121,11 +143,19 @@ def keep_present(rows: pd.DataFrame, paths: pd.Series, *, partial: bool) -> tupl
     found = expected & paths.map(os.path.isfile)
     if not found.any():
         raise CatuvacError(f"none of the {len(paths)} listed files is there, the first: {paths[0]}: put them there")
-    absent = paths[expected & ~found]
+    absent = refuse_absent(paths[expected & ~found], int(expected.sum()), partial=partial)
+    return rows.assign(path=paths)[found].reset_index(drop=True), absent
+
+
+def refuse_absent(absent: pd.Series, listed: int, *, partial: bool) -> str:
+    """What a note should say about the absent files of so many listed ones.
+
+    Raises:
+        CatuvacError: there are some, and `partial` does not accept it.
+    """
     if len(absent) and not partial:
         raise CatuvacError(
-            f"{len(absent)} of {expected.sum()} listed files are absent, the first {absent.iloc[0]}: put them there, "
-            "or accept it with --partial"
+            f"{len(absent)} of {listed} listed files are absent, the first {absent.iloc[0]}: put them there, or accept "
+            "it with --partial"
         )
-    kept = rows.assign(path=paths)[found].reset_index(drop=True)
-    return kept, f"; {len(absent)} listed but absent" if len(absent) else ""
+    return f"; {len(absent)} listed but absent" if len(absent) else ""
