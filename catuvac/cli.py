@@ -31,7 +31,7 @@ class Source:
 
     preset: str = "synthetic"
     """settings to start from, of which every flag below overrides one: synthetic, fsdd, arabic_digits,
-    audiomnist, tau2019_k10, tau2019_k5, urbansound8k_k10, urbansound8k_k5 or folder"""
+    speech_commands, audiomnist, tau2019_k10, tau2019_k5, urbansound8k_k10, urbansound8k_k5 or folder"""
     config: Path | None = None
     """YAML file to start from instead, such as a study's best.yaml"""
     data_root: Path | None = None

@@ -17,7 +17,8 @@ class StudyFlags:
     """Flags of every study that starts from a file of studies/presets."""
 
     preset: str = "synthetic"
-    """file of studies/presets: synthetic, fsdd, arabic_digits or urbansound8k; or the path of a YAML file like them"""
+    """file of studies/presets: synthetic, fsdd, arabic_digits, speech_commands or urbansound8k; or the path of a YAML
+    file like them"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from catuvac import results, runs, trained
 from catuvac.config import Config
+from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.plan import DESIGN, columns
@@ -60,6 +62,20 @@ def test_a_studys_trial_comes_from_its_checkpoint(study: Path, tiny_config: Conf
     assert rate == tiny_config.features.sample_rate
     assert samples.dtype == np.float32
     assert np.abs(samples).max() > 0.01
+
+
+def test_a_part_of_a_recording_is_heard_alone(tiny_config: Config, tmp_path: Path) -> None:
+    ramp = np.arange(12 * 8000, dtype=np.int16) % 20000
+    soundfile.write(tmp_path / "night.wav", ramp, 8000)
+    lines = ["path,start,end", *(f"night.wav,{number},{number + 0.5}" for number in range(12))]
+    (tmp_path / "clips.csv").write_text("\n".join(lines))
+    config = tiny_config.with_settings({"corpus": "folder", "table": "clips.csv", "sample_rate": 8000})
+    features = store.prepare(config, data_root=tmp_path, cache_dir=tmp_path / "cache", workers=1, progress=False)
+    opened = trained.Trained("untrained", TrainingRun(config, features), "train")
+    for clip, number in enumerate(opened.clips["start"].astype(int)):
+        sound = opened.audio(clip)
+        assert sound is not None
+        assert np.array_equal(sound[0] * 2**15, ramp[number * 8000 : number * 8000 + 4000])
 
 
 def test_what_is_missing_is_said(study: Path, tmp_path: Path) -> None:

@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from catuvac.config import CorpusConfig, unknown
-from catuvac.data.corpora import arabic_digits, audiomnist, folder, fsdd, synthetic, tau2019, urbansound8k
+from catuvac.data.corpora import (
+    arabic_digits,
+    audiomnist,
+    folder,
+    fsdd,
+    speech_commands,
+    synthetic,
+    tau2019,
+    urbansound8k,
+)
 from catuvac.data.corpora.table import COMMON, ClipTable, Corpus, starts
 from catuvac.errors import CatuvacError
 
 __all__ = ["COMMON", "CORPORA", "ClipTable", "Corpus", "index", "starts"]
 
-_MODULES = (synthetic, fsdd, arabic_digits, audiomnist, tau2019, urbansound8k, folder)
+_MODULES = (synthetic, fsdd, arabic_digits, speech_commands, audiomnist, tau2019, urbansound8k, folder)
 CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in _MODULES}
 
 

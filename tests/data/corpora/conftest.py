@@ -18,6 +18,9 @@ SPEAKERS: dict[str, dict[str, str | int]] = {  # entries of the official file, s
 }
 
 
+COMMANDERS = ("0a7c2a8d", "105a0eea", "4c6944d6", "5f9cd2eb", "72242187", "94de6a6a", "b737ee80", "c1d39ce8")
+
+
 def _write(path: Path, rng: np.random.Generator) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, 0.1 * rng.normal(size=800), 8000)
@@ -48,6 +51,25 @@ def arabic_digits(tmp_path: Path) -> Path:
         for file, _ in files:
             _write(root / file, rng)
         (root / f"{split}.csv").write_text("\n".join(["file,class", *map(",".join, files)]) + "\n")
+    return root
+
+
+@pytest.fixture
+def speech_commands(tmp_path: Path) -> Path:
+    """Three words, eight speakers, two takes, noise and what else the archive holds; the lists keep speakers apart."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "speech_commands_v0.02"
+    lists: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
+    for word, (number, speaker), take in product(("go", "no", "yes"), enumerate(COMMANDERS), (0, 1)):
+        name = f"{word}/{speaker}_nohash_{take}.wav"
+        _write(root / name, rng)
+        if number < 4:
+            lists["validation_list.txt" if number < 2 else "testing_list.txt"].append(name)
+    _write(root / "_background_noise_" / "pink_noise.wav", rng)
+    (root / "_background_noise_" / "README.md").touch()
+    (root / "LICENSE").touch()
+    for name, lines in lists.items():
+        (root / name).write_text("\n".join(lines) + "\n")
     return root
 
 

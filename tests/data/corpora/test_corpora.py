@@ -140,6 +140,7 @@ def test_urbansound8k_without_folds_or_with_an_empty_table(urbansound8k: Path) -
     [
         ("fsdd", "speaker"),
         ("arabic_digits", "speaker"),
+        ("speech_commands", "speaker"),
         ("audiomnist", "speaker"),
         ("tau2019", "location"),
         ("tau2019", "city"),
@@ -204,6 +205,7 @@ def test_folder_passes_nothing_over_but_what_macos_adds(tmp_path: Path) -> None:
     [
         ("fsdd", "no FSDD recordings"),
         ("arabic_digits", r"no train\.csv, val\.csv and test\.csv"),
+        ("speech_commands", r"no validation_list\.txt and testing_list\.txt"),
         ("audiomnist", "no AudioMNIST recordings"),
         ("tau2019", r"no meta\.csv, evaluation_setup.test\.csv or audio"),
         ("urbansound8k", r"no metadata.UrbanSound8K\.csv"),
@@ -221,7 +223,7 @@ def test_wrong_roots(corpus: str, message: str, tmp_path: Path) -> None:
 
 
 def test_unknown_corpus() -> None:
-    with pytest.raises(CatuvacError, match="unknown corpus 'esc50'; known: synthetic, fsdd, arabic_digits, audiom"):
+    with pytest.raises(CatuvacError, match="unknown corpus 'esc50'; known: synthetic, fsdd, arabic_digits, speech"):
         index(CorpusConfig(corpus="esc50"), None)
     with pytest.raises(CatuvacError, match="unknown corpus 'audiomist'; did you mean 'audiomnist'"):
         index(CorpusConfig(corpus="audiomist"), None)

@@ -226,9 +226,10 @@ def test_loading_starts_where_it_should(tmp_path: Path) -> None:
 
 def test_settings_of_the_folder_make_entries_of_their_own(birds: Path, tmp_path: Path) -> None:
     base = Config().with_settings({"corpus": "folder", "n_bands": 16, "n_clusters": 2, "val_fraction": 0.2})
-    paths = [
-        store.prepare(base.with_settings(more), data_root=birds, cache_dir=tmp_path / "c", progress=False).path
+    entries = [
+        store.prepare(base.with_settings(more), data_root=birds, cache_dir=tmp_path / "c", progress=False)
         for more in ({}, {"pattern": PATTERN}, {"pattern": PATTERN.replace("site", "place")}, {"pattern": PATTERN})
     ]
-    assert len(set(paths)) == 3
-    assert paths[1] == paths[3]
+    assert len({entry.path for entry in entries}) == 3
+    assert entries[1].path == entries[3].path
+    assert [set(entry.nuisances(entry.splits["val"])) for entry in entries[:2]] == [set(), {"speaker", "site"}]
