@@ -43,8 +43,8 @@ from analysis.sections import branches, confirm, effects
 from analysis.selection import select
 from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
 from analysis.trials import Study, load_all
-from catuvac.errors import CatuvacError, guarded
-from catuvac.io import write_text
+from catuvac import artifacts, io
+from catuvac.errors import CatuvacError, guarded, printable
 from catuvac.plan import CHECKPOINTS, DESIGN
 from catuvac.results import TRIALS
 
@@ -56,6 +56,7 @@ Format = Literal["pdf", "png", "none"]
 REPORT = "report.html"
 ANSWER = "answer.json"
 FIGURES = "figures"
+WAIT = 120.0  # s for another report into the same folder, which draws its figures meanwhile
 SHOWN = 200  # rows of the table of trials that are in the page as such; a script draws further ones from JSON
 MOST = 3000  # rows in the page at all: of a larger study those with the highest objective
 SHARPENED = 3  # trained models whose probabilities are sharpened: the null of the Silhouette trap
@@ -91,6 +92,8 @@ def build(
         CatuvacError: no such folder, the same study twice, or a run that cannot be opened.
     """
     study = load_all(folders)
+    for problem in study.problems:
+        print(printable(f"warning: {problem}"), file=sys.stderr)
     sections = []
     for question in track(
         list(_questions(study, folders, run)), "report", console=Console(stderr=True), transient=True
@@ -99,12 +102,17 @@ def build(
     out = out or folders[0]
     provenance = _provenance(study, folders, command)
     quoted = answer(sections, provenance)
-    numbers = json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item())
-    write_text(out / ANSWER, numbers + "\n")
+    numbers = json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item()) + "\n"
     tables = [os.path.relpath(folder / TRIALS, out) for folder in folders if (folder / TRIALS).exists()]
-    write_text(out / REPORT, _page(study, sections, provenance, tables))
-    if figures != "none":
-        _save_figures(sections, out / FIGURES, figures)
+    page = _page(study, sections, provenance, tables)
+    out.mkdir(parents=True, exist_ok=True)
+    busy = f"another process writes a report to {out} for over {WAIT:.0f} s; wait for it, or give another --out"
+    with io.exclusive(out / ".report.lock", busy=busy, wait=WAIT):  # page, numbers and figures of one report
+        artifacts.remove_leftovers(out / FIGURES)
+        io.write_text(out / ANSWER, numbers)
+        io.write_text(out / REPORT, page)
+        if figures != "none":
+            _save_figures(sections, out / FIGURES, figures)
     return out / REPORT
 
 
@@ -186,10 +194,8 @@ def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenan
 
 def _recorded(folder: Path) -> str:
     """The command that started a study, from its study.json."""
-    try:
-        found = json.loads((folder / DESIGN).read_text(encoding="utf-8")).get("command")
-    except (OSError, ValueError, AttributeError):
-        found = None
+    path = folder / DESIGN
+    found = artifacts.read_json(path, {}).get("command") if path.exists() else None
     return str(found or "not recorded")
 
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 Value = float | int | str
 
+_FIELD = re.compile(r"\{\{|\}\}|\{(\w+)(?::([^{}]*))?\}")
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -18,7 +20,7 @@ class Statement:
 
     Attributes:
         name: unique in a report, such as "temperature/fsdd-k10/tau_end/acc".
-        text: a format string over `values`, and over nothing else that varies.
+        text: a format string over `values`, and over nothing else that varies; other braces in it are text.
         values: finite numbers and words; a value that does not exist has no statement, but a sentence that says why.
 
     Raises:
@@ -35,7 +37,13 @@ class Statement:
                 raise ValueError(f"statement {self.name!r}: {key} is {value}; say in words why it does not exist")
 
     def __str__(self) -> str:
-        return self.text.format(**self.values)
+        return _FIELD.sub(self._filled, self.text)
+
+    def _filled(self, found: re.Match[str]) -> str:
+        """A value in its format; what stands in braces and is no value is text, such as a column's own name."""
+        if found[0] in ("{{", "}}"):
+            return found[0][0]
+        return format(self.values[found[1]], found[2] or "") if found[1] in self.values else found[0]
 
 
 @dataclass(frozen=True)

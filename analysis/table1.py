@@ -22,7 +22,7 @@ from analysis.paper import NOT_STATED, TABLE_1
 from analysis.table import DASH
 from analysis.trials import load, splits, values
 from catuvac.errors import CatuvacError, guarded
-from catuvac.io import replacing
+from catuvac.io import write as write_file
 from catuvac.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
 
 METHODS = {
@@ -238,15 +238,14 @@ def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence
     named = {"Machine": machine, "Revision": ", ".join(study.trials["revision"].dropna().unique())}
     facts = [*(f"{name}: {text}" for name, text in named.items() if text), *notes]
     page = Page(f"Table I: {study.name}", command, facts, blocks(study.trials))
-    writers: dict[str, Callable[[Path], object]] = {
+    writers: dict[str, Callable[[], bytes]] = {
         "table1.parquet": summarise(study.trials).to_parquet,
-        "table1.md": lambda path: path.write_text(markdown(page), encoding="utf-8"),
-        "table1.tex": lambda path: path.write_text(latex(page), encoding="utf-8"),
-        "table1.html": lambda path: path.write_text(html(page), encoding="utf-8"),
+        "table1.md": lambda: markdown(page).encode(),
+        "table1.tex": lambda: latex(page).encode(),
+        "table1.html": lambda: html(page).encode(),
     }
     for name, writer in writers.items():
-        with replacing(folder / name) as temporary:
-            writer(temporary)
+        write_file(folder / name, writer())
     return [folder / name for name in writers]
 
 

@@ -15,7 +15,7 @@ from analysis.columns import SETTINGS, title
 from catuvac.config import unknown
 from catuvac.errors import CatuvacError
 from catuvac.metrics import DECIDED
-from catuvac.plan import BRANCH
+from catuvac.plan import BRANCH, DESIGN
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 from catuvac.training.schedules import SCHEDULES
 
@@ -111,22 +111,28 @@ def load_all(folders: Sequence[Path]) -> Study:
     """Reads folders side by side; a table that is damaged is left out and named in `problems`.
 
     Raises:
-        CatuvacError: no such folder, or two folders that hold a study of the same name.
+        CatuvacError: no such folder, one without a study, two that hold a study of the same name, or a damaged table of
+            trials where no other can be read.
     """
-    trials, histories, problems = [], [], []
+    trials, histories, problems, damage = [], [], [], []
     for folder in folders:
         if not folder.is_dir():
             raise CatuvacError(f"no folder {folder}; give the results folder of a study, such as results/NAME")
+        if not any((folder / name).exists() for name in (TRIALS, DESIGN)):
+            raise CatuvacError(f"{folder} holds no study; give the results folder of one, such as results/NAME")
         try:
             trials.append(read_trials(folder))
         except CatuvacError as error:
-            why = f"{folder.name} has no {TRIALS} yet" if not (folder / TRIALS).exists() else str(error)
-            problems.append(why)
+            if (folder / TRIALS).exists():
+                damage.append(error)
+            problems.append(str(error) if (folder / TRIALS).exists() else f"{folder.name} has no {TRIALS} yet")
             continue
         try:
             histories += [read_history(folder)] if (folder / HISTORY).exists() else []
         except CatuvacError as error:
             problems.append(str(error))
+    if damage and not trials:
+        raise damage[0]
     names = [name for table in trials for name in table["study"].unique()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

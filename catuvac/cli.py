@@ -123,7 +123,7 @@ class Train(Source):
 
         runs.check(self.out, self.settings, resume=self.resume)
         features = self.prepare()
-        runs.train(self.out, self.settings, features, device=self.device, threads=self.threads)
+        runs.train(self.out, self.settings, features, device=self.device, threads=self.threads, resume=self.resume)
 
 
 @dataclass(kw_only=True)
@@ -242,7 +242,7 @@ class Report:
             raise CatuvacError("no folder given; give the results folder of a study, such as results/NAME")
         from analysis import report
 
-        print(report.build(*self.results, out=self.out, run=self.trained, figures=self.figures))
+        print(printable(str(report.build(*self.results, out=self.out, run=self.trained, figures=self.figures))))
 
 
 @dataclass(kw_only=True)
@@ -307,11 +307,11 @@ def _print_scores(scores: dict[str, dict[str, Any]], *, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("metric", *scores, title=title)
+    table = Table("metric", *scores, title=printable(title))
     for name in next(iter(scores.values())):
         values = [row.get(name) for row in scores.values()]
         table.add_row(name, *("–" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # folders and columns may be called [/b] or :x:
 
 
 def starting_settings(argv: Sequence[str]) -> Config:

@@ -15,13 +15,18 @@ import math
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from catuvac import artifacts
 from catuvac.errors import CatuvacError
 from catuvac.training.schedules import Shape, anneal
+
+if TYPE_CHECKING:
+    import yaml
 
 FeatureKind = Literal["spectrogram", "log_mel", "mel_cepstrum"]
 TimeFit = Literal["pad", "stretch"]
@@ -37,6 +42,8 @@ ViewSet = Literal["speech", "scene"]
 Precision = Literal["auto", "bf16", "float32"]
 
 
+MAX_YAML_BYTES = 1 << 18  # of a file of settings, which has a few kilobytes
+MAX_YAML_NODES = 10_000  # values in it, with every alias written out
 CLIPS_A_CLUSTER = 2  # of a batch, at least; ten or more are better
 DECODER_SHARE = 0.2  # of a warm-up by invariance: the decoder learns what the clusters sound like
 TRIAL_SHARE = 1 / 3  # of a start by invariance: after it, the best of several starts goes on alone
@@ -371,22 +378,75 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a mapping; raises `ConfigError` where the file is absent, not YAML, or no mapping."""
+    """Reads a mapping.
+
+    Raises:
+        ConfigError: the file is absent, unreadable, not as it was written, not YAML or no mapping; it names a key
+            twice, or its aliases expand to more than settings ever have.
+    """
     import yaml
 
+    advice = f"{artifacts.ADVICE}, or, where the change is meant, delete its first line"
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+        text = artifacts.read(path, limit=MAX_YAML_BYTES, advice=advice).decode("utf-8")
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        _check_nodes(root)
+        mapping = None if root is None else loader.construct_document(root)
+    except CatuvacError as error:
+        raise ConfigError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text") from error
+    except _TooLargeError as error:
+        raise ConfigError(f"{path} expands to more than {MAX_YAML_NODES} values: write out its aliases") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply to hold settings") from error
+    except Exception as error:  # PyYAML passes on whatever its conversion of a value raises
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    _require(isinstance(mapping, dict), f"{path} must hold settings by name, got {mapping!r}")
-    return dict(mapping)
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{path} must hold settings by name, got a {type(mapping).__name__}")
+    return mapping
+
+
+class _TooLargeError(Exception):
+    """A document whose aliases make it more than a file of settings."""
+
+
+def _check_nodes(root: yaml.Node | None) -> None:
+    """Counts what a document expands to before it is built, and looks for keys that are given twice.
+
+    Raises:
+        _TooLargeError: more than `MAX_YAML_NODES`, or an alias that holds itself.
+        ValueError: a key of a mapping is given twice.
+    """
+    import yaml
+
+    sizes: dict[int, float] = {}  # by node; an alias is the node that it names
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # until it is known: of a node within itself
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.MappingNode):
+                keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+                if twice := [key for key, count in keys.items() if count > 1]:
+                    raise ValueError(f"the key {twice[0]!r} is given twice below line {node.start_mark.line}")
+                children = [child for pair in node.value for child in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                children = node.value
+            sizes[id(node)] = 1 + sum(size(child) for child in children)
+        return sizes[id(node)]
+
+    if root is not None and size(root) > MAX_YAML_NODES:
+        raise _TooLargeError
 
 
 def load_yaml(path: Path) -> Config:
     """Reads a configuration; raises `ConfigError` as `read_yaml` and `Config.from_dict` do."""
-    return Config.from_dict(read_yaml(path))
+    try:
+        return Config.from_dict(read_yaml(path))
+    except ConfigError as error:
+        raise error if str(path) in str(error) else ConfigError(f"{path}: {error}") from None
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -14,6 +15,18 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object] | int | None  # of a signal
 
 NARROWEST = 60  # columns: in fewer, tables show nothing, and in one, laying out --help never ends
+
+_FULL = "free some space, then go on with the same command (and --resume, where it has that)"
+_CLOSED = "choose a folder that you may write to"
+ADVICE = {  # after what the system says of a file
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _CLOSED,
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "the disk or the file system fails: choose a folder on another",
+}
 
 
 class CatuvacError(Exception):
@@ -28,6 +41,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def said_by_system(error: OSError) -> str:
+    """What went wrong with a file, in one line that says what to do where that is known."""
+    reason = error.strerror or str(error) or type(error).__name__
+    name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    advice = ADVICE.get(error.errno or 0)
+    return f"{name}{reason}{f'; {advice}' if advice else ''}"
+
+
 def guarded(command: Callable[[], object]) -> int:
     """Calls `command()` and returns an exit code: bad input is one line and 2, Ctrl-C or SIGTERM one line and 130."""
     _set_up_output()
@@ -40,6 +61,9 @@ def guarded(command: Callable[[], object]) -> int:
     except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell has it: 128 and SIGPIPE
+    except OSError as error:  # a disk that is full, fails or is closed to this user, wherever that shows
+        print(f"error: {printable(said_by_system(error))}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; what is on disk is whole", file=sys.stderr)
         return 130

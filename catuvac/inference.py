@@ -8,7 +8,6 @@ Shape legend: n clips, T frames, F bands, K clusters, d latent dimensions.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catuvac import results, runs, trained
+from catuvac import artifacts, results, runs, trained
 from catuvac.config import Config
 from catuvac.data import features
 from catuvac.errors import CatuvacError
-from catuvac.io import write_text
 from catuvac.metrics import DECIDED
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
@@ -153,7 +151,7 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
         if not 0 <= cluster < k:
             raise CatuvacError(f"no cluster {cluster}; {model.folder} has clusters 0 to {k - 1}")
     changed = tuple(names.get(cluster, name) for cluster, name in enumerate(model.names))
-    write_text(model.folder / NAMES, json.dumps(dict(enumerate(changed)), ensure_ascii=False, indent=2) + "\n")
+    artifacts.write_json(model.folder / NAMES, {str(cluster): name for cluster, name in enumerate(changed)})
     return replace(model, names=changed)
 
 
@@ -165,7 +163,8 @@ def _run(folder: Path) -> FittedModel:
 
 def _trial(study: Path, number: int) -> FittedModel:
     config, path = trained.stored_trial(study, number)
-    return _fitted(config, checkpoint.load(path)["run"], path.parent, of=f"trial {number} of {study}")
+    stored = checkpoint.load(path, advice=trained.NO_TRIAL).get("run")
+    return _fitted(config, stored if isinstance(stored, dict) else {}, path.parent, of=f"trial {number} of {study}")
 
 
 def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) -> FittedModel:
@@ -176,11 +175,13 @@ def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) 
     # Sigma 0 stands for a value of the training features, which an assignment does not read.
     settings = replace(config.model, sigma=config.model.sigma or 1.0)
     model = MODELS[config.model.method](settings, n_frames=frames, n_bands=bands)
-    model.load_state_dict(weights)
+    checkpoint.fill(model, weights, f"the weights of {of} do not fit its settings; train it again")
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval()
     names = [""] * config.model.n_clusters
     if (folder / NAMES).is_file():
-        for cluster, name in json.loads((folder / NAMES).read_text(encoding="utf-8")).items():
-            names[int(cluster)] = name
+        stored = artifacts.read_json(folder / NAMES, {}, advice="delete it, and name the clusters again")
+        for cluster in range(len(names)):
+            if isinstance(name := stored.get(str(cluster), ""), str):
+                names[cluster] = name
     return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, tuple(names))

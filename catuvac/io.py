@@ -6,14 +6,17 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from catuvac.errors import CatuvacError
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -73,15 +76,52 @@ def locked(path: Path, *, waiting: str, remove: bool = False) -> Iterator[None]:
             os.close(handle)
 
 
-def _open_lock(path: Path) -> int:
+@contextmanager
+def exclusive(path: Path, *, busy: str, wait: float = 0.0) -> Iterator[None]:
+    """Holds a lock between processes, also of several machines where their file system has locks.
+
+    The system releases it when its holder ends, however that ends. The file is never written to, so that a link that
+    somebody else has put there harms nothing.
+
+    Args:
+        path: of the lock's file, which is made where it does not exist and stays.
+        busy: what to say where another process holds it.
+        wait: s to wait for the other process.
+
+    Raises:
+        CatuvacError: another process holds it, or it cannot be locked.
+    """
+    handle = _open_lock(path, shared=True)
+    deadline = time.monotonic() + wait
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise CatuvacError(busy) from None
+                time.sleep(0.01)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                raise CatuvacError(f"the file system of {path.parent} has no locks; choose another") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _open_lock(path: Path, *, shared: bool = False) -> int:
+    """Opens a lock's file; one that several users may hold, as those of a group's folder do, need not be ours."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666 if shared else 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise CatuvacError(f"the lock {path} is a link, which somebody else may have made: remove it") from error
         raise
     status = os.fstat(handle)
-    if stat.S_ISREG(status.st_mode) and ours(status):
+    if stat.S_ISREG(status.st_mode) and (shared or ours(status)):
         return handle
     os.close(handle)
     raise CatuvacError(f"the lock {path} is no file of yours: remove it, or choose a folder of your own")
@@ -113,20 +153,36 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a place beside `path` to write a file to, which then takes its name: the old one stays, or the new one is.
 
     What was written is on the disk before it takes the name, and where writing fails nothing is left behind.
+
+    Raises:
+        OSError: as the system says it, with the file's own name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     try:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)  # the new name too
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes | memoryview) -> None:
+    """Writes a file whole or not at all; raises `OSError` as `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Writes text, as UTF-8, whole or not at all; raises `OSError` as `replacing`."""
+    write(path, text.encode("utf-8"))
 
 
 def expand_home(arguments: Iterable[str]) -> list[str]:

@@ -39,7 +39,7 @@ class Plan:
                 f"max_concurrent must not be negative, got {self.max_concurrent}": self.max_concurrent >= 0,
                 f"max_failures must not be negative, got {self.max_failures}": self.max_failures >= 0,
                 f"keep_top must not be negative, got {self.keep_top}": self.keep_top >= 0,
-                f"name must be a plain folder name, got {self.name!r}": Path(self.name).name == self.name != "",
+                f"name must be a plain folder name, got {self.name!r}": is_folder_name(self.name),
                 f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
             }
         )
@@ -59,6 +59,11 @@ class Plan:
         """Of the epochs that a trial reports, those that it has not trained itself."""
         del point
         return 0
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name is that of one folder in another, and can be shown and stored as text."""
+    return Path(name).name == name and name not in ("", ".", "..") and name.isprintable()
 
 
 def columns(config: Config) -> dict[str, Any]:

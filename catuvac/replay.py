@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -16,10 +15,11 @@ from rich.table import Column, Table
 from threadpoolctl import threadpool_limits
 
 from catuvac import results, runs
+from catuvac.artifacts import read_json
 from catuvac.config import Config, ConfigError
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, printable
 from catuvac.grid import VARIATIONAL
 from catuvac.objective import scored
 from catuvac.plan import BRANCH, DESIGN, recorded_features, settings_of
@@ -109,14 +109,7 @@ def _config(row: Mapping[str, Any]) -> Config:
 
 
 def _study(folder: Path) -> dict[str, Any]:
-    try:
-        study: dict[str, Any] = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CatuvacError(f"cannot read {folder / DESIGN}, which says what the trials ran on: {error}") from error
-    for name in ("cpus_per_trial", "gpus_per_trial"):
-        if name not in study:
-            raise CatuvacError(f"{folder / DESIGN} has no {name}: the study is of another version of catuvac")
-    return study
+    return read_json(folder / DESIGN, {"cpus_per_trial": int | float, "gpus_per_trial": int | float})
 
 
 def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, cache_dir: Path | None) -> FeatureSet:
@@ -149,10 +142,10 @@ def _equal(recorded: Any, found: Any, tolerance: float) -> bool:
 
 
 def _print(pairs: Mapping[str, tuple[Any, Any]], *, title: str) -> None:
-    table = Table(Column("metric", no_wrap=True), "recorded", "replayed", "relative", title=title)
+    table = Table(Column("metric", no_wrap=True), "recorded", "replayed", "relative", title=printable(title))
     for name, (recorded, found) in pairs.items():
         gap = ""
         if isinstance(recorded, float) and isinstance(found, int | float):
             gap = f"{abs(recorded - found) / max(abs(recorded), abs(found)):.1e}"
         table.add_row(name, str(recorded), "–" if found is None else str(found), gap)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)

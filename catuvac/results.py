@@ -2,15 +2,13 @@
 
 Names are namespaced with `/`. A value that does not exist is null; NaN and infinity are refused, because a score that
 is undefined carries its floor. Appending is atomic and safe between processes, and replaces rows of the same key, so a
-resumed study leaves no duplicates.
+resumed study leaves no duplicates. Each file is sealed (`catuvac.artifacts`), and its pages have Parquet's own
+checksums for other readers.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catuvac import artifacts, io
 from catuvac.errors import CatuvacError
 
 TRIALS = "trials.parquet"
@@ -58,6 +57,10 @@ HISTORY_SCHEMA = pa.schema(
 )
 TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/", "branch/")
 HISTORY_NAMESPACES = ("val/", "loss/")
+NAMESPACES = {TRIALS: TRIALS_NAMESPACES, HISTORY: HISTORY_NAMESPACES}
+KEYS = {TRIALS: ("study", "trial_id"), HISTORY: ("study", "trial_id", "epoch")}  # what rows are told apart by
+ADVICE = "restore it from a backup, or run the study again"
+WAIT = 60.0  # s for another process to end its writing, which takes milliseconds
 FLAGS = ("/degenerate", "/y_decided")  # how the names of scores that are true or false end
 
 
@@ -70,7 +73,7 @@ def append_trial(folder: Path, row: Mapping[str, Any]) -> None:
     """
     if row.get("status") not in STATUSES:
         raise ValueError(f"column 'status' must be one of {', '.join(STATUSES)}, got {row.get('status')!r}")
-    _append(folder / TRIALS, [row], TRIALS_SCHEMA, TRIALS_NAMESPACES, key=("study", "trial_id"))
+    _append(folder / TRIALS, [row], TRIALS_SCHEMA)
 
 
 def append_history(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -79,14 +82,15 @@ def append_history(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         ValueError: as `append_trial`.
     """
-    _append(folder / HISTORY, rows, HISTORY_SCHEMA, HISTORY_NAMESPACES, key=("study", "trial_id", "epoch"))
+    _append(folder / HISTORY, rows, HISTORY_SCHEMA)
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
     """Reads a row per trial, with pandas' nullable types, in order of recording.
 
     Raises:
-        CatuvacError: the table is absent, damaged or lacks a required column that may not be null.
+        CatuvacError: the table is absent or damaged, or not such a table: it lacks a required column, or holds a null,
+            a type, a number or a row twice that no writer here leaves.
     """
     return _read(folder / TRIALS, TRIALS_SCHEMA)
 
@@ -103,15 +107,15 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def _append(
-    path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, namespaces: tuple[str, ...], key: tuple[str, ...]
-) -> None:
+def _append(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
     if not rows:
         return
+    key = KEYS[path.name]
     latest = {tuple(row.get(name) for name in key): row for row in rows}
-    new = _table(list(latest.values()), schema, namespaces)
+    new = _table(list(latest.values()), schema, NAMESPACES[path.name])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    busy = f"another process has been writing {path} for {WAIT:.0f} s; end it, or wait for it"
+    with io.exclusive(path.with_name(f".{path.stem}.lock"), busy=busy, wait=WAIT):
         if path.exists():
             old = _load(path, schema)
             kept = old.filter(pc.invert(pc.is_in(_joined(old, key), _joined(new, key))))
@@ -119,10 +123,15 @@ def _append(
                 new = pa.concat_tables([kept, new], promote_options="permissive")
             except pa.ArrowTypeError as error:
                 raise ValueError(f"a column of {path.name} has another type than before: {error}") from error
-        # Under the lock a fixed name is safe, and what a killed writer left is overwritten by the next one.
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(new, temporary)
-        os.replace(temporary, path)
+        io.write(path, _sealed(new))
+
+
+def _sealed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"catuvac": artifacts.BLANK})  # at the end of the file, as no column's content is
+    return artifacts.seal(sink.getvalue().to_pybytes())
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, namespaces: tuple[str, ...]) -> pa.Table:
@@ -161,21 +170,59 @@ def _joined(table: pa.Table, key: tuple[str, ...]) -> pa.Array:
 
 
 def _load(path: Path, schema: pa.Schema) -> pa.Table:
+    if not path.exists():
+        raise CatuvacError(f"no {path.name} in {path.parent}; give the results folder of a study")
+    # One read of one file: by its path, Arrow opens it more than once, and a writer may replace it in between.
+    data = artifacts.read(path, advice=ADVICE)
     try:
-        # One read of one file: by its path, Arrow opens it more than once, and a writer may replace it in between.
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
-    except FileNotFoundError:
-        raise CatuvacError(f"no {path.name} in {path.parent}; give the results folder of a study") from None
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise CatuvacError(f"{path} is damaged ({reason}); restore it or run the study again") from error
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except (OSError, ValueError, LookupError, pa.ArrowException) as error:
+        raise artifacts.damaged(path, str(error).partition("\n")[0], ADVICE) from error
     for field in schema:
-        if field.name in table.column_names:
-            continue
-        if not field.nullable:
+        count = table.column_names.count(field.name)
+        if count == 0 and not field.nullable:
             raise CatuvacError(f"{path} lacks the column {field.name}; it is not a table of catuvac")
-        table = table.append_column(field, pa.nulls(len(table), field.type))  # a table of an earlier version
+        if count == 0:
+            table = table.append_column(field, pa.nulls(len(table), field.type))  # a table of an earlier version
     return table
+
+
+def _check(table: pa.Table, path: Path, schema: pa.Schema) -> pa.Table:
+    """Casts the required columns of a table that anybody may have written; raises `CatuvacError` as `read_trials`."""
+
+    def refuse(what: str) -> CatuvacError:
+        return CatuvacError(f"{path} {what}; it is not a table of catuvac")
+
+    if twice := {name for name in table.column_names if table.column_names.count(name) > 1}:
+        raise refuse(f"has the column {min(twice)} twice")
+    for index, name in enumerate(table.column_names):
+        column = table[name]
+        if name in schema.names:
+            try:
+                column = column.cast(schema.field(name).type)
+            except pa.ArrowException:
+                raise refuse(f"holds {column.type} in the column {name}") from None
+            if column.null_count and not schema.field(name).nullable:
+                raise refuse(f"holds a null in the column {name}")
+            table = table.set_column(index, pa.field(name, column.type), column)
+        elif not (_is_number(column.type) or (name.startswith("config/") and _is_text(column.type))):
+            raise refuse(f"holds {column.type} in the column {name}")
+        if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column.drop_null()), min_count=0).as_py():
+            raise refuse(f"holds NaN or infinity in the column {name}")
+    if "status" in schema.names and (unknown := set(table["status"].unique().to_pylist()) - {*STATUSES}):
+        raise refuse(f"holds the status {min(unknown)!r}")
+    if len(table) and len(_joined(table, KEYS[path.name]).unique()) < len(table):
+        raise refuse(f"holds two rows of the same {' and '.join(KEYS[path.name])}")
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    types = (pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
+    return any(is_one(kind) for is_one in types)
 
 
 def _read(path: Path, schema: pa.Schema) -> pd.DataFrame:
@@ -185,13 +232,5 @@ def _read(path: Path, schema: pa.Schema) -> pd.DataFrame:
         pa.bool_(): pd.BooleanDtype(),
         pa.string(): pd.StringDtype(),
     }
-    frame: pd.DataFrame = _load(path, schema).to_pandas(types_mapper=nullable.get)
+    frame: pd.DataFrame = _check(_load(path, schema), path, schema).to_pandas(types_mapper=nullable.get)
     return frame
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock between processes; the system releases it when its holder dies."""
-    with path.with_name(f".{path.stem}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -1,5 +1,6 @@
 """The folder of one training outside Ray: what is in it, how it is written, resumed and scored.
 
+.lock            held by the process that trains
 config.yaml      every setting
 run.json         where the features are, command, revision, start
 checkpoint.pt    the last evaluated epoch, to resume from
@@ -14,6 +15,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,17 +25,18 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from catuvac import metrics, results
+from catuvac import artifacts, metrics, results
 from catuvac.config import Config, differences, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
-from catuvac.errors import CatuvacError
-from catuvac.io import write_text
+from catuvac.errors import CatuvacError, printable
+from catuvac.io import exclusive, write_text
 from catuvac.models.shallow import Assignment, kmeans
 from catuvac.training import checkpoint
 from catuvac.training.run import Report, TrainingRun
 
 METHODS = {"cat_uvac": "Cat. UVAC", "uvac": "UVAC"}
+WEIGHTS = "weights.pt"
 HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
 
 
@@ -83,11 +87,31 @@ def _start(folder: Path, config: Config, features: FeatureSet) -> None:
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "run.json", json.dumps(record, indent=2))
-        write_text(folder / "config.yaml", config.to_yaml())
+        artifacts.write_json(folder / "run.json", record)
+        artifacts.write_yaml(folder / "config.yaml", config.to_yaml())
     except OSError as error:
-        raise CatuvacError(f"cannot write to {folder}: {error.strerror}; give another --out") from error
+        raise _not_writable(folder, error) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes a run's folder and keeps every other training out of it; what a killed one had begun to write is removed.
+
+    Raises:
+        CatuvacError: another process trains in it, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    busy = f"another process trains in {folder}; wait for its end, or give another --out"
+    with exclusive(folder / artifacts.LOCK, busy=busy):
+        artifacts.remove_leftovers(folder)
+        yield
+
+
+def _not_writable(folder: Path, error: OSError) -> CatuvacError:
+    return CatuvacError(f"cannot write to {folder}: {error.strerror or error}; give another --out")
 
 
 def config(folder: Path) -> Config:
@@ -99,17 +123,34 @@ def config(folder: Path) -> Config:
 
 
 def features(folder: Path) -> FeatureSet | None:
-    """Opens the features that the run was trained on, where the cache still holds them undamaged."""
-    recorded = Path(json.loads((folder / "run.json").read_text(encoding="utf-8"))["features"])
-    return store.reopen(recorded)
+    """Opens the features that the run was trained on, where the cache still holds them undamaged.
+
+    Raises:
+        CatuvacError: run.json, which says where they are, is damaged.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    advice = f"{artifacts.ADVICE}, or delete it: the features are then prepared again"
+    return store.reopen(Path(artifacts.read_json(path, {"features": str}, advice=advice)["features"]))
 
 
 def weights(folder: Path) -> Path:
     """The file with a finished run's weights; raises `CatuvacError` where the run has not ended."""
-    path = folder / "weights.pt"
+    path = folder / WEIGHTS
     if not path.exists():
         raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
     return path
+
+
+def load_weights(folder: Path, run: TrainingRun) -> None:
+    """Puts the weights that a training left into its model.
+
+    Raises:
+        CatuvacError: there are none yet, or they are damaged or of another model.
+    """
+    advice = f"delete it, and write it again from the checkpoint with `catuvac train --resume --out {folder} …`"
+    checkpoint.load_weights(weights(folder), run.model, advice=advice)
 
 
 def pick_device(device: str) -> torch.device:
@@ -122,21 +163,45 @@ def pick_device(device: str) -> torch.device:
         raise CatuvacError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def train(folder: Path, config: Config, features: FeatureSet, *, device: str, threads: int) -> Report:
+def train(
+    folder: Path, config: Config, features: FeatureSet, *, device: str, threads: int, resume: bool = True
+) -> Report:
     """Trains to the end with a progress bar, from the folder's checkpoint where there is one.
+
+    Args:
+        folder: of the run; no other process can train in it until this one ends.
+        config: every setting.
+        features: of the corpus.
+        device: of torch, or "auto".
+        threads: of torch; 0 leaves its choice.
+        resume: whether the folder may hold a run already.
 
     Returns:
         The last report. A killed training loses at most the epochs since its last evaluation.
+
+    Raises:
+        CatuvacError: as `check`; another process trains in the folder, or its checkpoint is damaged or of another run.
+        OSError: the disk is full, or fails.
     """
     if threads > 0:
         torch.set_num_threads(threads)
     run = TrainingRun(config, features, device=pick_device(device))
+    with _alone(folder):
+        check(folder, config, resume=resume)
+        return _train(folder, run)
+
+
+def _train(folder: Path, run: TrainingRun) -> Report:
     if not (folder / "config.yaml").exists():
-        _start(folder, config, features)
-    last = folder / "checkpoint.pt"
+        _start(folder, run.config, run.features)
+    last, shown = folder / "checkpoint.pt", printable(str(folder))
     if last.exists():
-        run.load_state(checkpoint.load(last, device=run.device))
-        print(f"resuming {folder} after epoch {run.epoch}", file=sys.stderr)
+        state = checkpoint.load(last, device=run.device)
+        try:
+            run.load_state(state)
+        except CatuvacError as error:
+            raise CatuvacError(f"cannot go on from {last}: {error}; {checkpoint.ADVICE}") from error
+        print(f"resuming {shown} after epoch {run.epoch}", file=sys.stderr)
     columns = (
         TextColumn("epoch"),
         BarColumn(),
@@ -148,16 +213,21 @@ def train(folder: Path, config: Config, features: FeatureSet, *, device: str, th
     )
     report: Report = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=config.training.epochs, completed=run.epoch)
+        task = progress.add_task("", total=run.config.training.epochs, completed=run.epoch)
         for report in run:
             # The checkpoint comes last: what a kill before it loses is computed, and replaced in the history, again.
-            results.append_history(folder, [history_row(report, study=folder.name, trial_id="train")])
+            results.append_history(folder, [history_row(report, study=_name(folder), trial_id="train")])
             write_text(folder / "metrics.json", json.dumps(report, indent=2))
             checkpoint.save(last, run.state())
             progress.update(task, completed=run.epoch, description=f"τ {report['tau']:.2f}, {summary(report)}")
-    checkpoint.save(folder / "weights.pt", run.model.state_dict())
-    print(f"{report['status']} after {run.epoch} epochs, {run.seconds:.0f} s: {summary(report)}; see {folder}")
+    checkpoint.save(folder / WEIGHTS, run.model.state_dict())
+    print(f"{report['status']} after {run.epoch} epochs, {run.seconds:.0f} s: {summary(report)}; see {shown}")
     return report
+
+
+def _name(folder: Path) -> str:
+    """The folder's own name, also of "." and "..", as text that a table can hold."""
+    return printable(Path(os.path.abspath(folder)).name)
 
 
 def summary(report: Report) -> str:
@@ -182,9 +252,8 @@ def evaluate(folder: Path, features: FeatureSet, *, split: str) -> dict[str, dic
         Method → scores, each with the keys of the first; None where a method has no such score.
     """
     settings = config(folder)
-    trained = checkpoint.load(weights(folder))
     run = TrainingRun(settings, features)
-    run.model.load_state_dict(trained)
+    load_weights(folder, run)
     scores = run.evaluate(split)
     baseline = kmeans_scores(settings, features, split=split)
     return {METHODS[settings.model.method]: scores, "k-means": {name: baseline.get(name) for name in scores}}

@@ -10,18 +10,17 @@ Beside the slots the storage may hold trials of another study, from which TPE le
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from catuvac import database, warm_start
+from catuvac import artifacts, database, warm_start
 from catuvac.errors import CatuvacError
-from catuvac.io import replacing
+from catuvac.io import write
 from catuvac.plan import JOURNAL
 from catuvac.search_space import Point
 from catuvac.study import Study
@@ -50,7 +49,7 @@ def storage(study: Study) -> optuna.storages.BaseStorage:
         if url:
             # A connection that idled through an hour of training may be gone: it is tried before it is used.
             return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        backend = optuna.storages.journal.JournalFileBackend(str(study.folder / JOURNAL))
+        backend = SummedJournal(str(study.folder / JOURNAL))
         return optuna.storages.JournalStorage(backend)
     except Exception as error:  # whatever the database's driver raises
         if url:
@@ -63,28 +62,41 @@ def storage(study: Study) -> optuna.storages.BaseStorage:
         raise CatuvacError(f"cannot use the Optuna storage {where}: {why}") from error
 
 
+class SummedJournal(optuna.storages.journal.JournalFileBackend):  # type: ignore[misc]
+    """Optuna's journal file with a checksum in every line, which other readers of it pass over."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Adds lines; they are on the disk when this returns."""
+        super().append_logs([artifacts.with_sum(log) for log in logs])
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yields the lines from a number on; raises `ValueError` at one that has changed since it was written."""
+        for log in super().read_logs(log_number_from):
+            yield artifacts.without_sum(log)
+
+
 def mend_journal(study: Study) -> None:
-    """Takes out of a journal file what a full disk has cut short; no driver may be writing to it.
+    """Takes the end of a journal file off that a full disk has cut short; no driver may be writing to it.
 
     Optuna does not mind the beginning of a line at the end, but what is written next would be part of that line, and
     the file could not be read again. `Slots.resume` makes good what is lost with it.
+
+    Raises:
+        CatuvacError: another line is damaged. Without a line that made a trial, every later one would have the number
+            of its neighbour, so none is left out.
     """
     path = study.folder / JOURNAL
     if not path.exists():
         return
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if _is_whole(line)]
-    if len(whole) < len(lines):
-        with replacing(path) as mended:
-            mended.write_bytes(b"".join(whole))
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return line.endswith(b"\n")
+    *lines, torn = (data := artifacts.read(path)).split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            artifacts.parse_line(line)
+        except ValueError as error:
+            advice = f"{artifacts.ADVICE}, or start the study anew: the trials that have ended stay in its tables"
+            raise artifacts.damaged(path, f"line {number} of {len(lines)}", advice) from error
+    if torn:
+        write(path, data[: -len(torn)])
 
 
 class Slots:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from catuvac import results, runs
+from catuvac.artifacts import read_json
 from catuvac.config import PAPER_METHOD, Config
 from catuvac.data import store
 from catuvac.data.audio import AudioError
@@ -25,6 +24,8 @@ from catuvac.models.uvac import UVAC
 from catuvac.plan import CHECKPOINTS, DESIGN, recorded_features, settings_of
 from catuvac.training import checkpoint
 from catuvac.training.run import VIEW_SEED, TrainingRun
+
+NO_TRIAL = "delete the checkpoint, and the best of the others is shown"
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,8 @@ def open_run(folder: Path, *, split: str = "val") -> Trained:
     features = runs.features(folder)
     if features is None:
         raise CatuvacError(f"the features of {folder} are gone from the cache: run `catuvac prepare` again")
-    weights = runs.weights(folder)
     run = TrainingRun(config, features)
-    run.model.load_state_dict(checkpoint.load(weights))
+    runs.load_weights(folder, run)
     return Trained(folder.name, run, split)
 
 
@@ -143,7 +143,9 @@ def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
     """
     config, path = stored_trial(folder, number)
     run = TrainingRun(config, _features(folder, config))
-    run.model.load_state_dict(checkpoint.load(path)["run"]["model"])
+    stored = checkpoint.load(path, advice=NO_TRIAL).get("run")
+    weights = stored.get("model") if isinstance(stored, dict) else None
+    checkpoint.fill(run.model, weights, f"{path} does not fit trial {number}; {NO_TRIAL}")
     return Trained(f"trial {number} of {folder.name}", run, split)
 
 
@@ -164,7 +166,8 @@ def stored_trial(folder: Path, number: int) -> tuple[Config, Path]:
 
 def kept(folder: Path) -> list[int]:
     """The numbers of the trials that `open_trial` finds a checkpoint of."""
-    return sorted(int(path.parent.name) for path in (folder / CHECKPOINTS).glob("*/last.pt"))
+    numbers = [path.parent.name for path in (folder / CHECKPOINTS).glob("*/last.pt")]
+    return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
 
 
 def ranked(folder: Path) -> list[int]:
@@ -183,11 +186,7 @@ def ranked(folder: Path) -> list[int]:
 
 
 def _features(folder: Path, config: Config) -> FeatureSet:
-    try:
-        record: dict[str, Any] = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CatuvacError(f"cannot read {folder / DESIGN}, which says where the features are: {error}") from error
-    path = recorded_features(record, config.split.split_seed)
+    path = recorded_features(read_json(folder / DESIGN, {"features": str}), config.split.split_seed)
     features = store.reopen(path) if path else None
     if features is None:
         raise CatuvacError(f"the features of {folder} are gone from this machine's cache: run `catuvac prepare` again")

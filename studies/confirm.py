@@ -11,7 +11,6 @@ STORAGE/NAME-confirm/ with trials.parquet, its rows of arm "confirm", and histor
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tyro
 
-from catuvac import jobs, results
+from catuvac import artifacts, jobs, results
 from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
 from catuvac.io import expand_home
@@ -97,7 +96,7 @@ class Confirm:
     """trials at a time; 0: as many as the cluster carries"""
 
     def run(self) -> None:
-        began = time.time()
+        began = time.monotonic()
         for flag in ("top", "seeds"):
             if getattr(self, flag) < 1:
                 raise ConfigError(f"{flag} must be at least 1, got {getattr(self, flag)}")
@@ -158,7 +157,7 @@ class Confirm:
             return
         driver.run_grid(grid, resume=self.resume)
         _print(results.read_trials(grid.folder), grid)
-        print(f"wall time  {duration(time.time() - began)}")
+        print(f"wall time  {duration(time.monotonic() - began)}")
         print(f"trials     {grid.folder / results.TRIALS}")
 
 
@@ -168,13 +167,11 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     Raises:
         CatuvacError: no study, one of another kind or version, or one that is not finished.
     """
+    if not (folder / DESIGN).exists():
+        raise CatuvacError(f"no study in {folder}; give the folder of a finished one, such as results/NAME")
+    design = artifacts.read_json(folder / DESIGN, {"design": dict})["design"]
     try:
-        design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))["design"]
         planned, name = int(design["trials"]), design["objectives"][0]
-    except OSError as error:
-        raise CatuvacError(
-            f"no study in {folder} ({error.strerror}); give the folder of a finished one, such as results/NAME"
-        ) from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CatuvacError(
             f"{folder} holds no search of this version of catuvac; give a study of tau_sweep.py"

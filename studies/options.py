@@ -9,7 +9,16 @@ from typing import Any
 from catuvac.config import Config, ConfigError, preset, read_yaml, unknown
 
 PRESETS = Path(__file__).parent / "presets"
-PRESET_KEYS = ("preset", "settings", "search", "trials", "arms", "seeds", "paper", "objectives")
+PRESET_KEYS: dict[str, tuple[type, str]] = {  # of the files in it: the type of each value, and what that is called
+    "preset": (str, "a name"),
+    "settings": (dict, "settings by section"),
+    "search": (dict, "ranges by name"),
+    "trials": (int, "a number"),
+    "arms": (str, "text"),
+    "seeds": (int, "a number"),
+    "paper": (int, "a number"),
+    "objectives": (list, "a list of names"),
+}
 
 
 @dataclass(kw_only=True)
@@ -62,9 +71,12 @@ class StudyFlags:
         if not path.is_file() and path.parent == PRESETS:
             raise ConfigError(unknown("preset", self.preset, sorted(p.stem for p in PRESETS.glob("*.yaml"))))
         chosen = read_yaml(path)
-        for key in chosen:
+        for key, value in chosen.items():
             if key not in PRESET_KEYS:
                 raise ConfigError(f"{path.name}: {unknown('key', key, PRESET_KEYS)}")
+            kind, called = PRESET_KEYS[key]
+            if not isinstance(value, kind):
+                raise ConfigError(f"{path.name}: {key} must be {called}, got {value!r}")
         for key in ("preset", "trials", "objectives"):
             if key not in chosen:
                 raise ConfigError(f"{path.name} lacks the key {key!r}")

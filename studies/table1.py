@@ -81,7 +81,7 @@ class Table1:
         if self.dry_run:
             self._print_cost()
             return
-        began = time.time()
+        began = time.monotonic()
         from analysis import table1
         from catuvac.plan import duration
         from catuvac.tune import driver, preflight
@@ -98,9 +98,9 @@ class Table1:
             grid.folder,
             command=shlex.join(["python", *sys.argv]),
             machine=_machine(),
-            notes=(f"Wall time {duration(time.time() - began)}{' since the resumption' if self.resume else ''}.",),
+            notes=(f"Wall time {duration(time.monotonic() - began)}{' since the resumption' if self.resume else ''}.",),
         )
-        print(f"wall time  {duration(time.time() - began)}")
+        print(f"wall time  {duration(time.monotonic() - began)}")
         for path in paths:
             print(f"written    {path}")
 

@@ -89,7 +89,7 @@ class TauSweep(StudyFlags):
     a trial that runs out of the GPU's memory goes on with twice its share"""
 
     def run(self) -> None:
-        began = time.time()
+        began = time.monotonic()
         study = self._study()
 
         # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
@@ -129,7 +129,7 @@ class TauSweep(StudyFlags):
 
             report.build(study.folder, command=shlex.join(["python", *sys.argv]), figures="none")
         places.push(study)
-        print(f"wall time  {duration(time.time() - began)}")
+        print(f"wall time  {duration(time.monotonic() - began)}")
         print(f"watch      catuvac watch {study.folder}")
         print(f"report     {'' if self.report else 'catuvac report '}{study.folder}{'/report.html' * self.report}")
 

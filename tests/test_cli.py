@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 import soundfile
 import torch
 
-from catuvac import results, runs
+from catuvac import artifacts, io, results, runs
 from catuvac.cli import main
 from catuvac.config import Config
+from catuvac.errors import guarded
 from catuvac.training import checkpoint
 
 TINY = [
@@ -110,6 +112,118 @@ def test_a_killed_training_resumes_to_the_same_weights(train: list[str], tmp_pat
     assert all(torch.equal(first[name], second[name]) for name in first), f"killed after epoch {epoch}"
     histories = [results.read_history(folder).drop(columns="study") for folder in (whole, killed)]
     assert histories[0].equals(histories[1].sort_values("epoch", ignore_index=True))
+
+
+@pytest.fixture(scope="module")
+def trained_run(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `catuvac train` has left."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    flags = ["--threads", "1", "--workers", "1", "--cache-dir", str(cache_dir), *TINY, "--epochs", "2"]
+    assert main(["train", *flags, "--out", str(out)]) == 0
+    return out
+
+
+def changed(path: Path, change: dict[str, object]) -> None:
+    checkpoint.save(path, {**checkpoint.load(path), **change})
+
+
+STATES = {  # of a checkpoint that cannot be gone on from
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "no state": lambda path: torch.save([1], path),
+    "another version": lambda path: changed(path, {"format": 99}),
+    "other settings": lambda path: changed(path, {"config_hash": "x"}),
+    "another model": lambda path: changed(path, {"model": {}}),
+    "half a state": lambda path: torch.save({k: v for k, v in checkpoint.load(path).items() if k != "order"}, path),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_checkpoint_that_is_no_good_is_one_line(
+    state: str, train: list[str], trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    STATES[state](folder / "checkpoint.pt")
+    assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "checkpoint.pt" in last
+    assert "delete it to train from the start" in last
+    (folder / "checkpoint.pt").unlink()
+    assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 0  # what the line says to do
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("config.yaml", "UTF-8"), ("run.json", "prepared again"), ("weights.pt", "write it again")]
+)
+def test_a_damaged_file_of_a_run_is_one_line(
+    name: str, words: str, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    (folder / name).write_bytes(b"\xff{")
+    assert main(["evaluate", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert str(folder / name) in line
+    assert words in line
+
+
+def test_a_run_without_its_record_is_scored_on_features_prepared_again(
+    trained_run: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "[/b] {x} :x:"
+    shutil.copytree(trained_run, folder)
+    (folder / "run.json").unlink()
+    assert main(["evaluate", str(folder), "--cache-dir", str(cache_dir)]) == 0
+
+
+def test_one_training_at_a_time_in_a_folder(
+    train: list[str], trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained_run, folder)
+    (folder / ".checkpoint.pt.4711").write_bytes(b"of a killed training")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with io.exclusive(folder / artifacts.LOCK, busy="?"):
+        assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 2
+    assert "another process trains in" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 0
+    assert not (folder / ".checkpoint.pt.4711").exists()
+
+
+@pytest.mark.slow
+def test_of_two_trainings_into_one_folder_one_is_refused(train: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from catuvac.cli import main; sys.exit(main())", *train]
+    out = tmp_path / "run"
+    both = [
+        subprocess.Popen([*command, "--epochs", "12", "--seed", seed, "--out", str(out)], stderr=subprocess.PIPE)
+        for seed in ("1", "2")
+    ]
+    codes = []
+    for process in both:
+        process.communicate()
+        codes.append(process.returncode)
+    assert sorted(codes) == [0, 2]
+    seed = str(codes.index(0) + 1)
+    assert str(runs.config(out).training.seed) == seed
+    assert checkpoint.load(out / "checkpoint.pt")["config_hash"] == runs.config(out).hash()
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fill() -> None:
+        Path("/dev/full").write_text("more than fits")
+
+    assert guarded(fill) == 2
+    assert "No space left on device; free some space" in capsys.readouterr().err
+
+
+def test_messages_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "a\x1b[2Jb\nc\udcff"]) == 2
+    assert capsys.readouterr().err == (
+        "error: no folder a\\x1b[2Jb\\nc\\udcff; give the results folder of a study, such as results/NAME\n"
+    )
 
 
 @pytest.mark.parametrize(

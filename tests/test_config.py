@@ -133,6 +133,13 @@ def test_numbers_from_yaml_are_converted() -> None:
         ("modle: {}", "did you mean 'model'"),
         ("a: [", "is not YAML"),
         ("3", "settings by name"),
+        ("", "settings by name"),
+        ("model: {beta: 1.0, beta: 2.0}", "'beta' is given twice"),
+        ("model: {beta: 1.0}\ncorpus: {}\nmodel: {}", "'model' is given twice"),
+        ("model: &a [*a]", "expands to more than"),
+        ("a: 2024-13-45", "is not YAML"),
+        ("a: !!int ''", "is not YAML"),
+        ("[" * 10_000, "nested too deeply"),
         ("model: 3", "settings"),
     ],
 )
@@ -142,6 +149,28 @@ def test_bad_yaml_is_one_line(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         load_yaml(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_few_lines_of_aliases_are_not_expanded(tmp_path: Path) -> None:
+    levels = [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(["a0: &a0 [x,x,x,x,x,x,x,x,x,x]", *levels]))
+    with pytest.raises(ConfigError, match="write out its aliases"):
+        load_yaml(path)
+    path.write_text("training: &a {beta: 1}\nmodel: {<<: *a}")  # a few aliases are no harm
+    with pytest.raises(ConfigError, match="unknown setting 'beta'"):
+        load_yaml(path)
+
+
+def test_files_that_are_no_settings_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"corpus: {corpus: \xff}")
+    for path, words in (
+        (tmp_path / "latin.yaml", "not UTF-8"),
+        (tmp_path, "cannot read"),
+        (Path("/dev/zero"), "is larger than 256 KiB"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load_yaml(path)
 
 
 def test_absent_files_and_presets() -> None:

@@ -158,6 +158,6 @@ def test_a_study_of_another_version(study: Path, capsys: pytest.CaptureFixture[s
     change(study, 1, **{"config/temperature": 1.0})
     assert "unknown setting 'temperature'" in replay(capsys, study, "1")[2]
     (study / "study.json").write_text("{}")
-    assert "study.json has no cpus_per_trial" in replay(capsys, study, "2")[2]
+    assert "no valid entry 'cpus_per_trial'" in replay(capsys, study, "2")[2]
     (study / "study.json").unlink()
     assert "cannot read" in replay(capsys, study, "2")[2]

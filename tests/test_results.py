@@ -130,6 +130,38 @@ def test_an_absent_or_damaged_table_gives_one_line(tmp_path: Path) -> None:
         results.read_history(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"number": ["a", "b"]}, "holds large_string in the column number"),
+        ({"status": ["complete", "lost"]}, "the status 'lost'"),
+        ({"trial_id": ["t", None]}, "a null in the column trial_id"),
+        ({"trial_id": ["t", "t"]}, "two rows of the same study and trial_id"),
+        ({"val/acc": ["high", "low"]}, "holds large_string in the column val/acc"),
+        ({"val/acc": [0.5, float("inf")]}, "NaN or infinity in the column val/acc"),
+        ({"config/schedule": ["linear", "cosine"], "config/beta": [[1.0], [2.0]]}, "list.* in the column config/beta"),
+    ],
+)
+def test_a_table_that_no_writer_here_leaves_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    pd.DataFrame([trial(0), trial(1)]).assign(**changes).to_parquet(tmp_path / results.TRIALS)
+    with pytest.raises(CatuvacError, match=words):
+        results.read_trials(tmp_path)
+
+
+def test_a_table_of_an_earlier_version_without_a_seal_is_read(tmp_path: Path) -> None:
+    pd.DataFrame([trial(0)]).to_parquet(tmp_path / results.TRIALS)
+    results.append_trial(tmp_path, trial(1))
+    assert results.read_trials(tmp_path)["number"].tolist() == [0, 1]
+
+
+def test_a_flipped_bit_in_the_footer_is_seen(tmp_path: Path) -> None:
+    results.append_trial(tmp_path, trial(0, **{"val/acc": 0.5, "val/nmi": 0.25}))
+    path = tmp_path / results.TRIALS
+    path.write_bytes(path.read_bytes().replace(b"val/acc", b"val/abc"))  # no page holds a column's name
+    with pytest.raises(CatuvacError, match="has changed since it was written"):
+        results.read_trials(tmp_path)
+
+
 def test_records_have_none_for_null(tmp_path: Path) -> None:
     results.append_trial(tmp_path, trial(0, status="error", objective=None))
     (row,) = results.records(results.read_trials(tmp_path))

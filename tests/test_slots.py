@@ -185,6 +185,30 @@ def test_a_journal_that_a_full_disk_cut_short_is_mended(study: Study) -> None:
     assert states(Slots(study))["COMPLETE"] == 1
 
 
+@pytest.mark.parametrize("number", [0, 2, -1])
+def test_a_journal_that_is_damaged_elsewhere_is_refused_and_kept(number: int, study: Study) -> None:
+    slots = Slots.create(study)
+    slots.ask("ray0")
+    journal = study.folder / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for damage in (b"\xff{\n", b"\n", lines[number].replace(b"0", b"1", 1)):
+        damaged = list(lines)
+        damaged[number] = damage
+        journal.write_bytes(b"".join(damaged))
+        with pytest.raises(CatuvacError, match=r"optuna\.journal is damaged \(line \d+ of"):
+            mend_journal(study)
+        assert journal.read_bytes() == b"".join(damaged)
+
+
+def test_a_journal_of_an_earlier_version_goes_on(study: Study) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("catuvac.artifacts.with_sum", dict)
+        Slots.create(study).ask("ray0")
+    assert b"crc32" not in (study.folder / JOURNAL).read_bytes()
+    mend_journal(study)
+    assert states(Slots(study)) == {"RUNNING": 1, "WAITING": 5}
+
+
 def test_several_objectives(study: Study) -> None:
     slots = Slots.create(replace(study, objectives=("invariant_information", "mutual_information")))
     slots.ask("ray0")

@@ -198,6 +198,12 @@ def test_the_question_is_part_of_what_must_not_change(tiny_config: Config) -> No
     assert (made["primary"], made["margin"]) == ("tau_start", 0.05)
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\nb", "a\x1b[2J", "a\udcff"])
+def test_a_name_is_that_of_a_folder_beside_the_others(name: str, tmp_path: Path, tiny_config: Config) -> None:
+    with pytest.raises(ConfigError, match="name must be a plain folder name"):
+        Study(name=name, storage=tmp_path, config=tiny_config, arms=(Arm("random", 1),))
+
+
 ALL = {"n_clusters": (3, 4), "y_estimator": ("gumbel", "exact"), "invariance": (0.0, 20.0)}
 
 

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -114,10 +115,11 @@ def read_partitions(folder: Path) -> dict[tuple[str, str], NDArray[np.int64]]:
         CatuvacError: a file that is damaged.
     """
     found = {}
-    for path in sorted((folder / PARTITIONS).glob("*.npy")):
+    for path in sorted((folder / PARTITIONS).glob("*.npz")):
         try:
-            found[folder.name, path.stem] = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
+            with np.load(path) as archive:
+                found[folder.name, path.stem] = archive["clusters"]
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise CatuvacError(f"{path} is damaged ({error}); delete it and run the study again") from error
     return found
 

@@ -7,7 +7,6 @@ settings, and trainings by the paper's protocol are no part of it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
 from analysis.trials import Study, reads_temperature, undecided, units, values
+from catuvac.artifacts import read_json
 from catuvac.plan import DESIGN
 from catuvac.search_space import DIMENSIONS, FACTORS, Choice, Number
 from catuvac.study import MARGIN, PRIMARY_FACTOR
@@ -118,12 +118,16 @@ class Pooled:
 
 
 def read_plan(folder: Path) -> Plan:
-    """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version."""
+    """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version.
+
+    Raises:
+        CatuvacError: it is damaged: the defaults would pass for what was fixed.
+    """
     try:
-        record = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
+        record = read_json(folder / DESIGN, {}) if (folder / DESIGN).exists() else {}
         design, grown = record["design"], tuple(int(stage["trials"]) for stage in record.get("stages", ()))
         return Plan(str(design.get("primary", PRIMARY_FACTOR)), float(design["margin"]), True, grown)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Plan(PRIMARY_FACTOR, MARGIN, False)
 
 

@@ -3,39 +3,96 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch import nn
 
 from catuvac.errors import CatuvacError
-from catuvac.io import replacing
+from catuvac.io import write
+
+ADVICE = "delete it to train from the start"
+# What the readers of zip archives and of torch's states raise for a file that is none, or is damaged.
+_NOT_OURS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+)
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes tensors, numbers and strings in nested dicts and lists; atomic: a kill leaves the old file or the new."""
+    """Writes tensors, numbers and strings in nested dicts and lists; atomic: a kill leaves the old file or the new.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()  # torch, writing to a disk that is full, hides that it is
     torch.save(dict(state), buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    write(path, buffer.getbuffer())
 
 
-def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads what `save` wrote, with `weights_only=True`.
+def load(path: Path, *, device: torch.device | str = "cpu", advice: str = ADVICE) -> dict[str, Any]:
+    """Reads what `save` wrote, with `weights_only=True`, and checks every checksum in it.
+
+    Args:
+        path: of the file.
+        device: where its tensors are to be.
+        advice: what to do about a damaged one, after a semicolon.
 
     Raises:
         CatuvacError: the file is absent, damaged, or holds more than tensors and plain values.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        file = path.open("rb")
     except OSError as error:
-        raise CatuvacError(f"cannot read checkpoint {path}: {error.strerror}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CatuvacError(
-            f"checkpoint {path} is damaged or not one of ours ({reason}); delete it to start anew"
-        ) from error
+        raise CatuvacError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    with file:
+        try:
+            _check_sums(file)
+            state = torch.load(file, map_location=device, weights_only=True)
+        except _NOT_OURS as error:  # whose message, for a state with code in it, advises to run that code
+            raise CatuvacError(f"checkpoint {path} is damaged or not one of ours; {advice}") from error
+    if not isinstance(state, dict):
+        raise CatuvacError(f"checkpoint {path} is not one of ours: it holds no state by name; {advice}")
     return state
+
+
+def load_weights(path: Path, model: nn.Module, *, advice: str = ADVICE) -> None:
+    """Puts the weights that `save` wrote into a model.
+
+    Raises:
+        CatuvacError: as `load`, or the weights are of a model of another shape.
+    """
+    fill(model, load(path, advice=advice), f"{path} does not fit the settings beside it; {advice}")
+
+
+def fill(module: nn.Module, weights: Any, message: str) -> None:
+    """Loads weights of a module's names and shapes; raises `CatuvacError` and leaves it as it is where they differ."""
+    own = module.state_dict()
+    given = weights if isinstance(weights, Mapping) else {}
+    shapes = {name: value.shape if isinstance(value, torch.Tensor) else None for name, value in given.items()}
+    if shapes != {name: value.shape for name, value in own.items()}:
+        raise CatuvacError(message)
+    module.load_state_dict(given)
+
+
+def _check_sums(file: IO[bytes]) -> None:
+    """Compares the CRC-32 that a state's archive holds of each of its records, which torch writes but does not read."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"record {damaged} has changed")
+    file.seek(0)

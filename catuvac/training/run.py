@@ -27,11 +27,13 @@ from torch import Tensor
 from catuvac import metrics
 from catuvac.config import Config, ConfigError, ModelConfig, Precision, differences
 from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.fast_conv import split_pixels
 from catuvac.models.networks import GRID, ConvRecurrentEncoder
 from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
+from catuvac.training import checkpoint
 from catuvac.training.allocator import disable_trimming
 from catuvac.training.augment import VIEWS
 from catuvac.training.invariance import MAX_CLIPS
@@ -431,12 +433,19 @@ class TrainingRun:
         """Continues where `state` was taken.
 
         Raises:
-            ValueError: the state belongs to another configuration or another version's format.
+            CatuvacError: the state belongs to another configuration or another version's format, or is no state.
         """
         for key, ours in (("format", STATE_FORMAT), ("config_hash", self.config.hash())):
-            if state[key] != ours:
-                raise ValueError(f"checkpoint has {key} {state[key]}, this run has {ours}")
-        self.model.load_state_dict(state["model"])
+            given = state.get(key) if isinstance(state, Mapping) else None
+            if given != ours:
+                raise CatuvacError(f"the checkpoint has {key} {given!r:.80}, and this run has {ours!r}")
+        try:
+            self._load_state(state)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CatuvacError("the checkpoint is not a state of such a run") from error
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        checkpoint.fill(self.model, state["model"], "the checkpoint holds a model of another shape")
         self.others = self.others[: len(state["others"])]
         for other, weights in zip(self.others, state["others"], strict=True):
             other.load_state_dict(weights)

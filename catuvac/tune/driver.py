@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +14,12 @@ from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
 
-from catuvac import results, runs
+from catuvac import artifacts, results, runs
 from catuvac.branching import Branches
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
-from catuvac.io import write_text
+from catuvac.io import exclusive
 from catuvac.plan import DESIGN, settings_of
 from catuvac.slots import Slots, mend_journal
 from catuvac.study import GROWING, Stage, Study
@@ -66,18 +66,22 @@ def run_branches(branches: Branches, features: Prepared, *, resume: bool = False
     check_folder(branches, resume=resume)
     connect()
     check_resources(branches)
-    if not resume:
-        _start_folder(branches, {"features": str(features.path)})
-    trunks = branches.trunk_grid
-    places.pull(trunks)
-    if len(finished(trunks)) < trunks.trials:
-        trainable = functools.partial(tune.with_parameters, train_trunk, trunks=branches.trunks, grid=trunks)
-        _run(trunks, trainable, {"features": str(features.path)}, resume=(trunks.folder / DESIGN).exists())
-        lost = trunks.trials - len(finished(trunks))
-        if lost:
-            raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; go on with --resume")
-    _run(branches, functools.partial(tune.with_parameters, train_branch, grid=branches), {"features": ""}, resume=True)
-    places.pull_partitions(branches)
+    with _alone(branches):  # of its trunks' folder too, which lies in it
+        check_folder(branches, resume=resume)
+        if not resume:
+            _start_folder(branches, {"features": str(features.path)})
+        trunks = branches.trunk_grid
+        places.pull(trunks)
+        if len(finished(trunks)) < trunks.trials:
+            trainable = functools.partial(tune.with_parameters, train_trunk, trunks=branches.trunks, grid=trunks)
+            started = (trunks.folder / DESIGN).exists()
+            _run_alone(trunks, trainable, {"features": str(features.path)}, resume=started)
+            lost = trunks.trials - len(finished(trunks))
+            if lost:
+                raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; go on with --resume")
+        trainable = functools.partial(tune.with_parameters, train_branch, grid=branches)
+        _run_alone(branches, trainable, {"features": ""}, resume=True)
+        places.pull_partitions(branches)
 
 
 def _recorded(features: Prepared) -> dict[str, Any]:
@@ -92,6 +96,29 @@ def _recorded(features: Prepared) -> dict[str, Any]:
 def _run(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
     connect()
     check_resources(plan)
+    with _alone(plan):
+        check_folder(plan, resume=resume)  # another driver may have begun, and ended, meanwhile
+        _run_alone(plan, trainable, features, resume=resume)
+
+
+@contextmanager
+def _alone(plan: Trials) -> Iterator[None]:
+    """Makes a study's folder and keeps every other driver out; what a killed one had begun to write is removed."""
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(plan, error) from error
+    busy = f"another process runs study {plan.folder}; wait for its end, or give another --name"
+    with exclusive(plan.folder / artifacts.LOCK, busy=busy):
+        artifacts.remove_leftovers(plan.folder)
+        yield
+
+
+def _not_writable(plan: Trials, error: OSError) -> CatuvacError:
+    return CatuvacError(f"cannot write to {plan.folder}: {error.strerror or error}; give another --storage")
+
+
+def _run_alone(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
     extended = resume and isinstance(plan, Study) and _extend_folder(plan, features)
     if not resume:
         _start_folder(plan, features)
@@ -206,9 +233,9 @@ def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
     }
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        write_text(plan.folder / DESIGN, json.dumps(record, indent=2))
+        artifacts.write_json(plan.folder / DESIGN, record)
     except OSError as error:
-        raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; give another --storage") from error
+        raise _not_writable(plan, error) from error
     places.push(plan)
 
 
@@ -220,7 +247,7 @@ def _extend_folder(study: Study, features: Mapping[str, Any]) -> bool:
         return False
     record |= {"design": study.design(), **features, "stages": [*stages, _stage(study)]}
     try:
-        write_text(study.folder / DESIGN, json.dumps(record, indent=2))
+        artifacts.write_json(study.folder / DESIGN, record)
     except OSError as error:
         raise CatuvacError(f"cannot write to {study.folder}: {error.strerror}; free some space, then resume") from error
     places.push(study)
@@ -253,7 +280,7 @@ def finish(study: Study) -> str:
         raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
     best = results.records(complete.loc[[complete["objective"].astype(float).idxmax()]])[0]
     config = study.config.with_settings(settings_of(best))
-    write_text(study.folder / places.BEST, config.to_yaml())
+    artifacts.write_yaml(study.folder / places.BEST, config.to_yaml())
     used = f"{best['val/clusters_used']:.0f}/{best['n_clusters']}"
     if not best.get("val/y_decided", True):
         used += " (undecided)"
@@ -272,7 +299,9 @@ def check_folder(plan: Trials, *, resume: bool) -> None:
             may not change.
     """
     if not resume:
-        if (plan.folder.exists() and any(plan.folder.iterdir())) or places.listed(plan):
+        held = {path.name for path in plan.folder.iterdir()} if plan.folder.exists() else set()
+        held |= {info.base_name for info in places.listed(plan)}
+        if held - {artifacts.LOCK}:
             raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
         return
     places.pull(plan)
@@ -316,13 +345,11 @@ def continued(study: Study) -> Study:
 def _record(plan: Trials) -> dict[str, Any]:
     """What the study's folder says that it is."""
     path = plan.folder / DESIGN
+    if not path.exists():
+        raise CatuvacError(f"nothing to resume in {plan.folder}; start the study without --resume")
+    record = artifacts.read_json(path, {}, advice=f"{artifacts.ADVICE}, or start the study anew")
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _flat(record["design"])
-    except FileNotFoundError:
-        raise CatuvacError(f"nothing to resume in {plan.folder}; start the study without --resume") from None
-    except OSError as error:
-        raise CatuvacError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _of_another_version(plan) from error
     return record

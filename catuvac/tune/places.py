@@ -18,7 +18,7 @@ import pyarrow.fs
 import torch
 from numpy.typing import NDArray
 
-from catuvac import results
+from catuvac import artifacts, results
 from catuvac.errors import CatuvacError
 from catuvac.plan import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, Plan
 from catuvac.training import checkpoint
@@ -84,6 +84,12 @@ def save_checkpoint(plan: Plan, number: int, kind: Kind, state: Mapping[str, Any
         _copy(pyarrow.fs.LocalFileSystem(), f"{local}/state.pt", system, f"{folder}/{kind}.pt")
 
 
+def remove_leftovers(plan: Plan, number: int) -> None:
+    """Removes what a killed process of the trial had begun to write; an object store holds whole files only."""
+    if not plan.remote:
+        artifacts.remove_leftovers(plan.folder / CHECKPOINTS / f"{number:04}")
+
+
 def last_is_best(plan: Plan, number: int) -> None:
     """Makes the last state, just written, the best one too, without writing it twice."""
     system, root = where(plan)
@@ -121,10 +127,10 @@ def save_partitions(plan: Plan, trial_id: str, partitions: NDArray[np.int64]) ->
     """Writes the clusters that a trial has given its clips; whole or not at all."""
     system, root = where(plan)
     system.create_dir(f"{root}/{PARTITIONS}")
-    path = f"{root}/{PARTITIONS}/{trial_id}.npy"
+    path = f"{root}/{PARTITIONS}/{trial_id}.npz"
     with system.open_output_stream(f"{path}.tmp") as file:
         buffer = io.BytesIO()
-        np.save(buffer, partitions)
+        np.savez(buffer, clusters=partitions)  # an archive, whose checksum reading compares
         file.write(buffer.getvalue())
     system.move(f"{path}.tmp", path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
@@ -13,7 +12,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from catuvac import results, runs
+from catuvac import artifacts, results, runs
 from catuvac.errors import CatuvacError
 from catuvac.grid import Grid
 from catuvac.plan import duration
@@ -58,7 +57,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         # Evaluations of trials that have a row and wait for the table of history: their id and whether they are done.
         self.unfiled: dict[int, tuple[str, bool]] = {}
         self.files: dict[int, set[Path]] = {}  # with evaluations, by number, under whatever ids Ray has run the trial
-        for path in plan.folder.glob(f"trial-*/{EVALUATIONS}"):
+        for path in plan.folder.glob(f"trial-[0-9]*-*/{EVALUATIONS}"):
             self.files.setdefault(places.number_of(path.parent), set()).add(path)
         for trial_id, row in done.items():  # what a driver that died had not filed
             if row["number"] in self.files:
@@ -71,9 +70,9 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.clock = time.monotonic()
         self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
         self.ends: list[float] = []  # and when each ended
-        self.began = time.time()
-        self.epochs_before = sum(self.epochs.values())  # done before: they say nothing of today's speed
-        self.printed = self.pushed = 0.0
+        self.began = self.clock
+        self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
+        self.printed = self.pushed = -math.inf  # s, of the clock
         self.live = False  # after the last step a trial ran or waited
         self.unfinished = False  # Ctrl-C: Ray ends without a word
 
@@ -103,7 +102,8 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
             path.parent.mkdir(exist_ok=True)
             self.files.setdefault(trial.config["number"], set()).add(path)
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                # What a killed driver began to write in this file ends before it.
+                file.write(f"\n{json.dumps(artifacts.with_sum(row))}\n")
         self._show_progress(trials)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -203,8 +203,8 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
             self._file()
         if self.slots is not None:
             self.slots.tell(trial.trial_id, row)
-        if time.time() - self.pushed > PUSH_SECONDS:
-            self.pushed = time.time()
+        if time.monotonic() - self.pushed > PUSH_SECONDS:
+            self.pushed = time.monotonic()
             self._file()
             places.push(self.plan)
 
@@ -227,10 +227,12 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         """A trial's rows, the latest of each epoch, under whatever ids Ray has run it."""
         rows: dict[int, dict[str, Any]] = {}
         for path in sorted(self.files.get(number, ()), key=lambda path: path.stat().st_mtime):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):  # the last line of a driver that was killed
-                    row = json.loads(line)
-                    rows[row["epoch"]] = row | {"trial_id": trial_id}
+            for line in filter(None, path.read_bytes().split(b"\n")):
+                try:
+                    row = artifacts.parse_line(line)
+                    rows[row["epoch"]] = runs.history_row(row, study=self.plan.name, trial_id=trial_id)
+                except (ValueError, KeyError):  # the last line of a driver that was killed, or a damaged one
+                    print(f"history    an evaluation of trial {number} is damaged and left out", flush=True)
         return [rows[epoch] for epoch in sorted(rows)]
 
     def _prune(self, number: int, row: dict[str, Any]) -> None:
@@ -250,14 +252,14 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         print(f"trial {self.plan.describe(trial.config)}: {outcome}", flush=True)
 
     def _show_progress(self, trials: list[Trial]) -> None:
-        if time.time() - self.printed < PROGRESS_SECONDS:
+        if time.monotonic() - self.printed < PROGRESS_SECONDS:
             return
-        self.printed = time.time()
+        self.printed = time.monotonic()
         running = sum(trial.status == Trial.RUNNING for trial in trials)
         total = max(1, self.plan.epochs)
         reached = sum(self.epochs.values())
         fresh = reached - self.epochs_before
-        eta = duration((time.time() - self.began) / fresh * (total - reached)) if fresh else "?"
+        eta = duration((time.monotonic() - self.began) / fresh * (total - reached)) if fresh else "?"
         share = f"{100 * reached / total:.0f} % of the epochs"
         print(
             f"progress   {len(self.done)}/{self.plan.trials} trials, {running} running, {share}, ETA {eta}", flush=True
@@ -270,4 +272,4 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues in a resumed study, whose clock starts anew."""
         self.__dict__.update(state)
-        self.began, self.epochs_before = time.time(), sum(self.epochs.values())
+        self.began, self.epochs_before = time.monotonic(), sum(self.epochs.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
@@ -123,13 +124,10 @@ def _train(run: TrainingRun, plan: Study | Grid, number: int, *, at_end: Callabl
 
     A checkpoint holds the reports before it, and they are sent again: the driver may have died before it wrote them.
     """
-    stored = places.load_checkpoint(plan, number, "last", device=run.device)
-    stored = stored or places.load_checkpoint(plan, number, "best", device=run.device)  # the last one is damaged
-    reports: list[Report] = stored["reports"] if stored else []
+    places.remove_leftovers(plan, number)
+    reports = _restore(run, plan, number)
     for report in reports:
         tune.report(report)
-    if stored:
-        run.load_state(stored["run"])
     if run.finished:
         return
     checkpoints = Checkpoints(plan, number)
@@ -140,6 +138,17 @@ def _train(run: TrainingRun, plan: Study | Grid, number: int, *, at_end: Callabl
         best = bool(plan.objectives) and ranks[-1] > max(ranks[:-1], default=-math.inf)
         checkpoints.add({"run": run.state(), "reports": reports}, best=best, final=run.finished)
         tune.report(reports[-1])
+
+
+def _restore(run: TrainingRun, plan: Study | Grid, number: int) -> list[Report]:
+    """Puts a run where its last good checkpoint left it, and returns the reports before that; none for a new run."""
+    for kind in ("last", "best"):  # the best one where the last is damaged, or of another version
+        stored = places.load_checkpoint(plan, number, kind, device=run.device) or {}
+        if isinstance(reports := stored.get("reports"), list):
+            with contextlib.suppress(CatuvacError):
+                run.load_state(stored.get("run", {}))
+                return reports
+    return []
 
 
 class Checkpoints:

@@ -197,7 +197,7 @@ def write(folder: Path, made: Study, partitions: Partitions) -> Path:
     (folder / "study.json").write_text('{"design": {"margin": 0.07}}')
     (folder / "partitions").mkdir()
     for (_, trial), array in partitions.items():
-        np.save(folder / "partitions" / f"{trial}.npy", array)
+        np.savez(folder / "partitions" / f"{trial}.npz", clusters=array)
     return folder
 
 
@@ -215,6 +215,6 @@ def test_the_page_of_branches_opens_with_them_and_reads_their_margin(tmp_path: P
 
 def test_damaged_clusters_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "partitions").mkdir()
-    (tmp_path / "partitions" / "a.npy").write_bytes(b"no array")
+    (tmp_path / "partitions" / "a.npz").write_bytes(b"no array")
     with pytest.raises(CatuvacError, match="is damaged"):
         read_partitions(tmp_path)

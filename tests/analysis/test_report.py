@@ -20,6 +20,8 @@ from planted import evaluations, falling_with_tau_end, trial
 
 from analysis.report import SHOWN, Format, build
 from analysis.trials import Study
+from catuvac import artifacts
+from catuvac.errors import CatuvacError
 from catuvac.results import HISTORY, TRIALS, append_history, append_trial
 
 VOID = {"meta", "br"}
@@ -177,12 +179,12 @@ def test_a_half_written_table_and_one_that_is_not_there_yet(tmp_path: Path) -> N
     falling_with_tau_end(tmp_path / "a")
     (tmp_path / "a" / HISTORY).write_bytes((tmp_path / "a" / HISTORY).read_bytes()[:99])
     (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "study.json").write_text("{}")
     text = checked(tmp_path / "a", tmp_path / "b")
     assert "history.parquet is damaged" in text
     assert "b has no trials.parquet yet" in text
     assert "(t00), at 0.900" in text
-    (tmp_path / "a" / TRIALS).write_bytes(b"PAR1")
-    assert "No trial has been recorded yet" in checked(tmp_path / "a")
+    assert "No trial has been recorded yet" in checked(tmp_path / "b")
 
 
 def test_a_trial_without_scores_or_temperature(tmp_path: Path) -> None:
@@ -196,6 +198,22 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     text = checked(tmp_path)
     assert "{0} & <b>" in text
     assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_braces_in_a_columns_name_are_text(tmp_path: Path) -> None:
+    made = study(24, evaluations=3)
+    made.trials["val/ami_{0} }{ {acc"] = made.trials["val/ami_speaker"]
+    assert "{0} }{ {acc" in checked(written(made, tmp_path))
+
+
+def test_a_damaged_plan_is_not_replaced_by_the_defaults(tmp_path: Path) -> None:
+    append_trial(tmp_path, trial(0))
+    artifacts.write_json(tmp_path / "study.json", {"design": {"primary": "tau_start", "margin": 0.05}})
+    text = (tmp_path / "study.json").read_text()
+    (tmp_path / "study.json").write_text(text.replace("0.05", "0.15"))
+    with pytest.raises(CatuvacError, match=r"study\.json is damaged"):
+        build(tmp_path, figures="none")
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_of_many_trials_the_page_holds_some_and_the_script_all(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from planted import falling_with_tau_end, trial
 
 from analysis.trials import load, load_all, units
 from catuvac.errors import CatuvacError
+from catuvac.plan import DESIGN
 from catuvac.results import HISTORY, TRIALS, append_trial
 from catuvac.training.schedules import Shape, anneal
 
@@ -29,6 +30,14 @@ def test_a_bad_folder_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / TRIALS).write_bytes(b"PAR1")
     with pytest.raises(CatuvacError, match="damaged"):
         load(tmp_path)
+
+
+def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(CatuvacError, match="holds no study"):
+        load_all([tmp_path])
+    (tmp_path / DESIGN).write_text("{}")  # one that has no trial yet
+    assert load_all([tmp_path]).trials.empty
 
 
 def test_folders_side_by_side(tmp_path: Path) -> None:
@@ -55,10 +64,12 @@ def test_a_table_that_is_half_written_is_left_out_and_named(tmp_path: Path) -> N
     assert study.history.empty
     assert "history.parquet is damaged" in study.problems[0]
     (tmp_path / TRIALS).write_bytes(b"PAR1")
-    study = load_all([tmp_path])
-    assert study.trials.empty
-    assert study.panels() == {}
+    append_trial(tmp_path / "b", trial(0, study="other"))
+    study = load_all([tmp_path, tmp_path / "b"])
+    assert study.name == "other"
     assert "trials.parquet is damaged" in study.problems[0]
+    with pytest.raises(CatuvacError, match=r"trials\.parquet is damaged"):
+        load_all([tmp_path])  # nothing is left to report
 
 
 def test_trials_that_no_result_has_placed_are_independent(tmp_path: Path) -> None:

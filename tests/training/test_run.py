@@ -12,6 +12,7 @@ import torch
 from catuvac.config import Config, ConfigError
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
 from catuvac.training import checkpoint
 from catuvac.training.run import Report, TrainingRun, use_bf16, with_sigma
 
@@ -158,7 +159,7 @@ def test_a_finished_run_yields_its_last_report_again(tiny_config: Config, tiny_f
 
 def test_a_state_of_other_settings_is_refused(tiny_config: Config, tiny_features: FeatureSet) -> None:
     state = TrainingRun(tiny_config, tiny_features).state()
-    with pytest.raises(ValueError, match="config_hash"):
+    with pytest.raises(CatuvacError, match="config_hash"):
         TrainingRun(tiny_config.with_settings({"seed": 9}), tiny_features).load_state(state)
 
 

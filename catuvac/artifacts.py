@@ -1,0 +1,138 @@
+"""The files that commands write and read back, sealed against damage.
+
+A sealed file holds `MARK` and the SHA-256 sum of itself, taken with zeros in the sum's place. So one file replaces
+another at once, with its sum, and every other program can read it. A file without a seal is one of an earlier version,
+or one that somebody wrote by hand, and is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from catuvac.errors import CatuvacError
+from catuvac.io import write
+
+LOCK = ".lock"  # in a folder that one process at a time may write to
+MARK = "catuvac-sha256="
+BLANK = MARK + 64 * "0"  # what `seal` fills in
+LINE_SUM = "crc32"  # key of the checksum in a line of JSON
+ADVICE = "restore it from a backup"
+
+_SEAL = re.compile(MARK.encode() + b"([0-9a-f]{64})")
+# What a writer that was killed leaves; earlier versions ended such a name with the number of the process.
+_TEMPORARY = re.compile(r"\..+\.(pt|json|yaml|parquet|journal|html|md|tex|csv|pdf|png)\.\d+(\.[0-9a-f]{8}\.tmp)?")
+
+
+def damaged(path: Path, reason: str, advice: str = ADVICE) -> CatuvacError:
+    """The one line for a file that is not as it was written: what is wrong, and what to do."""
+    return CatuvacError(f"{path} is damaged ({reason}); {advice}")
+
+
+def read(path: Path, *, limit: int | None = None, advice: str = ADVICE) -> bytes:
+    """Reads a file and checks its seal, where it has one.
+
+    Args:
+        path: of the file.
+        limit: bytes that it may have; None for any number.
+        advice: what to do about a damaged one, after a semicolon.
+
+    Raises:
+        CatuvacError: it is absent, unreadable, too large, or not as it was written.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read() if limit is None else file.read(limit + 1)
+    except OSError as error:
+        raise CatuvacError(f"cannot read {path}: {error.strerror or error}") from error
+    if limit is not None and len(data) > limit:
+        raise CatuvacError(f"{path} is larger than {limit >> 10} KiB; it is no such file of catuvac")
+    seals = list(_SEAL.finditer(data))
+    if seals:
+        start, end = seals[-1].span(1)
+        expected = hashlib.sha256(data[:start] + 64 * b"0" + data[end:]).hexdigest()
+        if seals[-1].group(1).decode() != expected:
+            raise damaged(path, "it has changed since it was written", advice)
+    return data
+
+
+def seal(data: bytes) -> bytes:
+    """Fills in the last `BLANK` of a file's content; raises `ValueError` where it has none."""
+    head, blank, tail = data.rpartition(BLANK.encode())
+    if not blank:
+        raise ValueError("the content has no place for a seal")
+    return head + (MARK + hashlib.sha256(data).hexdigest()).encode() + tail
+
+
+def write_yaml(path: Path, text: str) -> None:
+    """Writes YAML with a seal in its first line, so that no beginning of the file passes for the whole."""
+    first = f"# {BLANK} seals this file: delete this line before you edit the others\n"
+    write(path, seal((first + text).encode("utf-8")))
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes a record with a seal as its last entry."""
+    write(path, seal(json.dumps({**record, "seal": BLANK}, indent=2).encode("utf-8")))
+
+
+def read_json(path: Path, kinds: Mapping[str, type | UnionType], *, advice: str = ADVICE) -> dict[str, Any]:
+    """Reads a record of which some entries are needed.
+
+    Args:
+        path: of the file.
+        kinds: the type of every entry that must be there.
+        advice: what to do about a damaged one, after a semicolon.
+
+    Raises:
+        CatuvacError: as `read`; or it is no JSON, no record, or lacks an entry, as one of another version does.
+    """
+    try:
+        record = json.loads(read(path, advice=advice).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, "it is not JSON", advice) from error
+    if not isinstance(record, dict):
+        raise damaged(path, "it holds no record", advice)
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
+            raise CatuvacError(f"{path} has no valid entry {name!r}: it is of another version of catuvac, or {advice}")
+    return record
+
+
+def with_sum(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of plain values with a checksum, for a line of JSON in a file that grows."""
+    return {**record, LINE_SUM: _sum(record)}
+
+
+def without_sum(record: Any) -> dict[str, Any]:
+    """Takes the checksum out again, where there is one; raises `ValueError` where it is not the record's."""
+    if not isinstance(record, dict):
+        raise ValueError("a line holds no record")
+    rest = {name: value for name, value in record.items() if name != LINE_SUM}
+    if LINE_SUM in record and record[LINE_SUM] != _sum(rest):
+        raise ValueError("a line has changed since it was written")
+    return rest
+
+
+def _sum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Reads a line of JSON; raises `ValueError` where it is not as it was written."""
+    try:
+        return without_sum(json.loads(line))
+    except RecursionError as error:
+        raise ValueError("a line is nested too deeply") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed writers left in a folder, to which no other process may be writing."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
