@@ -71,7 +71,7 @@ class Tables(MadeAnew, tune.Callback):  # type: ignore[misc]
         self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
         self.ends: list[float] = []  # and when each ended
         self.began = self.clock
-        self.epochs_before = 0  # done before a resumption: they say nothing of today's speed
+        self.epochs_before = sum(self.epochs.values())  # done before: they say nothing of today's speed
         self.printed = self.pushed = -math.inf  # s, of the clock
         self.live = False  # after the last step a trial ran or waited
         self.unfinished = False  # Ctrl-C: Ray ends without a word
