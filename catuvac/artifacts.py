@@ -1,4 +1,4 @@
-"""The files that commands read back, sealed against damage on top of what `catuvac.io` writes whole.
+"""The files that commands write and read back, sealed against damage.
 
 A sealed file holds `MARK` and the SHA-256 sum of itself, taken with zeros in the sum's place. So one file replaces
 another at once, with its sum, and every other program can read it. A file without a seal is one of an earlier version,
@@ -17,15 +17,17 @@ from types import UnionType
 from typing import Any
 
 from catuvac.errors import CatuvacError
-from catuvac.io import write_bytes
+from catuvac.io import write
 
+LOCK = ".lock"  # in a folder that one process at a time may write to
 MARK = "catuvac-sha256="
 BLANK = MARK + 64 * "0"  # what `seal` fills in
-SEAL = "seal"  # its key in a record of JSON
 LINE_SUM = "crc32"  # key of the checksum in a line of JSON
 ADVICE = "restore it from a backup"
 
 _SEAL = re.compile(MARK.encode() + b"([0-9a-f]{64})")
+# What a writer that was killed leaves; earlier versions ended such a name with the number of the process.
+_TEMPORARY = re.compile(r"\..+\.(pt|json|yaml|parquet|journal|html|md|tex|csv|pdf|png)\.\d+(\.[0-9a-f]{8}\.tmp)?")
 
 
 def damaged(path: Path, reason: str, advice: str = ADVICE) -> CatuvacError:
@@ -68,21 +70,15 @@ def seal(data: bytes) -> bytes:
     return head + (MARK + hashlib.sha256(data).hexdigest()).encode() + tail
 
 
-def is_seal(data: bytes) -> bool:
-    """Whether this is a seal and nothing else."""
-    return _SEAL.fullmatch(data) is not None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes YAML or CSV with a seal in a comment, the first line: so no beginning of the file passes for the whole."""
+def write_yaml(path: Path, text: str) -> None:
+    """Writes YAML with a seal in its first line, so that no beginning of the file passes for the whole."""
     first = f"# {BLANK} seals this file: delete this line before you edit the others\n"
-    write_bytes(path, seal((first + text).encode("utf-8")))
+    write(path, seal((first + text).encode("utf-8")))
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Writes a record with a seal as its last entry."""
-    text = json.dumps({**record, SEAL: BLANK}, indent=2, ensure_ascii=False)
-    write_bytes(path, seal(text.encode("utf-8", "surrogateescape")))
+    write(path, seal(json.dumps({**record, "seal": BLANK}, indent=2).encode("utf-8")))
 
 
 def read_json(path: Path, kinds: Mapping[str, type | UnionType], *, advice: str = ADVICE) -> dict[str, Any]:
@@ -97,13 +93,11 @@ def read_json(path: Path, kinds: Mapping[str, type | UnionType], *, advice: str 
         CatuvacError: as `read`; or it is no JSON, no record, or lacks an entry, as one of another version does.
     """
     try:
-        record = json.loads(read(path, advice=advice).decode("utf-8", "surrogateescape"))
+        record = json.loads(read(path, advice=advice).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise damaged(path, "it is not JSON", advice) from error
     if not isinstance(record, dict):
         raise damaged(path, "it holds no record", advice)
-    if not is_seal(str(record.pop(SEAL, BLANK)).encode("utf-8", "surrogateescape")):
-        raise damaged(path, "its seal is no seal", advice)
     for name, kind in kinds.items():
         if not isinstance(record.get(name), kind):
             raise CatuvacError(f"{path} has no valid entry {name!r}: it is of another version of catuvac, or {advice}")
