@@ -21,7 +21,7 @@ from sklearn.metrics.cluster import expected_mutual_information
 from analysis.figures import clusters as draw
 from analysis.section import Clip, Group, Section, Statement, Table, slug
 from analysis.stats.bootstrap import CONFIDENCE, RESAMPLES
-from catuvac.metrics import active_units
+from catuvac.evaluation.metrics import active_units
 
 if TYPE_CHECKING:
     from catuvac.trained import Trained

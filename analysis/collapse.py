@@ -18,7 +18,7 @@ from analysis.figures import collapse as figures
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats.bootstrap import CONFIDENCE
 from analysis.trials import DESIGNED, Study, reads_temperature, undecided, units, values
-from catuvac.search_space import Choice
+from catuvac.experiments.search_space import Choice
 
 OUTCOMES = ("healthy", "collapsed", "diverged")
 TEMPERATURES = ("config/tau_start", "config/tau_end", "config/tau_schedule")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catuvac.search_space import DIMENSIONS
+from catuvac.experiments.search_space import DIMENSIONS
 
 SCORES = {"silhouette": "Silhouette", "dbi": "DBI", "chi": "CHI", "dispersion": "BCSS/WCSS"}
 NAMES = {

@@ -13,7 +13,7 @@ from analysis.figures import dynamics as figures
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Floats, resampled
 from analysis.trials import DESIGNED, KEY, Study, undecided, units, values
-from catuvac.metrics import FLOORS
+from catuvac.evaluation.metrics import FLOORS
 
 # In the order of the page; Silhouette (p) is never shown without the clusters used beside it.
 QUANTITIES = (

@@ -34,7 +34,7 @@ from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Estimate, Floats
 from analysis.trials import Study, reads_temperature, undecided, units, values
-from catuvac.search_space import DIMENSIONS, Choice
+from catuvac.experiments.search_space import DIMENSIONS, Choice
 
 METRICS = tuple(columns.metric(column) for column in ("val/ami", "objective"))  # the first that can be is shared out
 MIN_UNITS = 16  # fewer independent trials cannot tell five settings apart

@@ -13,8 +13,8 @@ from analysis.selection import select
 from analysis.table import number, varied_settings
 from analysis.trials import Study, splits, values
 from catuvac.config import PAPER_METHOD
-from catuvac.metrics import DECIDED
-from catuvac.plan import duration
+from catuvac.evaluation.metrics import DECIDED
+from catuvac.experiments.base import duration
 
 
 def section(study: Study) -> Section:

@@ -45,7 +45,7 @@ from analysis.table import TrialTable, constant_settings, number, settings_in_wo
 from analysis.trials import Study, load_all
 from catuvac import artifacts, io
 from catuvac.errors import CatuvacError, guarded, printable
-from catuvac.plan import CHECKPOINTS, DESIGN
+from catuvac.experiments.base import CHECKPOINTS, DESIGN
 from catuvac.results import TRIALS
 
 if TYPE_CHECKING:

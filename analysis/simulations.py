@@ -310,7 +310,7 @@ class Simulations:
             raise CatuvacError(f"no folder {self.out.parent}; make it first")
         from rich.progress import track
 
-        from catuvac.runs import revision  # here, because it imports torch: --help must not wait
+        from catuvac.training.run_dir import revision  # here, because it imports torch: --help must not wait
 
         source = revision() or "not recorded"
         kept = self.out.with_suffix(".csv")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.columns import title
 from analysis.trials import Study
-from catuvac.objective import reads_labels
+from catuvac.evaluation.objectives import reads_labels
 
 DASH = "–"
 

@@ -22,8 +22,8 @@ from analysis.paper import NOT_STATED, TABLE_1
 from analysis.table import DASH
 from analysis.trials import load, splits, values
 from catuvac.errors import CatuvacError, guarded
+from catuvac.evaluation.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
 from catuvac.io import write as write_file
-from catuvac.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
 
 METHODS = {
     "labels": "Labels",

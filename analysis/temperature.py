@@ -17,7 +17,7 @@ from analysis.figures import temperature as figures
 from analysis.questions.effects import temperatures
 from analysis.section import Group, Section, Statement, slug
 from analysis.trials import DESIGNED, Study, reads_temperature, undecided, values
-from catuvac.metrics import FLOORS
+from catuvac.evaluation.metrics import FLOORS
 
 QUESTION = "How do the outcomes lie over the temperatures?"
 SHOWN = tuple(

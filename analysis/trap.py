@@ -20,7 +20,7 @@ from analysis.figures import trap as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats.bootstrap import CONFIDENCE, Estimate, Floats, resampled
 from analysis.trials import DESIGNED, Study, undecided, units, values
-from catuvac.metrics import assignment_scores, cluster_scores, label_scores
+from catuvac.evaluation.metrics import assignment_scores, cluster_scores, label_scores
 
 if TYPE_CHECKING:
     from catuvac.trained import Trained

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from analysis.columns import SETTINGS, title
 from catuvac.config import unknown
 from catuvac.errors import CatuvacError
-from catuvac.metrics import DECIDED
-from catuvac.plan import BRANCH, DESIGN
+from catuvac.evaluation.metrics import DECIDED
+from catuvac.experiments.base import BRANCH, DESIGN
 from catuvac.results import HISTORY, HISTORY_SCHEMA, STATUSES, TRIALS, TRIALS_SCHEMA, read_history, read_trials
 from catuvac.training.schedules import SCHEDULES
 

@@ -119,11 +119,11 @@ class Train(Source):
     """CPU threads of torch; 0 leaves torch's choice. Results are equal bit for bit only at equal threads"""
 
     def run(self) -> None:
-        from catuvac import runs
+        from catuvac.training import run_dir
 
-        runs.check(self.out, self.settings, resume=self.resume)
+        run_dir.check(self.out, self.settings, resume=self.resume)
         features = self.prepare()
-        runs.train(self.out, self.settings, features, device=self.device, threads=self.threads, resume=self.resume)
+        run_dir.train(self.out, self.settings, features, device=self.device, threads=self.threads, resume=self.resume)
 
 
 @dataclass(kw_only=True)
@@ -142,11 +142,11 @@ class Evaluate:
     """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
 
     def run(self) -> None:
-        from catuvac import runs
+        from catuvac.training import run_dir
 
-        config = runs.config(self.run_dir)
+        config = run_dir.config(self.run_dir)
         features = Source(settings=config, data_root=self.data_root, cache_dir=self.cache_dir)
-        scores = runs.evaluate(self.run_dir, runs.features(self.run_dir) or features.prepare(), split=self.split)
+        scores = run_dir.evaluate(self.run_dir, run_dir.features(self.run_dir) or features.prepare(), split=self.split)
         if self.json:
             print(json.dumps(scores, indent=2))
         else:
@@ -263,7 +263,7 @@ class Watch:
     flag, nobody else can read a password from"""
 
     def run(self) -> None:
-        from catuvac.watch import watch
+        from catuvac.dashboards import watch
 
         watch(
             self.results,
@@ -291,7 +291,7 @@ class Replay:
     """largest relative difference; 0 asks for equality bit for bit, which the same kind of processor gives"""
 
     def run(self) -> None:
-        from catuvac.replay import replay
+        from catuvac.experiments.replay import replay
 
         replay(
             self.results,

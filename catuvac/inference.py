@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catuvac import artifacts, results, runs, trained
+from catuvac import artifacts, results, trained
 from catuvac.config import Config
 from catuvac.data import features
 from catuvac.errors import CatuvacError
-from catuvac.metrics import DECIDED
+from catuvac.evaluation.metrics import DECIDED
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
-from catuvac.training import checkpoint
+from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import EVAL_BATCH, MODELS, use_bf16
 
 NAMES = "names.json"  # beside a model's weights: what somebody calls its clusters
@@ -156,8 +156,8 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
 
 
 def _run(folder: Path) -> FittedModel:
-    config = runs.config(folder)
-    runs.weights(folder)  # checkpoint.pt alone would be a training that has not ended
+    config = run_dir.config(folder)
+    run_dir.weights(folder)  # checkpoint.pt alone would be a training that has not ended
     return _fitted(config, checkpoint.load(folder / "checkpoint.pt"), folder, of=str(folder))
 
 

@@ -117,7 +117,7 @@ def _optuna(storage: str, port: int, secret: str) -> None:
     import optuna
     from optuna_dashboard import wsgi
 
-    from catuvac import database
+    from catuvac.experiments import database
 
     if Path(storage).is_file():
         backend = optuna.storages.journal.JournalFileBackend(storage)

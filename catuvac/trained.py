@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from catuvac import results, runs
+from catuvac import results
 from catuvac.artifacts import read_json
 from catuvac.config import PAPER_METHOD, Config
 from catuvac.data import store
@@ -20,9 +20,9 @@ from catuvac.data.audio import AudioError
 from catuvac.data.corpora import CORPORA
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
+from catuvac.experiments.base import CHECKPOINTS, DESIGN, recorded_features, settings_of
 from catuvac.models.uvac import UVAC
-from catuvac.plan import CHECKPOINTS, DESIGN, recorded_features, settings_of
-from catuvac.training import checkpoint
+from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import VIEW_SEED, TrainingRun
 
 NO_TRIAL = "delete the checkpoint, and the best of the others is shown"
@@ -126,12 +126,12 @@ def open_run(folder: Path, *, split: str = "val") -> Trained:
     Raises:
         CatuvacError: no run, one without weights, or features that are gone from the cache.
     """
-    config = runs.config(folder)
-    features = runs.features(folder)
+    config = run_dir.config(folder)
+    features = run_dir.features(folder)
     if features is None:
         raise CatuvacError(f"the features of {folder} are gone from the cache: run `catuvac prepare` again")
     run = TrainingRun(config, features)
-    runs.load_weights(folder, run)
+    run_dir.load_weights(folder, run)
     return Trained(folder.name, run, split)
 
 

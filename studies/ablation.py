@@ -119,16 +119,16 @@ class Ablation:
         ]
 
     def _cell(self, config: Config) -> dict[str, Any]:
-        from catuvac import runs
         from catuvac.data import store
-        from catuvac.objective import scored
+        from catuvac.evaluation.objectives import scored
+        from catuvac.training import run_dir
         from catuvac.training.run import TrainingRun
 
         features = store.prepare(config, data_root=self.data_root, cache_dir=store.default_cache_dir(), progress=False)
         run = TrainingRun(config, features)
         report = list(run)[-1]
         label_free = {**scored(report, n_clusters=config.model.n_clusters), "val/objective_elbo": report["val/elbo"]}
-        scores, kmeans = run.evaluate("test"), runs.kmeans_scores(config, features, split="test")
+        scores, kmeans = run.evaluate("test"), run_dir.kmeans_scores(config, features, split="test")
         return {
             **{name: scores.get(name) for name in SCORES},
             **{name: label_free[f"val/objective_{name}"] for name in SELECTORS},

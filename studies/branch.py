@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from options import StudyFlags
 
-from catuvac import jobs
 from catuvac.config import Config, ConfigError
 from catuvac.errors import guarded
+from catuvac.experiments import options
 from catuvac.training.schedules import Shape
 
 if TYPE_CHECKING:
-    from catuvac.branching import Branches, TauEnd
     from catuvac.data.store import Prepared
+    from catuvac.experiments.branching import Branches, TauEnd
 
 
 @dataclass(kw_only=True)
@@ -67,10 +67,10 @@ class BranchStudy(StudyFlags):
 
         # Ray and torch take seconds to import, and bad flags must not wait for them.
         from analysis.questions import branches as question
-        from catuvac.plan import duration
+        from catuvac.experiments.base import duration
         from catuvac.tune import driver, preflight
 
-        prepared = jobs.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
+        prepared = options.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
         branches = self._branches(config, prepared, tuple(chosen["objectives"]))
         driver.check_folder(branches, resume=self.resume)
         remote = f", trials in {branches.remote}" if branches.remote else ""
@@ -98,7 +98,7 @@ class BranchStudy(StudyFlags):
         return config.with_settings({name: value for name, value in flags.items() if value is not None})
 
     def _branches(self, config: Config, prepared: Prepared, objectives: tuple[str, ...]) -> Branches:
-        from catuvac import branching
+        from catuvac.experiments import branching
 
         train = len(prepared.open().splits["train"])
         default: tuple[TauEnd, ...] = (config.training.tau_end, branching.HOLD)
@@ -111,7 +111,7 @@ class BranchStudy(StudyFlags):
             seeds=range(self.seed, self.seed + self.seeds),
             steps=train // min(config.training.batch_size, train),
         )
-        folder, remote = jobs.storage(self.storage)
+        folder, remote = options.storage(self.storage)
         return branching.Branches(
             name=self.name or f"{Path(self.preset).stem}-branch-{datetime.now():%Y%m%d-%H%M%S}",
             storage=folder,

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import tyro
 
-from catuvac import artifacts, jobs, results
+from catuvac import artifacts, results
 from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
 from catuvac.errors import CatuvacError, guarded
+from catuvac.experiments import options
+from catuvac.experiments.base import AT_PAPER, DESIGN, settings_of
 from catuvac.io import expand_home
-from catuvac.plan import AT_PAPER, DESIGN, settings_of
 
 if TYPE_CHECKING:
-    from catuvac.grid import Grid
+    from catuvac.experiments.comparison import Comparison
 
 PAPER = {name: PAPER_PROTOCOL[name] for name in ("tau_start", "tau_end", "tau_schedule")}  # the paper's temperature
 COLUMNS = {  # of the table that is printed; a column without values is left out
@@ -100,20 +101,20 @@ class Confirm:
         for flag in ("top", "seeds"):
             if getattr(self, flag) < 1:
                 raise ConfigError(f"{flag} must be at least 1, got {getattr(self, flag)}")
-        study = jobs.absolute(self.results, "RESULTS")
+        study = options.absolute(self.results, "RESULTS")
         design, trials = finished_study(study)
         settings = choose(trials, Config().with_settings(design["config"]), top=self.top, epochs=self.epochs)
         seeds = fresh_seeds(design, trials, count=self.seeds)
 
         # Ray and torch take seconds to import, and bad flags must not wait for them.
-        from catuvac.grid import Cell, Grid
-        from catuvac.plan import duration
+        from catuvac.experiments.base import duration
+        from catuvac.experiments.comparison import Cell, Comparison
         from catuvac.tune import driver, preflight
 
         base = settings[0].config
-        prepared = jobs.prepare(base, data_root=self.data_root, cache_dir=self.cache_dir)
-        folder, remote = jobs.storage(self.storage or str(study.parent))
-        grid = Grid(
+        prepared = options.prepare(base, data_root=self.data_root, cache_dir=self.cache_dir)
+        folder, remote = options.storage(self.storage or str(study.parent))
+        grid = Comparison(
             name=self.name or f"{study.name}-confirm",
             storage=folder,
             remote=remote,
@@ -246,7 +247,7 @@ def summarise(trials: pd.DataFrame, settings: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _print(trials: pd.DataFrame, grid: Grid) -> None:
+def _print(trials: pd.DataFrame, grid: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 

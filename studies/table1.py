@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from catuvac import jobs
 from catuvac.config import Config, ConfigError, preset, unknown
 from catuvac.errors import guarded
+from catuvac.experiments import options
 from catuvac.io import expand_home
 
 if TYPE_CHECKING:
-    from catuvac.grid import Grid
+    from catuvac.experiments.comparison import Comparison
 
 PRESETS = {  # the paper scores TAU2019 and UrbanSound8K with two K
     "synthetic": ("synthetic",),
@@ -83,7 +83,7 @@ class Table1:
             return
         began = time.monotonic()
         from analysis import table1
-        from catuvac.plan import duration
+        from catuvac.experiments.base import duration
         from catuvac.tune import driver, preflight
 
         grid = self._grid()
@@ -134,24 +134,24 @@ class Table1:
         chosen = [method for method in self.methods if method != "labels" or n_classes == n_clusters]
         return [(method, 1 if method == "labels" else self.seeds) for method in chosen]
 
-    def _grid(self) -> Grid:
-        from catuvac import grid
+    def _grid(self) -> Comparison:
+        from catuvac.experiments import comparison
         from catuvac.tune import driver
 
         name = self.name or f"table1-{datetime.now():%Y%m%d-%H%M%S}"
         cells = []
         for config in self._configs():
-            prepared = jobs.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
+            prepared = options.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
             features = prepared.open()
             n_classes = features.clips["label"].nunique() if "label" in features.clips else None
             k = config.model.n_clusters
             epochs = config.training.epochs if self.epochs is None else self.epochs
             for method, seeds in self._methods(k, n_classes):
                 for seed in range(seeds):
-                    settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=seed)
-                    cells.append(grid.Cell(method, settings, prepared))
-        folder, remote = jobs.storage(self.storage)
-        made = grid.Grid(
+                    settings = comparison.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=seed)
+                    cells.append(comparison.Cell(method, settings, prepared))
+        folder, remote = options.storage(self.storage)
+        made = comparison.Comparison(
             name=name,
             storage=folder,
             remote=remote,
@@ -169,9 +169,9 @@ class Table1:
         from rich.console import Console
         from rich.table import Table
 
-        from catuvac import grid
         from catuvac.data import features
         from catuvac.data.corpora import CORPORA, index
+        from catuvac.experiments import comparison
         from catuvac.training import cost
 
         table = Table("corpus", "K", "method", "cells", "clips", "[T, F]", "epochs", "MFLOP/clip", "GPU-hours")
@@ -188,11 +188,11 @@ class Table1:
             epochs = config.training.epochs if self.epochs is None else self.epochs
             classes = config.corpus.n_classes if corpus.name == "synthetic" else 10
             for method, seeds in self._methods(k, classes):
-                settings = grid.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=0)
-                trained = method in (*grid.PEERS, *grid.VARIATIONAL)
+                settings = comparison.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=0)
+                trained = method in (*comparison.PEERS, *comparison.VARIATIONAL)
                 flops = 0
                 if trained:
-                    flops = cost.peer_flops(settings) if method in grid.PEERS else cost.training_flops(settings)
+                    flops = cost.peer_flops(settings) if method in comparison.PEERS else cost.training_flops(settings)
                 hours = flops * train * epochs * seeds / (self.tflops * 1e12) / 3600
                 total, cells = total + hours, cells + seeds
                 table.add_row(

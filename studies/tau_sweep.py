@@ -3,7 +3,7 @@
     ray job submit --working-dir . -- python studies/tau_sweep.py --preset fsdd --data-root /abs/data --trials 12
 
 Ray schedules the trials, Optuna samples them, labels never choose: the objective is label-free and guarded against
-collapse (`catuvac/objective.py`). It leaves STORAGE/NAME/ with trials.parquet, history.parquet, best.yaml,
+collapse (`catuvac/evaluation/objectives.py`). It leaves STORAGE/NAME/ with trials.parquet, history.parquet, best.yaml,
 optuna.journal, TensorBoard events and report.html.
 """
 
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from options import StudyFlags
 
-from catuvac import jobs
 from catuvac.config import ConfigError, Estimator, preset
 from catuvac.errors import guarded
+from catuvac.experiments import options
+from catuvac.experiments.search_space import DIMENSIONS, SearchSpace, value_of
 from catuvac.io import expand_home
-from catuvac.search_space import DIMENSIONS, SearchSpace, value_of
 
 if TYPE_CHECKING:
-    from catuvac.study import Study
+    from catuvac.experiments.search import Search
 
 
 @dataclass(kw_only=True)
@@ -93,14 +93,16 @@ class TauSweep(StudyFlags):
         study = self._study()
 
         # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
-        from catuvac import warm_start
-        from catuvac.plan import duration
-        from catuvac.tune import driver, packing, places, preflight
+        from catuvac.experiments import warm_start
+        from catuvac.experiments.base import duration
+        from catuvac.tune import driver, gpu_sharing, preflight, storage
 
         driver.check_folder(study, resume=self.resume)
         study = driver.continued(study) if self.resume else study
         print(f"study      {study.folder}{f', trials in {study.remote}' if study.remote else ''}")
-        prepared = jobs.prepare(study.config, data_root=self.data_root, cache_dir=self.cache_dir, splits=study.splits())
+        prepared = options.prepare(
+            study.config, data_root=self.data_root, cache_dir=self.cache_dir, splits=study.splits()
+        )
         for line in study.summary():
             print(line)
         if study.warm_start is not None and not self.resume:
@@ -108,7 +110,7 @@ class TauSweep(StudyFlags):
         sys.stdout.flush()
         driver.connect()
         if self.gpus_per_trial == "auto":
-            share, line = packing.choose(study, prepared)
+            share, line = gpu_sharing.choose(study, prepared)
             study = replace(study, gpus_per_trial=share)
             print(line, flush=True)
         largest = study.largest()
@@ -128,13 +130,13 @@ class TauSweep(StudyFlags):
             from analysis import report
 
             report.build(study.folder, command=shlex.join(["python", *sys.argv]), figures="none")
-        places.push(study)
+        storage.push(study)
         print(f"wall time  {duration(time.monotonic() - began)}")
         print(f"watch      catuvac watch {study.folder}")
         print(f"report     {'' if self.report else 'catuvac report '}{study.folder}{'/report.html' * self.report}")
 
-    def _study(self) -> Study:
-        from catuvac.study import Arm, Study
+    def _study(self) -> Search:
+        from catuvac.experiments.search import Arm, Search
 
         chosen = self.chosen()
         config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
@@ -157,8 +159,8 @@ class TauSweep(StudyFlags):
             raise ConfigError(f"--arms {self.arms} says how many trials; leave out --trials")
         count = chosen.get("paper", 0) if self.paper is None else self.paper
         paper = (Arm("paper", count),) if count else ()
-        folder, remote = jobs.storage(self.storage)
-        return Study(
+        folder, remote = options.storage(self.storage)
+        return Search(
             name=self.name or f"{Path(self.preset).stem}-{datetime.now():%Y%m%d-%H%M%S}",
             storage=folder,
             remote=remote,
@@ -170,8 +172,8 @@ class TauSweep(StudyFlags):
             objectives=self.objectives or tuple(chosen["objectives"]),
             scheduler=self.scheduler,  # type: ignore[arg-type]
             seed=self.seed,
-            warm_start=self.warm_start and jobs.absolute(self.warm_start, "--warm-start"),
-            optuna_url=jobs.database(self.optuna_storage),
+            warm_start=self.warm_start and options.absolute(self.warm_start, "--warm-start"),
+            optuna_url=options.database(self.optuna_storage),
             cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=0.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial,  # chosen on the cluster
             max_concurrent=self.max_concurrent,
@@ -181,7 +183,7 @@ class TauSweep(StudyFlags):
         )
 
 
-def power(study: Study) -> list[str]:
+def power(study: Search) -> list[str]:
     """What the designed trials will be able to tell, a line for each K."""
     from analysis.questions.effects import CELL_SD, SEED_SD, planned
     from analysis.trials import DESIGNED

@@ -20,11 +20,11 @@ from analysis.questions.branches import read_partitions
 from catuvac import artifacts, io, results
 from catuvac.config import Config, load_yaml
 from catuvac.errors import CatuvacError
-from catuvac.plan import JOURNAL, PARTITIONS
-from catuvac.slots import SummedJournal, mend_journal
-from catuvac.study import Arm, Study
+from catuvac.experiments.base import JOURNAL, PARTITIONS
+from catuvac.experiments.search import Arm, Search
+from catuvac.experiments.trial_queue import SummedJournal, mend_journal
 from catuvac.training import checkpoint
-from catuvac.tune.tables import EVALUATIONS, Tables
+from catuvac.tune.results_callback import EVALUATIONS, ResultsCallback
 
 STATE = {"epoch": 3, "model": {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}, "reports": [{"val/acc": 0.5}]}
 LOGS = [{"op_code": 4, "worker_id": "w", "study_id": 0, "params": {"tau": 0.5 + i / 7}} for i in range(6)]
@@ -33,8 +33,8 @@ ROWS = [{"study": "a", "trial_id": "t", "epoch": epoch, "tau": 1 / epoch, "val/a
 Read = Callable[[], Any]
 
 
-def study_in(folder: Path) -> Study:
-    return Study(name="a", storage=folder, config=Config(), arms=(Arm("random", 1),))
+def study_in(folder: Path) -> Search:
+    return Search(name="a", storage=folder, config=Config(), arms=(Arm("random", 1),))
 
 
 def state(path: Path) -> Any:
@@ -55,7 +55,7 @@ def logs(folder: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    return Tables(study_in(folder), {})._evaluations(0, "t")
+    return ResultsCallback(study_in(folder), {})._evaluations(0, "t")
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 import soundfile
 
-from catuvac import assign, inference, runs
+from catuvac import assign, inference
 from catuvac.config import Config
 from catuvac.data import audio, store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.inference import FittedModel
+from catuvac.training import run_dir
 from catuvac.training.run import TrainingRun
 
 RATE = 16000
@@ -53,7 +54,7 @@ def features(settings: Config, recordings: Path, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="module")
 def folder(settings: Config, features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
-    runs.train(path, settings, features, device="cpu", threads=1)
+    run_dir.train(path, settings, features, device="cpu", threads=1)
     return path
 
 

@@ -14,11 +14,11 @@ import pytest
 import soundfile
 import torch
 
-from catuvac import artifacts, io, results, runs
+from catuvac import artifacts, io, results
 from catuvac.cli import main
 from catuvac.config import Config
 from catuvac.errors import guarded
-from catuvac.training import checkpoint
+from catuvac.training import checkpoint, run_dir
 
 TINY = [
     *("--n-classes", "3", "--clips-per-class", "16", "--n-bands", "16", "--n-clusters", "3", "--latent-dim", "2"),
@@ -69,7 +69,7 @@ def test_a_narrow_terminal_shows_every_word(columns: str, command: str) -> None:
 def test_train_then_evaluate(train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a"
     assert main([*train, "--epochs", "2", "--out", str(out)]) == 0
-    assert runs.config(out).training.epochs == 2
+    assert run_dir.config(out).training.epochs == 2
     assert results.read_history(out)["epoch"].tolist() == [1, 2]
     assert json.loads((out / "metrics.json").read_text())["status"] == "complete"
     capsys.readouterr()
@@ -207,8 +207,8 @@ def test_of_two_trainings_into_one_folder_one_is_refused(train: list[str], tmp_p
         codes.append(process.returncode)
     assert sorted(codes) == [0, 2]
     seed = str(codes.index(0) + 1)
-    assert str(runs.config(out).training.seed) == seed
-    assert checkpoint.load(out / "checkpoint.pt")["config_hash"] == runs.config(out).hash()
+    assert str(run_dir.config(out).training.seed) == seed
+    assert checkpoint.load(out / "checkpoint.pt")["config_hash"] == run_dir.config(out).hash()
 
 
 def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,4 +275,4 @@ def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.Ca
     scores = json.loads((out / "metrics.json").read_text())
     assert "val/acc" not in scores
     assert scores["val/clusters_used"] >= 1
-    assert runs.config(out) != Config()
+    assert run_dir.config(out) != Config()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from catuvac import results, runs, trained
+from catuvac import results, trained
 from catuvac.config import Config
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
-from catuvac.plan import DESIGN, columns
-from catuvac.training import checkpoint
+from catuvac.experiments.base import DESIGN, columns
+from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import TrainingRun
 
 
@@ -34,7 +34,7 @@ def study(tiny_config: Config, tiny_features: FeatureSet, tmp_path: Path) -> Pat
 @pytest.mark.parametrize("method", ["cat_uvac", "uvac"])
 def test_a_run_is_what_was_trained(method: str, tiny_config: Config, tiny_features: FeatureSet, tmp_path: Path) -> None:
     config = tiny_config.with_settings({"method": method})
-    runs.train(tmp_path / "run", config, tiny_features, device="cpu", threads=0)
+    run_dir.train(tmp_path / "run", config, tiny_features, device="cpu", threads=0)
     opened = trained.open_run(tmp_path / "run", split="test")
     rows = tiny_features.splits["test"]
     k, (_, frames, bands) = config.model.n_clusters, tiny_features.x.shape

@@ -23,8 +23,8 @@ from analysis.questions.effects import FAMILY, LABELLED, LEVEL, SEED_SD, UNLABEL
 from analysis.stats.equivalence import POWER, Contrast, paired
 from analysis.trials import Study, floats, undecided
 from catuvac.errors import CatuvacError
-from catuvac.plan import BRANCH, PARTITIONS
-from catuvac.study import MARGIN, PRIMARY_FACTOR
+from catuvac.experiments.base import BRANCH, PARTITIONS
+from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
 PARENT = "branch/agreement"  # AMI of the final clusters with the parent's at the branch; from the stored clusters
 OUTCOMES = (LABELLED, UNLABELLED, "val/confidence", "val/clusters_used", PARENT)

@@ -16,10 +16,10 @@ import pandas as pd
 from analysis.questions.effects import LEVEL, Plan
 from analysis.stats.equivalence import Contrast, paired
 from analysis.trials import Study, undecided, values
-from catuvac.plan import AT_PAPER
-from catuvac.study import MARGIN, PRIMARY_FACTOR
+from catuvac.experiments.base import AT_PAPER
+from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
-SETTING = r"-k\d+-(.+)-s\d+$"  # of a trial_id such as "fsdd-k10-top1-s40" (catuvac.grid.Cell)
+SETTING = r"-k\d+-(.+)-s\d+$"  # of a trial_id such as "fsdd-k10-top1-s40" (catuvac.experiments.comparison)
 OUTCOMES = ("test/ami", "val/ami", "test/invariant_information", "val/invariant_information")  # the first that exists
 MIN_PAIRS = 3  # below that, a t-interval says nothing
 

@@ -24,9 +24,9 @@ from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
 from analysis.trials import Study, reads_temperature, undecided, units, values
 from catuvac.artifacts import read_json
-from catuvac.plan import DESIGN
-from catuvac.search_space import DIMENSIONS, FACTORS, Choice, Number
-from catuvac.study import MARGIN, PRIMARY_FACTOR
+from catuvac.experiments.base import DESIGN
+from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
+from catuvac.experiments.search_space import DIMENSIONS, FACTORS, Choice, Number
 
 # What else the designed trials of a study may differ in, by the kind of its dimension.
 COVARIATES = tuple(name for name, each in DIMENSIONS.items() if isinstance(each, Number) and name not in FACTORS)
@@ -174,7 +174,7 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
     """What the designed points of a study will be able to tell; None where they cannot tell the factor apart.
 
     Args:
-        points: of the designed trials, as `catuvac.study.Study.slots` has them; seeds of one setting are repeats.
+        points: of the designed trials, as `catuvac.experiments.search` has them; seeds of a setting are repeats.
         factor, margin: of the study's question.
     """
     names = [name for name in DIMENSIONS if name in points[0]]

@@ -10,7 +10,7 @@ from analysis.questions.effects import DECIDED, DECIDED_MARGIN, FAMILY, Effect, 
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats.equivalence import POWER, Contrast
 from analysis.trials import Study
-from catuvac.search_space import FACTORS
+from catuvac.experiments.search_space import FACTORS
 
 QUESTION = "What does the temperature do, with everything else held?"
 MEANING = {

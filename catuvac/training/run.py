@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from catuvac import metrics
 from catuvac.config import Config, ConfigError, ModelConfig, Precision, differences
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
+from catuvac.evaluation import metrics
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.fast_conv import split_pixels
 from catuvac.models.networks import GRID, ConvRecurrentEncoder

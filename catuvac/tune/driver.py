@@ -14,32 +14,33 @@ from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.schedulers import TrialScheduler
 
-from catuvac import artifacts, results, runs
-from catuvac.branching import Branches
+from catuvac import artifacts, results
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
+from catuvac.experiments.base import DESIGN, settings_of
+from catuvac.experiments.branching import Branches
+from catuvac.experiments.search import GROWING, Search, Stage
+from catuvac.experiments.trial_queue import TrialQueue, mend_journal
 from catuvac.io import exclusive
-from catuvac.plan import DESIGN, settings_of
-from catuvac.slots import Slots, mend_journal
-from catuvac.study import GROWING, Stage, Study
-from catuvac.tune import places
+from catuvac.training import run_dir
+from catuvac.tune import storage
 from catuvac.tune.connection import connect
 from catuvac.tune.failures import STORAGE, failure
-from catuvac.tune.gauges import Gauges
-from catuvac.tune.packing import Asha, Fifo, Median
+from catuvac.tune.gpu_sharing import Asha, Fifo, Median
 from catuvac.tune.preflight import check_resources
-from catuvac.tune.search import SlotSearch
-from catuvac.tune.tables import Tables, Trials, finished
+from catuvac.tune.prometheus import Gauges
+from catuvac.tune.results_callback import ResultsCallback, Trials, finished
+from catuvac.tune.searcher import SlotSearch
 from catuvac.tune.tensorboard import TensorBoard
-from catuvac.tune.trial import run_cell, train_branch, train_trial, train_trunk
+from catuvac.tune.trainable import run_cell, train_branch, train_trial, train_trunk
 
 DIFFERENT = "study {} was started with different settings"
 
 __all__ = ["check_folder", "connect", "finish", "run_grid", "run_study"]
 
 
-def run_study(study: Study, features: Prepared, *, resume: bool = False) -> None:
+def run_study(study: Search, features: Prepared, *, resume: bool = False) -> None:
     """Runs a study to its end, or continues one, and leaves its tables, Optuna storage and TensorBoard events.
 
     Trials that failed for good are in the table with status "error".
@@ -71,7 +72,7 @@ def run_branches(branches: Branches, features: Prepared, *, resume: bool = False
         if not resume:
             _start_folder(branches, {"features": str(features.path)})
         trunks = branches.trunk_grid
-        places.pull(trunks)
+        storage.pull(trunks)
         if len(finished(trunks)) < trunks.trials:
             trainable = functools.partial(tune.with_parameters, train_trunk, trunks=branches.trunks, grid=trunks)
             started = (trunks.folder / DESIGN).exists()
@@ -81,11 +82,11 @@ def run_branches(branches: Branches, features: Prepared, *, resume: bool = False
                 raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; go on with --resume")
         trainable = functools.partial(tune.with_parameters, train_branch, grid=branches)
         _run_alone(branches, trainable, {"features": ""}, resume=True)
-        places.pull_partitions(branches)
+        storage.pull_partitions(branches)
 
 
 def _recorded(features: Prepared) -> dict[str, Any]:
-    """Where the features lie, for study.json; `catuvac.plan.recorded_features` reads it."""
+    """Where the features lie, for study.json; `catuvac.experiments.base.recorded_features` reads it."""
     entries = (features, *features.others)
     return {
         "features": str(features.path),
@@ -119,15 +120,15 @@ def _not_writable(plan: Trials, error: OSError) -> CatuvacError:
 
 
 def _run_alone(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
-    extended = resume and isinstance(plan, Study) and _extend_folder(plan, features)
+    extended = resume and isinstance(plan, Search) and _extend_folder(plan, features)
     if not resume:
         _start_folder(plan, features)
-    if isinstance(plan, Study) and resume:
+    if isinstance(plan, Search) and resume:
         mend_journal(plan)
-    if isinstance(plan, Study) and not finished(plan):
-        Slots.create(plan, exist_ok=resume)
+    if isinstance(plan, Search) and not finished(plan):
+        TrialQueue.create(plan, exist_ok=resume)
     # A snapshot of a study that was finished holds that there are no more trials.
-    restored = resume and not extended and places.has_snapshot(plan)
+    restored = resume and not extended and storage.has_snapshot(plan)
     tables = _fit(plan, trainable, resume=restored)
     if restored and _rows(plan) < plan.trials:
         # Ray could not read its snapshot after all, or the snapshot is older than an extension of the study: Ray ended
@@ -136,11 +137,11 @@ def _run_alone(plan: Trials, trainable: Any, features: Mapping[str, Any], *, res
         _fit(plan, trainable, resume=False)
     if (rows := _rows(plan)) < plan.trials:
         raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
-    if isinstance(plan, Study):
+    if isinstance(plan, Search):
         print(f"overhead   {_overhead(tables, resumed=resume)}", flush=True)
 
 
-def _overhead(tables: Tables, *, resumed: bool) -> str:
+def _overhead(tables: ResultsCallback, *, resumed: bool) -> str:
     if resumed:
         return "not stated: the study was resumed, and the seconds of its trials are those of every driver"
     return str(tables.overhead() or "not stated: nothing was trained")
@@ -150,11 +151,11 @@ def _rows(plan: Trials) -> int:
     return len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0
 
 
-def _fit(plan: Trials, trainable: Any, *, resume: bool) -> Tables:
+def _fit(plan: Trials, trainable: Any, *, resume: bool) -> ResultsCallback:
     """Runs what is left, restored from Ray's snapshot or begun without it; returns what has kept its tables."""
     done = finished(plan)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
-    board, tables = TensorBoard(plan), Tables(plan, done)
+    board, tables = TensorBoard(plan), ResultsCallback(plan, done)
     callbacks = [tables, board, Gauges(plan)]
     tuner = _tuner(plan, tune.with_resources(trainable(done=done), resources), callbacks, resume=resume)
     try:
@@ -176,9 +177,9 @@ def _fit(plan: Trials, trainable: Any, *, resume: bool) -> Tables:
 
 def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resume: bool) -> tune.Tuner:
     """A restored tuner where Ray can go on, else one that begins with what is left."""
-    search = SlotSearch(plan) if isinstance(plan, Study) else None  # a restored tuner finds it by its name
+    search = SlotSearch(plan) if isinstance(plan, Search) else None  # a restored tuner finds it by its name
     if resume:
-        system, path = places.where(plan)
+        system, path = storage.where(plan)
         try:
             return tune.Tuner.restore(
                 path, trainable, storage_filesystem=system, resume_unfinished=True, resume_errored=True
@@ -211,7 +212,7 @@ def _scheduler(plan: Trials) -> TrialScheduler:
 
     Ray does not store a scheduler with its snapshots: after a resumption the rungs fill again from nothing.
     """
-    if not isinstance(plan, Study) or plan.scheduler == "fifo":
+    if not isinstance(plan, Search) or plan.scheduler == "fifo":
         return Fifo()
     epochs, every = plan.config.training.epochs, plan.config.training.eval_every
     common = {"metric": plan.metrics[0], "mode": "max", "time_attr": "epoch"}
@@ -229,17 +230,17 @@ def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
         "cpus_per_trial": plan.cpus_per_trial,
         "gpus_per_trial": plan.gpus_per_trial,
         **_origin(),
-        **({"stages": [_stage(plan)]} if isinstance(plan, Study) else {}),
+        **({"stages": [_stage(plan)]} if isinstance(plan, Search) else {}),
     }
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         artifacts.write_json(plan.folder / DESIGN, record)
     except OSError as error:
         raise _not_writable(plan, error) from error
-    places.push(plan)
+    storage.push(plan)
 
 
-def _extend_folder(study: Study, features: Mapping[str, Any]) -> bool:
+def _extend_folder(study: Search, features: Mapping[str, Any]) -> bool:
     """Records what a study is extended to; returns whether it is anything that was not recorded before."""
     record = _record(study)
     stages = record.get("stages") or [record["design"]]  # of an earlier version: its start alone
@@ -250,21 +251,21 @@ def _extend_folder(study: Study, features: Mapping[str, Any]) -> bool:
         artifacts.write_json(study.folder / DESIGN, record)
     except OSError as error:
         raise CatuvacError(f"cannot write to {study.folder}: {error.strerror}; free some space, then resume") from error
-    places.push(study)
+    storage.push(study)
     return True
 
 
-def _stage(study: Study) -> dict[str, Any]:
+def _stage(study: Search) -> dict[str, Any]:
     """What a study is from now on, in study.json's list of its start and its extensions."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"at": now, **study.stages[-1].record(), "trials": study.trials, **_origin()}
 
 
 def _origin() -> dict[str, Any]:
-    return {"command": shlex.join(["python", *sys.argv]), "revision": runs.revision()}
+    return {"command": shlex.join(["python", *sys.argv]), "revision": run_dir.revision()}
 
 
-def finish(study: Study) -> str:
+def finish(study: Search) -> str:
     """Writes `best.yaml`, the settings of the best complete trial, for `catuvac train --config`.
 
     Returns:
@@ -280,7 +281,7 @@ def finish(study: Study) -> str:
         raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
     best = results.records(complete.loc[[complete["objective"].astype(float).idxmax()]])[0]
     config = study.config.with_settings(settings_of(best))
-    artifacts.write_yaml(study.folder / places.BEST, config.to_yaml())
+    artifacts.write_yaml(study.folder / storage.BEST, config.to_yaml())
     used = f"{best['val/clusters_used']:.0f}/{best['n_clusters']}"
     if not best.get("val/y_decided", True):
         used += " (undecided)"
@@ -300,14 +301,14 @@ def check_folder(plan: Trials, *, resume: bool) -> None:
     """
     if not resume:
         held = {path.name for path in plan.folder.iterdir()} if plan.folder.exists() else set()
-        held |= {info.base_name for info in places.listed(plan)}
+        held |= {info.base_name for info in storage.listed(plan)}
         if held - {artifacts.LOCK}:
             raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
         return
-    places.pull(plan)
+    storage.pull(plan)
     record = _record(plan)
     old, new = dict(record["design"]), plan.design()
-    if isinstance(plan, Study):
+    if isinstance(plan, Search):
         continued(plan)
         if not any(str(arm).startswith("factorial") for arm in old["arms"]):
             new.pop("blocks", None)  # there are none yet whose splits could differ
@@ -318,13 +319,13 @@ def check_folder(plan: Trials, *, resume: bool) -> None:
     names = list(dict.fromkeys([*old, *new]))
     changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
     if changed:
-        grows = "; its trials, arms, ranges and seeds alone may grow" if isinstance(plan, Study) else ""
+        grows = "; its trials, arms, ranges and seeds alone may grow" if isinstance(plan, Search) else ""
         raise CatuvacError(
             f"{DIFFERENT.format(plan.folder)} ({', '.join(changed)}): resume it with the same ones{grows}"
         )
 
 
-def continued(study: Study) -> Study:
+def continued(study: Search) -> Search:
     """A study as what goes on from its folder: as it was started, or an extension, with the stages that it had before.
 
     Raises:
@@ -378,4 +379,4 @@ def _chain(error: BaseException | None) -> str:
 
 
 def _trial_folder(trial: Any) -> str:
-    return places.trial_folder(trial.config["number"], trial.trial_id)
+    return storage.trial_folder(trial.config["number"], trial.trial_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from catuvac.plan import duration
+from catuvac.experiments.base import duration
 
 
 @dataclass(frozen=True)

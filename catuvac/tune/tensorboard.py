@@ -16,22 +16,22 @@ from ray import tune
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from catuvac.grid import Grid
-from catuvac.study import Study
+from catuvac.experiments.comparison import Comparison
+from catuvac.experiments.search import Search
 from catuvac.training.run import Report
-from catuvac.tune import places
-from catuvac.tune.anew import MadeAnew
-from catuvac.tune.trial import DONE_BEFORE
+from catuvac.tune import storage
+from catuvac.tune.process_local import ProcessLocal
+from catuvac.tune.trainable import DONE_BEFORE
 
 SCALARS = ("tau", "lr")
 NAMESPACES = ("loss/", "val/", "test/")
 FLUSH_SECONDS = 10  # s until an event can be seen
 
 
-class TensorBoard(MadeAnew, tune.Callback):  # type: ignore[misc]
+class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
     """Writes events below `plan.folder`, also where Ray's own folders of the trials lie elsewhere."""
 
-    def __init__(self, plan: Study | Grid) -> None:
+    def __init__(self, plan: Search | Comparison) -> None:
         self.plan = plan
         # By trial; open only while it runs. Ray keeps no state of this: a writer is opened where there is none.
         self.writers: dict[str, SummaryWriter] = {}
@@ -79,7 +79,7 @@ class TensorBoard(MadeAnew, tune.Callback):  # type: ignore[misc]
 
     def _open(self, trial: Any, step: int) -> SummaryWriter:
         writer = SummaryWriter(
-            str(self.plan.folder / places.trial_folder(trial.config["number"], trial.trial_id)),
+            str(self.plan.folder / storage.trial_folder(trial.config["number"], trial.trial_id)),
             purge_step=step,  # epochs after the checkpoint that a trial goes on from are written again
             flush_secs=FLUSH_SECONDS,
             filename_suffix=f".{time.time_ns()}",  # names have whole seconds, and a second file would replace the first

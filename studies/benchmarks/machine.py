@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from catuvac import runs
 from catuvac.config import Config
 from catuvac.data.features import Normaliser
 from catuvac.data.store import FeatureSet
+from catuvac.training import run_dir
 
 PRODUCT = {"cpu": 4096, "cuda": 8192}  # rows and columns of the matrix product that is the ceiling
 SHAPES = {"digits": (64, 128), "UrbanSound8K": (144, 128), "TAU": (336, 128)}  # frames, bands
@@ -34,7 +34,7 @@ def describe() -> dict[str, str | int]:
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "revision": runs.revision() or "unknown",
+        "revision": run_dir.revision() or "unknown",
     }
 
 

@@ -9,7 +9,7 @@ from rich.progress import track
 from sklearn.metrics import silhouette_score
 
 from benchmarks import machine
-from catuvac.metrics import cluster_scores
+from catuvac.evaluation.metrics import cluster_scores
 
 CLIPS, DIMENSIONS = 24_000, 64
 

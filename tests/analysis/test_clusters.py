@@ -36,10 +36,11 @@ from analysis.clusters import (
 from analysis.figures import clusters as draw
 from analysis.figures import style
 from analysis.section import Clip, Group, Section, Statement, Table
-from catuvac import runs, trained
+from catuvac import trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
-from catuvac.metrics import label_scores
+from catuvac.evaluation.metrics import label_scores
+from catuvac.training import run_dir
 
 K, N, RATE = 4, 160, 16000
 DIGITS, SPEAKERS = ("one", "three", "two"), ("ann", "bob", "cid", "dee")
@@ -429,7 +430,7 @@ def test_a_diverged_model_and_an_empty_split_are_said_to_be() -> None:
 
 
 def test_a_real_model(tiny_config: Config, tiny_features: FeatureSet, tmp_path: Path) -> None:
-    runs.train(tmp_path / "run", tiny_config, tiny_features, device="cpu", threads=0)
+    run_dir.train(tmp_path / "run", tiny_config, tiny_features, device="cpu", threads=0)
     model = trained.open_run(tmp_path / "run", split="test")
     found = checked(model)
     used = len(np.unique(model.clusters))

@@ -18,7 +18,7 @@ from analysis.questions.effects import DECIDED, FAMILY, Plan, panels, planned, p
 from analysis.section import Group, Statement
 from analysis.sections import effects
 from analysis.trials import Study, units
-from catuvac.study import MARGIN, PRIMARY_FACTOR
+from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
 PLAN = Plan("tau_ratio", 0.03, True)
 

@@ -13,7 +13,7 @@ from analysis.figures.style import svg
 from analysis.section import Group, Section, Table
 from analysis.temperature import SHOWN, responses, section
 from analysis.trials import Study
-from catuvac.study import FACTORS
+from catuvac.experiments.search import FACTORS
 
 
 def both(*studies: Study) -> Study:

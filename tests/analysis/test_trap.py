@@ -21,7 +21,7 @@ from scipy.special import softmax
 from analysis import trap
 from analysis.stats.bootstrap import Estimate
 from analysis.trials import Study
-from catuvac.metrics import cluster_scores
+from catuvac.evaluation.metrics import cluster_scores
 
 K = 10
 

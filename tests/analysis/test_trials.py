@@ -10,7 +10,7 @@ from planted import falling_with_tau_end, trial
 
 from analysis.trials import load, load_all, units
 from catuvac.errors import CatuvacError
-from catuvac.plan import DESIGN
+from catuvac.experiments.base import DESIGN
 from catuvac.results import HISTORY, TRIALS, append_trial
 from catuvac.training.schedules import Shape, anneal
 

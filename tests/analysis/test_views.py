@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from analysis import views
-from catuvac import runs, trained
+from catuvac import trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
+from catuvac.training import run_dir
 
 
 @pytest.fixture(scope="module")
 def model(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> trained.Trained:
     folder = tmp_path_factory.mktemp("views") / "run"
     config = tiny_config.with_settings({"epochs": 1, "view_strength": 0.4})
-    runs.train(folder, config, tiny_features, device="cpu", threads=0)
+    run_dir.train(folder, config, tiny_features, device="cpu", threads=0)
     return trained.open_run(folder)
 
 

@@ -14,10 +14,10 @@ import yaml
 from ray._private import ray_constants
 from ray.dashboard.modules.reporter import reporter_agent
 
-from catuvac.tune import gauges
+from catuvac.tune import prometheus
 
 FOLDER = Path(__file__).parents[2] / "cluster_configs" / "monitoring"
-OURS = {f"ray_{name}" for name in (gauges.TRIALS, gauges.BEST_OBJECTIVE, gauges.EPOCHS_PER_SECOND)}
+OURS = {f"ray_{name}" for name in (prometheus.TRIALS, prometheus.BEST_OBJECTIVE, prometheus.EPOCHS_PER_SECOND)}
 RAYS = {f"ray_{name}" for name in reporter_agent.METRICS_GAUGES}
 
 
@@ -74,7 +74,7 @@ def test_the_data_source_is_chosen_in_grafana(dashboard: dict[str, Any]) -> None
 
 def test_states_have_their_colours(dashboard: dict[str, Any]) -> None:
     overrides = dashboard["panels"][0]["fieldConfig"]["overrides"]
-    assert tuple(override["matcher"]["options"] for override in overrides) == gauges.STATES
+    assert tuple(override["matcher"]["options"] for override in overrides) == prometheus.STATES
 
 
 def test_prometheus_reads_the_list_that_ray_writes() -> None:

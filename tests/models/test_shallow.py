@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from catuvac.metrics import label_scores
+from catuvac.evaluation.metrics import label_scores
 from catuvac.models.shallow import kmeans, pca_gmm
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from catuvac.config import Config
-from catuvac.study import Arm, Study
+from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
-from catuvac.tune.trial import Checkpoints
+from catuvac.tune.trainable import Checkpoints
 
 
 @pytest.fixture(params=["folder", "object store"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path, tiny_config: Config) -> tuple[Checkpoints, Path]:
     """Of trial 3, and where they lie."""
     remote = (tmp_path / "store").as_uri() if request.param == "object store" else ""
-    plan = Study(name="a", storage=tmp_path, remote=remote, config=tiny_config, arms=(Arm("random", 4),))
+    plan = Search(name="a", storage=tmp_path, remote=remote, config=tiny_config, arms=(Arm("random", 4),))
     root = tmp_path / "store" if remote else tmp_path
     return Checkpoints(plan, 3), root / "a" / "checkpoints" / "0003"
 

@@ -14,26 +14,27 @@ from pathlib import Path
 
 import pytest
 
-from catuvac import jobs, results, runs, trained
+from catuvac import results, trained
 from catuvac.config import Config, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet, Prepared, open_entry
 from catuvac.errors import CatuvacError
-from catuvac.plan import settings_of
-from catuvac.replay import replay
-from catuvac.slots import Slots
-from catuvac.study import Arm, Study
-from catuvac.training import checkpoint
+from catuvac.experiments import options
+from catuvac.experiments.base import settings_of
+from catuvac.experiments.replay import replay
+from catuvac.experiments.search import Arm, Search
+from catuvac.experiments.trial_queue import TrialQueue
+from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import TrainingRun
-from catuvac.tune import driver, places
+from catuvac.tune import driver, storage
 from catuvac.tune.failures import failure
 
 SWEEP = Path(__file__).parents[2] / "studies" / "tau_sweep.py"
 
 
-def study(storage: Path, config: Config, **settings: object) -> Study:
+def study(storage: Path, config: Config, **settings: object) -> Search:
     defaults: dict[str, object] = {"name": "a", "arms": (Arm("random", 2), Arm("tpe", 1))}
-    return Study(storage=storage, config=config, **(defaults | settings))  # type: ignore[arg-type]
+    return Search(storage=storage, config=config, **(defaults | settings))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def finished(
     local_ray: None, tiny_config: Config, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory
-) -> Study:
+) -> Search:
     del local_ray
     made = study(tmp_path_factory.mktemp("results"), tiny_config, keep_top=2)
     driver.run_study(made, prepared)
@@ -63,7 +64,7 @@ def finished(
 
 @pytest.mark.slow
 class TestStudy:
-    def test_tables(self, finished: Study) -> None:
+    def test_tables(self, finished: Search) -> None:
         trials, history = results.read_trials(finished.folder), results.read_history(finished.folder)
         assert sorted(trials["number"]) == [0, 1, 2]
         assert set(trials["status"]) == {"complete"}
@@ -74,7 +75,7 @@ class TestStudy:
         assert not list(finished.folder.glob("trial-*/evaluations.jsonl"))
 
     def test_a_trial_is_what_the_training_function_gives_without_ray(
-        self, finished: Study, tiny_features: FeatureSet
+        self, finished: Search, tiny_features: FeatureSet
     ) -> None:
         row = results.read_trials(finished.folder).iloc[0]
         settings = {n.removeprefix("config/"): row[n] for n in row.index if n.startswith("config/")}
@@ -84,19 +85,19 @@ class TestStudy:
         for name in ("val/acc", "val/silhouette_p", "val/elbo", "loss/total"):
             assert report[name] == row[name], name
 
-    def test_optuna_storage_holds_every_trial(self, finished: Study) -> None:
-        stored = Slots(finished).optuna.get_trials()
+    def test_optuna_storage_holds_every_trial(self, finished: Search) -> None:
+        stored = TrialQueue(finished).optuna.get_trials()
         trials = results.read_trials(finished.folder).sort_values("number")
         assert [t.state.name for t in stored] == ["COMPLETE"] * 3
         assert [t.value for t in stored] == trials["objective"].tolist()
         assert [t.user_attrs["ray_trial"] for t in stored] == trials["trial_id"].tolist()
 
-    def test_best_settings_load_back(self, finished: Study) -> None:
+    def test_best_settings_load_back(self, finished: Search) -> None:
         trials = results.read_trials(finished.folder)
         best = trials.loc[trials["objective"].astype(float).idxmax()]
         assert load_yaml(finished.folder / "best.yaml").hash() == best["config_hash"]
 
-    def test_the_best_trials_keep_their_last_and_best_checkpoint(self, finished: Study) -> None:
+    def test_the_best_trials_keep_their_last_and_best_checkpoint(self, finished: Search) -> None:
         objectives = results.read_trials(finished.folder).set_index("number")["objective"]
         kept = sorted(folder.name for folder in (finished.folder / "checkpoints").iterdir())
         assert len(kept) == 2
@@ -106,25 +107,25 @@ class TestStudy:
             assert state["run"]["epoch"] == 2
             assert (finished.folder / "checkpoints" / name / "best.pt").exists()
 
-    def test_tensorboard_events(self, finished: Study) -> None:
+    def test_tensorboard_events(self, finished: Search) -> None:
         folders = list(finished.folder.glob("trial-*"))
         assert len(folders) == 3
         assert all(list(folder.glob("events.out.tfevents.*")) for folder in folders)
 
-    def test_an_existing_name_is_refused(self, finished: Study, prepared: Prepared) -> None:
+    def test_an_existing_name_is_refused(self, finished: Search, prepared: Prepared) -> None:
         with pytest.raises(CatuvacError, match="give another --name"):
             driver.run_study(finished, prepared)
 
-    def test_resuming_with_other_flags_is_refused(self, finished: Study) -> None:
+    def test_resuming_with_other_flags_is_refused(self, finished: Search) -> None:
         with pytest.raises(CatuvacError, match="seed 0 → 5"):
             driver.check_folder(replace(finished, seed=5), resume=True)
         driver.check_folder(replace(finished, cpus_per_trial=2.0), resume=True)
 
-    def test_a_finished_study_resumed_repeats_nothing(self, finished: Study, prepared: Prepared) -> None:
+    def test_a_finished_study_resumed_repeats_nothing(self, finished: Search, prepared: Prepared) -> None:
         before = results.read_trials(finished.folder)
         driver.run_study(finished, prepared, resume=True)
         assert results.read_trials(finished.folder).equals(before)
-        assert len(Slots(finished).optuna.get_trials()) == 3
+        assert len(TrialQueue(finished).optuna.get_trials()) == 3
 
     @pytest.mark.parametrize(
         ("arms", "words"),
@@ -133,7 +134,7 @@ class TestStudy:
             ((Arm("random", 3), Arm("tpe", 1)), ""),
         ],
     )
-    def test_a_study_may_grow_and_not_shrink(self, arms: tuple[Arm, ...], words: str, finished: Study) -> None:
+    def test_a_study_may_grow_and_not_shrink(self, arms: tuple[Arm, ...], words: str, finished: Search) -> None:
         changed = replace(finished, arms=arms)
         if words:
             with pytest.raises(CatuvacError, match=words):
@@ -147,11 +148,11 @@ class TestStudy:
         self, tmp_path: Path, tiny_config: Config, cache_dir: Path
     ) -> None:
         made = study(tmp_path, tiny_config, arms=(Arm("random", 2),))
-        driver.run_study(made, jobs.prepare(made.config, data_root=None, cache_dir=cache_dir))
+        driver.run_study(made, options.prepare(made.config, data_root=None, cache_dir=cache_dir))
         first = results.read_trials(made.folder).sort_values("number", ignore_index=True)  # not as they ended
         factorial = Arm.parse("factorial:y_estimator=gumbel/exact", seeds=2)
         wider = replace(made, arms=(Arm("random", 2), factorial))
-        prepared = jobs.prepare(wider.config, data_root=None, cache_dir=cache_dir, splits=wider.splits())
+        prepared = options.prepare(wider.config, data_root=None, cache_dir=cache_dir, splits=wider.splits())
         driver.run_study(wider, prepared, resume=True)
         trials = results.read_trials(made.folder).set_index("number")
         assert trials.loc[[0, 1]].reset_index()[first.columns].equals(first)
@@ -192,7 +193,7 @@ class TestStudy:
         driver.run_study(made, prepared)
         trials = results.read_trials(made.folder)
         assert trials["objective"].tolist() == trials["val/objective_silhouette_x"].tolist()
-        assert [len(trial.values) for trial in Slots(made).optuna.get_trials()] == [2, 2]
+        assert [len(trial.values) for trial in TrialQueue(made).optuna.get_trials()] == [2, 2]
         assert "best" in driver.finish(made)
 
     @pytest.mark.usefixtures("local_ray")
@@ -206,7 +207,7 @@ class TestStudy:
         stopped = trials[trials["status"] == "stopped"]
         assert set(trials["status"]) == {"complete", "stopped"}
         assert stopped["epochs"].lt(12).all()
-        states = {trial.user_attrs["ray_trial"]: trial.state.name for trial in Slots(made).optuna.get_trials()}
+        states = {trial.user_attrs["ray_trial"]: trial.state.name for trial in TrialQueue(made).optuna.get_trials()}
         assert {states[trial_id] for trial_id in stopped.index} == {"PRUNED"}
         numbers = {int(folder.name) for folder in (made.folder / "checkpoints").iterdir()}
         assert numbers == set(trials["number"])  # keep_top 0 keeps all
@@ -220,7 +221,7 @@ class TestStudy:
         driver.run_study(made, prepared)
         trial = results.read_trials(made.folder).iloc[0]
         assert (trial["status"], trial["objective"]) == ("diverged", 0.0)
-        assert Slots(made).optuna.get_trials()[0].state.name == "FAIL"
+        assert TrialQueue(made).optuna.get_trials()[0].state.name == "FAIL"
 
     @pytest.mark.usefixtures("local_ray")
     def test_a_trial_that_crashes_is_retried_and_recorded_and_run_again_by_a_resumption(
@@ -237,7 +238,7 @@ class TestStudy:
             driver.finish(made)
         driver.run_study(made, prepared, resume=True)
         assert results.read_trials(made.folder)["status"].tolist() == ["complete"]
-        assert [trial.state.name for trial in Slots(made).optuna.get_trials()] == ["FAIL", "COMPLETE"]
+        assert [trial.state.name for trial in TrialQueue(made).optuna.get_trials()] == ["FAIL", "COMPLETE"]
 
     @pytest.mark.usefixtures("local_ray")
     def test_an_object_store_holds_trials_and_a_copy_of_the_tables(
@@ -246,7 +247,7 @@ class TestStudy:
         made = study(tmp_path / "here", tiny_config, remote=(tmp_path / "store").as_uri())
         driver.run_study(made, prepared)
         driver.finish(made)
-        places.push(made)
+        storage.push(made)
         assert not list(made.folder.glob("checkpoints"))
         assert (tmp_path / "store" / "a" / "checkpoints" / "0000" / "last.pt").exists()
         elsewhere = replace(made, storage=tmp_path / "there")  # another machine goes on
@@ -338,14 +339,14 @@ def test_a_snapshot_that_was_cut_short_is_not_restored(
     for whole in ("experiment_state-a.json", "callback-states-a.pkl"):
         data = json.dumps(state).encode() if whole.endswith("json") else pickle.dumps(state)
         (made.folder / whole).write_bytes(data)
-    assert places.has_snapshot(made)
+    assert storage.has_snapshot(made)
     (made.folder / name).write_bytes((made.folder / name).read_bytes()[:kept])
-    assert not places.has_snapshot(made)
+    assert not storage.has_snapshot(made)
     assert "damaged" in capsys.readouterr().out
 
 
 def test_revision_is_the_submitters_else_the_commit_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CATUVAC_REVISION", raising=False)
-    assert runs.revision() is None or re.fullmatch(r"[0-9a-f]{12,}(\+dirty)?", runs.revision() or "")
+    assert run_dir.revision() is None or re.fullmatch(r"[0-9a-f]{12,}(\+dirty)?", run_dir.revision() or "")
     monkeypatch.setenv("CATUVAC_REVISION", "abc")
-    assert runs.revision() == "abc"
+    assert run_dir.revision() == "abc"

@@ -10,19 +10,19 @@ from catuvac import artifacts
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
-from catuvac.study import Arm, Study
+from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
 from catuvac.training.run import TrainingRun
-from catuvac.tune import driver, places
-from catuvac.tune.trial import _restore
+from catuvac.tune import driver, storage
+from catuvac.tune.trainable import _restore
 
 
 @pytest.fixture
-def study(tmp_path: Path, tiny_config: Config) -> Study:
-    return Study(name="a", storage=tmp_path, config=tiny_config, arms=(Arm("random", 1),))
+def study(tmp_path: Path, tiny_config: Config) -> Search:
+    return Search(name="a", storage=tmp_path, config=tiny_config, arms=(Arm("random", 1),))
 
 
-def test_a_second_driver_is_refused_and_a_killed_ones_leftovers_go(study: Study) -> None:
+def test_a_second_driver_is_refused_and_a_killed_ones_leftovers_go(study: Search) -> None:
     study.folder.mkdir()
     (study.folder / ".study.json.4711").touch()
     with driver._alone(study):
@@ -34,7 +34,7 @@ def test_a_second_driver_is_refused_and_a_killed_ones_leftovers_go(study: Study)
         pass
 
 
-def test_a_damaged_design_is_not_resumed(study: Study) -> None:
+def test_a_damaged_design_is_not_resumed(study: Search) -> None:
     study.folder.mkdir()
     driver._start_folder(study, {"features": ""})
     driver.check_folder(study, resume=True)
@@ -44,11 +44,13 @@ def test_a_damaged_design_is_not_resumed(study: Study) -> None:
         driver.check_folder(study, resume=True)
 
 
-def test_a_trial_goes_on_from_its_best_state_where_the_last_is_no_good(study: Study, tiny_features: FeatureSet) -> None:
+def test_a_trial_goes_on_from_its_best_state_where_the_last_is_no_good(
+    study: Search, tiny_features: FeatureSet
+) -> None:
     run = TrainingRun(study.config, tiny_features)
     report = next(iter(run))
     for kind in ("last", "best"):
-        places.save_checkpoint(study, 0, kind, {"run": run.state(), "reports": [report]})
+        storage.save_checkpoint(study, 0, kind, {"run": run.state(), "reports": [report]})
     folder = study.folder / "checkpoints" / "0000"
     whole = (folder / "last.pt").read_bytes()
     other = {"run": {**run.state(), "format": 1}, "reports": [report]}

@@ -21,8 +21,8 @@ from catuvac.config import Config, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet, Prepared
 from catuvac.errors import CatuvacError
-from catuvac.grid import Cell, Grid, cell_config
-from catuvac.study import Arm, Study
+from catuvac.experiments.comparison import Cell, Comparison, cell_config
+from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
 from catuvac.training.run import TrainingRun
 from catuvac.tune import preflight
@@ -38,8 +38,8 @@ def prepared(tiny_config: Config, tiny_features: FeatureSet, cache_dir: Path) ->
 
 
 @pytest.fixture
-def plan(tmp_path: Path, tiny_config: Config) -> Study:
-    return Study(name="a", storage=tmp_path / "results", config=tiny_config, arms=(Arm("random", 6),))
+def plan(tmp_path: Path, tiny_config: Config) -> Search:
+    return Search(name="a", storage=tmp_path / "results", config=tiny_config, arms=(Arm("random", 6),))
 
 
 class TestArithmetic:
@@ -57,11 +57,11 @@ class TestArithmetic:
             (1, 3, 0),
         ],
     )
-    def test_trials_of_a_node(self, cpus: float, gpus: float, carried: int, plan: Study) -> None:
+    def test_trials_of_a_node(self, cpus: float, gpus: float, carried: int, plan: Search) -> None:
         asked = replace(plan, cpus_per_trial=cpus, gpus_per_trial=gpus)
         assert preflight.slots({"CPU": 8.0, "GPU": 2.0, "memory": 1e9}, asked) == carried
 
-    def test_trials_at_once(self, plan: Study) -> None:
+    def test_trials_at_once(self, plan: Search) -> None:
         nodes = [Node(id=str(n), name=str(n), resources={"CPU": n}) for n in (0, 1, 3)]
         assert preflight.concurrent(plan, nodes) == 4
         assert preflight.concurrent(replace(plan, max_concurrent=3), nodes) == 3
@@ -99,7 +99,7 @@ class TestArithmetic:
         size = (tmp_path / "checkpoint.pt").stat().st_size
         assert preflight.checkpoint_bytes(config) == pytest.approx(size, rel=0.02)
 
-    def test_disk(self, plan: Study) -> None:
+    def test_disk(self, plan: Search) -> None:
         size = 50_000_000  # the last and the best checkpoint of six finished and two running trials
         assert "0.8 GB of checkpoints" in preflight.disk(plan, checkpoint=size, at_once=2)
         assert "0.5 GB of checkpoints" in preflight.disk(replace(plan, keep_top=3), checkpoint=size, at_once=2)
@@ -176,7 +176,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.mark.slow
 class TestCluster:
-    def test_all_well(self, cluster: Any, plan: Study, tiny_config: Config, prepared: Prepared) -> None:
+    def test_all_well(self, cluster: Any, plan: Search, tiny_config: Config, prepared: Prepared) -> None:
         del cluster
         asked = replace(plan, gpus_per_trial=0.5)
         lines = preflight.preflight(asked, config=tiny_config, features=prepared, estimate=True)
@@ -189,7 +189,7 @@ class TestCluster:
         assert f"{plan.storage}: written and read by 2 nodes" in text
         assert not plan.storage.exists()
 
-    def test_an_address_instead_of_a_folder(self, cluster: Any, plan: Study, tmp_path: Path) -> None:
+    def test_an_address_instead_of_a_folder(self, cluster: Any, plan: Search, tmp_path: Path) -> None:
         del cluster
         (tmp_path / "bucket").mkdir()
         asked = replace(plan, remote=f"file://{tmp_path / 'bucket'}")
@@ -203,11 +203,11 @@ class TestCluster:
     ) -> None:
         del cluster
         cells = [Cell(method, tiny_config, prepared) for method in ("kmeans", "cat_uvac")]
-        grid = Grid(name="a", storage=tmp_path, cells=tuple(cells))
+        grid = Comparison(name="a", storage=tmp_path, cells=tuple(cells))
         lines = preflight.preflight(grid, config=None, features=None)
         assert [line.split()[0] for line in lines] == ["resources", "versions", "storage", "features", "disk"]
 
-    def test_a_request_that_can_never_be_met(self, cluster: Any, plan: Study, prepared: Prepared) -> None:
+    def test_a_request_that_can_never_be_met(self, cluster: Any, plan: Search, prepared: Prepared) -> None:
         del cluster
         asked = replace(plan, gpus_per_trial=3.0)
         words = r"no node can carry a trial of 1 CPUs and 3 GPUs \(nodes: 1 CPUs and 2 GPUs; 1 CPUs and 2 GPUs\); lower"
@@ -220,7 +220,7 @@ class TestCluster:
         assert "6 running and 6 finished" in lines[3]
         assert "not measured" in lines[4]
 
-    def test_storage_that_the_nodes_do_not_share(self, cluster: Any, plan: Study) -> None:
+    def test_storage_that_the_nodes_do_not_share(self, cluster: Any, plan: Search) -> None:
         (cluster.folders[1] / "results").mkdir()
         words = (
             rf"node \S+ \(\w+\): {HERE}/results is not what the driver wrote to .*give --storage a folder that every"
@@ -231,7 +231,7 @@ class TestCluster:
         assert list((cluster.folders[1] / "results").iterdir()) == []
 
     def test_features_that_a_node_has_not(
-        self, cluster: Any, plan: Study, tmp_path: Path, tiny_features: FeatureSet
+        self, cluster: Any, plan: Search, tmp_path: Path, tiny_features: FeatureSet
     ) -> None:
         shutil.copytree(tiny_features.path, cluster.folders[0] / MINE)
         entry = Prepared(
@@ -242,7 +242,7 @@ class TestCluster:
         assert "\n" not in str(caught.value)
 
     def test_features_that_differ(
-        self, cluster: Any, plan: Study, tmp_path: Path, tiny_config: Config, tiny_features: FeatureSet
+        self, cluster: Any, plan: Search, tmp_path: Path, tiny_config: Config, tiny_features: FeatureSet
     ) -> None:
         other = tiny_config.with_settings({"corpus_seed": 1})
         theirs = store.prepare(other, data_root=None, cache_dir=tmp_path, workers=1, progress=False)
@@ -252,7 +252,7 @@ class TestCluster:
         with pytest.raises(CatuvacError, match=r"has other features, \[48, 32, 16\] with checksum"):
             preflight.preflight(plan, config=None, features=entry)
 
-    def test_a_node_of_another_version(self, cluster: Any, plan: Study, tmp_path: Path) -> None:
+    def test_a_node_of_another_version(self, cluster: Any, plan: Search, tmp_path: Path) -> None:
         (tmp_path / "optuna-4.0.0.dist-info").mkdir()
         metadata = "Metadata-Version: 2.1\nName: optuna\nVersion: 4.0.0\n"
         (tmp_path / "optuna-4.0.0.dist-info" / "METADATA").write_text(metadata)
@@ -264,7 +264,7 @@ class TestCluster:
             cluster.remove_node(node)
         assert not plan.storage.exists()
 
-    def test_a_node_that_does_not_answer(self, cluster: Any, plan: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_node_that_does_not_answer(self, cluster: Any, plan: Search, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(preflight, "ANSWER_SECONDS", 3.0)
         node = cluster.add_node(num_cpus=1)
         raylet = node.all_processes["raylet"][0].process

@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 from catuvac import results
 from catuvac.config import preset
 from catuvac.errors import CatuvacError
-from catuvac.study import Arm, Study
+from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
 
 KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "1"))  # of the driver; studies/README.md records a run with 10
@@ -63,7 +63,7 @@ def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(
     assert driver.text().count("snapshot   cannot be read") < KILLS  # Ray itself goes on, but where it died writing
     check_complete(tmp_path, trials=TRIALS)
     table = results.read_trials(tmp_path / "a").set_index("number")
-    made = Study(name="a", storage=tmp_path, config=preset("synthetic"), arms=(Arm("qmc", TRIALS),))
+    made = Search(name="a", storage=tmp_path, config=preset("synthetic"), arms=(Arm("qmc", TRIALS),))
     for number, (_, point) in enumerate(made.slots()):  # what an undisturbed study tries
         assert table["config/tau_start"][number] == point["tau_start"]
         assert table["config/beta"][number] == point["beta"]

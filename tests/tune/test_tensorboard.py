@@ -15,10 +15,10 @@ from tensorboard.plugins.hparams import metadata
 
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet, Prepared
-from catuvac.grid import Cell, Grid, cell_config
-from catuvac.tune import places
+from catuvac.experiments.comparison import Cell, Comparison, cell_config
+from catuvac.tune import storage
 from catuvac.tune.tensorboard import TensorBoard
-from catuvac.tune.trial import DONE_BEFORE
+from catuvac.tune.trainable import DONE_BEFORE
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def trial(point: dict[str, Any], *, marks: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Grid:
+def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # Ray's own would write into the same folders
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     features = Prepared(
@@ -53,14 +53,14 @@ def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytes
         for seed in range(3)
         for settings in [cell_config(tiny_config, method="cat_uvac", epochs=3, n_clusters=3, seed=seed)]
     )
-    plan = Grid(name="a", storage=tmp_path_factory.mktemp("results"), cells=cells)
+    plan = Comparison(name="a", storage=tmp_path_factory.mktemp("results"), cells=cells)
     plan.folder.mkdir()
     callback = TensorBoard(plan)
     done = tune.Tuner(
         tune.with_parameters(trial, marks=plan.folder),
         param_space={"number": tune.grid_search([0, 1, 2])},
         tune_config=tune.TuneConfig(
-            trial_dirname_creator=lambda t: places.trial_folder(t.config["number"], t.trial_id)
+            trial_dirname_creator=lambda t: storage.trial_folder(t.config["number"], t.trial_id)
         ),
         run_config=tune.RunConfig(
             name=plan.name,
@@ -76,14 +76,14 @@ def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytes
     return plan
 
 
-def read(plan: Grid, number: int) -> EventAccumulator:
+def read(plan: Comparison, number: int) -> EventAccumulator:
     """What lies in the one folder of a trial."""
     [folder] = plan.folder.glob(f"trial-{number:04}-*")
     assert set(folder.rglob("*tfevents*")) == set(folder.glob("*tfevents*"))  # no run below the trial's
     return EventAccumulator(str(folder)).Reload()  # type: ignore[no-untyped-call]
 
 
-def test_finite_numbers_are_scalars_under_their_own_names(plan: Grid) -> None:
+def test_finite_numbers_are_scalars_under_their_own_names(plan: Comparison) -> None:
     events = read(plan, 0)
     tags = events.Tags()["scalars"]
     assert set(tags) == {"tau", "lr", "loss/total", "val/acc", "test/acc"}
@@ -91,19 +91,19 @@ def test_finite_numbers_are_scalars_under_their_own_names(plan: Grid) -> None:
     assert [event.step for event in events.Scalars("test/acc")] == [3]
 
 
-def test_a_trial_that_starts_again_leaves_each_epoch_once(plan: Grid) -> None:
+def test_a_trial_that_starts_again_leaves_each_epoch_once(plan: Comparison) -> None:
     [folder] = plan.folder.glob("trial-0001-*")
     assert len(list(folder.glob("*tfevents*"))) == 2
     assert [event.step for event in read(plan, 1).Scalars("loss/total")] == [1, 2, 3]
 
 
-def test_what_was_done_before_has_no_run(plan: Grid) -> None:
+def test_what_was_done_before_has_no_run(plan: Comparison) -> None:
     [folder] = plan.folder.glob("trial-0002-*")
     assert not list(folder.glob("*tfevents*"))
 
 
 @pytest.mark.parametrize(("number", "method"), [(0, "cat_uvac"), (1, "kmeans")])
-def test_settings_are_the_hyper_parameters_of_the_trials_own_run(plan: Grid, number: int, method: str) -> None:
+def test_settings_are_the_hyper_parameters_of_the_trials_own_run(plan: Comparison, number: int, method: str) -> None:
     contents = read(plan, number).PluginTagToContent(metadata.PLUGIN_NAME)
     assert set(contents) >= {metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG}
     started = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])

@@ -1,0 +1,152 @@
+"""`catuvac replay`: one trial of a study again, outside Ray, and whether it gives the same metrics."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+from threadpoolctl import threadpool_limits
+
+from catuvac import results
+from catuvac.artifacts import read_json
+from catuvac.config import Config, ConfigError
+from catuvac.data import store
+from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError, printable
+from catuvac.evaluation.objectives import scored
+from catuvac.experiments.base import BRANCH, DESIGN, recorded_features, settings_of
+from catuvac.experiments.comparison import VARIATIONAL
+from catuvac.training import run_dir
+from catuvac.training.run import Report, TrainingRun
+
+
+def replay(
+    folder: Path, trial: str, *, data_root: Path | None, cache_dir: Path | None, device: str, tolerance: float
+) -> None:
+    """Trains a trial as far as it went and prints the metrics that differ, or one line where none does.
+
+    Args:
+        folder: of a study.
+        trial: number or trial_id.
+        data_root: the folder with the recordings, where the features have to be extracted again.
+        cache_dir: the feature cache, likewise; None: the default one.
+        device: of torch; "auto": CUDA where the study used it and it is present, else the CPU.
+        tolerance: largest relative difference; 0 is equality.
+
+    Raises:
+        CatuvacError: no such trial, one that has nothing to repeat, or one of another version of catuvac.
+        SystemExit: with code 1 and one line on stderr, where a metric differs.
+    """
+    if not tolerance >= 0:
+        raise CatuvacError(f"--tolerance must not be negative, got {tolerance}")
+    row = _row(folder, trial)
+    config = _config(row)
+    study = _study(folder)
+    features = _features(study, config, data_root, cache_dir)
+    if device == "auto":
+        device = "cuda" if study["gpus_per_trial"] > 0 and torch.cuda.is_available() else "cpu"
+    threads = max(1, int(study["cpus_per_trial"]))
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):  # scikit-learn's too: Ray sets OMP_NUM_THREADS for a trial
+        report = _train(config, features, device=device, epochs=row["epochs"])
+    found = {**report, **scored(report, n_clusters=config.model.n_clusters)}
+
+    recorded = {name: value for name, value in row.items() if name.startswith(("val/", "loss/")) and value is not None}
+    # What a scheduler stopped has no end of its own.
+    facts = {"status": row["status"], "epochs": row["epochs"]}
+    again = {"status": row["status"] if row["status"] == "stopped" else report["status"], "epochs": report["epoch"]}
+    pairs = {name: (value, found.get(name)) for name, value in recorded.items()}
+    pairs |= {name: (value, again[name]) for name, value in facts.items()}
+    differing = {name: pair for name, pair in pairs.items() if not _equal(*pair, tolerance)}
+    if not differing:
+        within = f" within {tolerance:g}" if tolerance else ""
+        print(f"trial {trial}: all {len(recorded)} metrics equal{within}")
+        return
+    _print(differing, title=f"{folder}, trial {trial}")
+    sys.exit(
+        f"trial {trial}: {len(differing)} of {len(pairs)} values differ; recorded with revision "
+        f"{row['revision'] or 'unknown'}, now {run_dir.revision() or 'unknown'}, {device}, {threads} threads"
+    )
+
+
+def _row(folder: Path, trial: str) -> dict[str, Any]:
+    """A trial's row with None for null; raises `CatuvacError` where there is not one that can be repeated."""
+    trials = results.read_trials(folder)
+    rows = trials[(trials["trial_id"] == trial) | (trials["number"].astype(str) == trial)]
+    if rows.empty:
+        numbers = trials["number"]
+        raise CatuvacError(
+            f"{folder} has no trial {trial}; it has {len(trials)}, with numbers from {numbers.min()} to {numbers.max()}"
+        )
+    if len(rows) > 1:
+        raise CatuvacError(f"trial {trial} is in {folder} {len(rows)} times; give one of {', '.join(rows['trial_id'])}")
+    row = results.records(rows)[0]
+    if row["status"] == "error":
+        why = f" ({row['failure']})" if row.get("failure") else ""
+        raise CatuvacError(f"trial {trial} ended in an error{why}: it has no metrics to compare")
+    if row["arm"] == BRANCH:
+        raise CatuvacError(f"trial {trial} is a branch, whose first epochs are another training's; none is replayed")
+    if row["method"] not in VARIATIONAL:
+        raise CatuvacError(f"trial {trial} is {row['method']}; only {', '.join(VARIATIONAL)} can be replayed")
+    return row
+
+
+def _config(row: Mapping[str, Any]) -> Config:
+    other = f"it is of another version of catuvac; replay it with revision {row['revision'] or 'unknown'}"
+    try:
+        config = Config().with_settings(settings_of(row))
+    except ConfigError as error:
+        raise CatuvacError(f"the trial's settings cannot be read ({error}): {other}") from error
+    if config.hash() != row["config_hash"]:
+        raise CatuvacError(f"the trial's settings give {config.hash()}, recorded is {row['config_hash']}: {other}")
+    return config
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    return read_json(folder / DESIGN, {"cpus_per_trial": int | float, "gpus_per_trial": int | float})
+
+
+def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, cache_dir: Path | None) -> FeatureSet:
+    """Opens the entry that the study recorded, where this machine has it, else looks for it as `prepare` does."""
+    recorded = recorded_features(study, config.split.split_seed)
+    features = store.reopen(recorded) if recorded else None
+    if features is not None:
+        return features
+    return store.prepare(config, data_root=data_root, cache_dir=cache_dir or store.default_cache_dir())
+
+
+def _train(config: Config, features: FeatureSet, *, device: str, epochs: int) -> Report:
+    """The report at the evaluation after `epochs`, or of a divergence before."""
+    run = TrainingRun(config, features, device=run_dir.pick_device(device))
+    report: Report = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("training", total=epochs)
+        for report in run:
+            progress.update(task, completed=run.epoch)
+            if report["epoch"] >= epochs:
+                break
+    return report
+
+
+def _equal(recorded: Any, found: Any, tolerance: float) -> bool:
+    if recorded == found:
+        return True
+    numbers = isinstance(recorded, float) and isinstance(found, int | float)
+    return numbers and math.isclose(recorded, found, rel_tol=tolerance)
+
+
+def _print(pairs: Mapping[str, tuple[Any, Any]], *, title: str) -> None:
+    table = Table(Column("metric", no_wrap=True), "recorded", "replayed", "relative", title=printable(title))
+    for name, (recorded, found) in pairs.items():
+        gap = ""
+        if isinstance(recorded, float) and isinstance(found, int | float):
+            gap = f"{abs(recorded - found) / max(abs(recorded), abs(found)):.1e}"
+        table.add_row(name, str(recorded), "–" if found is None else str(found), gap)
+    Console(markup=False, emoji=False).print(table)

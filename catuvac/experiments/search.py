@@ -1,0 +1,382 @@
+"""What a search tries: ranges, arms, and the point of every trial that is designed beforehand. No Ray.
+
+Optuna places the trials of the `tpe` arm as results come in. Those of the others are fixed before the first one starts:
+they are independent of every result, so temperature curves may be estimated on them (design, section 5). The `paper`
+arm searches nothing: it trains by the paper's protocol, beside which a study's own settings can be read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from scipy.stats import qmc
+
+from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, SplitConfig, unknown
+from catuvac.evaluation.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from catuvac.experiments.base import Experiment, columns
+from catuvac.experiments.search_space import (
+    DIMENSIONS,
+    FACTORS,
+    Choice,
+    Point,
+    Range,
+    SearchSpace,
+    settings_at,
+    value_of,
+)
+
+# factorial: named levels of some settings, each setting on every seed block; paper: nothing but the seed differs.
+Sampler = Literal["tpe", "random", "qmc", "grid", "factorial", "paper"]
+FULL = ("grid", "factorial")  # arms that are sets of points; of the others there are so many trials
+GROWING = ("arms", "space", "trials")  # of a design: what an extension may add to
+PRIMARY_FACTOR = "tau_ratio"
+MARGIN = 0.03  # of AMI: an effect smaller than this does not matter
+Scheduler = Literal["fifo", "asha", "median"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """So many trials placed by one sampler."""
+
+    sampler: Sampler
+    trials: int
+    levels: tuple[tuple[str, Range], ...] = ()  # factorial: of each setting that varies
+    seeds: int = 1  # factorial: blocks, each of which trains every setting once
+
+    @classmethod
+    def parse(cls, text: str, *, seeds: int = 1) -> Self:
+        """Takes "qmc:16" or "factorial:tau_start=0.5/2+tau_ratio=0.1/1", which `seeds` blocks repeat.
+
+        Raises:
+            ConfigError: another form, an unknown sampler, setting or level, or less than one trial.
+        """
+        sampler, _, trials = text.partition(":")
+        known = get_args(Sampler)
+        if sampler not in known:
+            raise ConfigError(f"sampler must be one of {', '.join(known)}; got {sampler!r}")
+        if sampler == "factorial":
+            levels = tuple(_levels_of(factor) for factor in trials.split("+"))
+            names = [name for name, _ in levels]
+            if len(set(names)) < len(names):
+                raise ConfigError(f"factorial names a setting twice: {', '.join(names)}")
+            if seeds < 1:
+                raise ConfigError(f"seeds must be at least 1, got {seeds}")
+            return cls("factorial", math.prod(len(values) for _, values in levels) * seeds, levels, seeds)
+        if not trials.isascii() or not trials.isdigit():
+            raise ConfigError(f"an arm is SAMPLER:TRIALS, such as qmc:16; got {text!r}")
+        return cls(sampler, int(trials))  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Takes what `str` of an arm gives."""
+        arm, _, seeds = text.partition(", ")
+        return cls.parse(arm, seeds=int(seeds.removesuffix(" seeds") or 1))
+
+    def __str__(self) -> str:
+        if self.sampler != "factorial":
+            return f"{self.sampler}:{self.trials}"
+        factors = "+".join(f"{name}={'/'.join(map(str, values))}" for name, values in self.levels)
+        return f"factorial:{factors}, {self.seeds} seeds"
+
+    def settings(self) -> list[Point]:
+        """A factorial's settings, each with its named levels alone."""
+        names = [name for name, _ in self.levels]
+        products = itertools.product(*(values for _, values in self.levels))
+        return [dict(zip(names, values, strict=True)) for values in products]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a study was started with, or extended to: all of its arms and ranges, and not only those that were added."""
+
+    arms: tuple[Arm, ...]
+    space: SearchSpace
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Self:
+        """Takes what `record` gives."""
+        return cls(tuple(Arm.read(arm) for arm in record["arms"]), SearchSpace(record["space"]))
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, for study.json."""
+        return {
+            "space": {name: list(ends) for name, ends in self.space.ranges.items()},
+            "arms": [str(arm) for arm in self.arms],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Trials by sampler, of those that are no sets of points."""
+        return {arm.sampler: arm.trials for arm in self.arms if arm.sampler not in FULL}
+
+    def named(self) -> set[str]:
+        """The dimensions that a factorial names."""
+        return {name for arm in self.arms for name, _ in arm.levels}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Experiment):
+    """What to search, on what, and with which resources."""
+
+    config: Config  # the settings that the search does not touch
+    arms: tuple[Arm, ...]  # run one after the other: tpe learns from the arms before it
+    space: SearchSpace = field(default_factory=SearchSpace)
+    earlier: tuple[Stage, ...] = ()  # of a study that was extended: what it was before, the start first
+    objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)  # keys of OBJECTIVES; the first one ranks
+    primary: str = PRIMARY_FACTOR  # one of FACTORS: the contrast that the study was made for
+    margin: float = MARGIN  # an effect smaller than this does not matter; fixed before the first trial
+    scheduler: Scheduler = "fifo"  # asha and median stop trials early: those never reach tau_end
+    seed: int = 0
+    warm_start: Path | None = None  # absolute; results of another study, from whose complete trials tpe learns
+    optuna_url: str = ""  # Optuna's storage; "": a journal file in the study's folder
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = get_args(Scheduler)
+        names = [arm.sampler for arm in self.arms if arm.sampler != "factorial"]
+        self._check(
+            {
+                "give at least one arm": self.arms != (),
+                f"trials must be at least 1, got {min((arm.trials for arm in self.arms), default=0)}": all(
+                    arm.trials >= 1 for arm in self.arms
+                ),
+                f"an arm is named twice: {', '.join(names)}": len(set(names)) == len(names),
+                f"primary must be one of {', '.join(FACTORS)}; got {self.primary!r}": self.primary in FACTORS,
+                f"margin must be positive, got {self.margin}": self.margin > 0,
+                "give at least one objective": len(self.objectives) > 0,
+                f"scheduler must be one of {', '.join(known)}; got {self.scheduler!r}": self.scheduler in known,
+            }
+        )
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(unknown("objective", name, OBJECTIVES))
+        self.largest()  # too many clusters for a batch, or a grid that cannot be filled, are refused here
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What the study was started with, what it was extended to, and what it is now."""
+        return (*self.earlier, Stage(self.arms, self.space))
+
+    @property
+    def trials(self) -> int:
+        """Of all arms together."""
+        return len(self._slots)
+
+    @property
+    def epochs(self) -> int:
+        """Of all trials together."""
+        return self.trials * self.config.training.epochs
+
+    @property
+    def optuna_name(self) -> str:
+        """One name per corpus, K and study: Optuna would silently merge two studies of one name."""
+        return f"{self.config.corpus.corpus}-k{self.config.model.n_clusters}-{self.name}"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the objectives in a report."""
+        return tuple(f"val/objective_{name}" for name in self.objectives)
+
+    @cached_property
+    def _slots(self) -> list[tuple[str, Point]]:
+        slots: list[tuple[str, Point]] = []
+        for stage in self.stages:
+            for arm in stage.arms:
+                slots += self._added(arm, stage.space, [point for name, point in slots if name == arm.sampler])
+        return slots
+
+    def slots(self) -> list[tuple[str, Point]]:
+        """Every trial in order: its arm, and its point where that is designed beforehand, else {}.
+
+        What an extension adds comes after all that the study had before.
+        """
+        return list(self._slots)
+
+    def _added(self, arm: Arm, space: SearchSpace, before: Sequence[Point]) -> list[tuple[str, Point]]:
+        """The slots of an arm beyond those that the study has of it already."""
+        points = self._points(arm, space)
+        if arm.sampler not in FULL:
+            points = points[len(before) :]
+        elif before:
+            known = set(map(self._key, before))
+            points = [point for point in points if self._key(point) not in known]
+        return [(arm.sampler, point) for point in points]
+
+    def _key(self, point: Mapping[str, Any]) -> tuple[str, int]:
+        """Equal for points of equal settings on the same block, whichever dimensions they name."""
+        return self.config.with_settings(settings_at(point)).hash(), point.get("block", 0)
+
+    def _points(self, arm: Arm, space: SearchSpace) -> list[Point]:
+        match arm.sampler:
+            case "tpe" | "paper":
+                return [{}] * arm.trials
+            case "factorial":
+                return self._factorial(arm, space)
+            case "grid":
+                return space.grid(arm.trials)
+            case "qmc":
+                # Drawn as a whole power of two, of which the first ones are taken: Sobol's balance holds for those.
+                sobol = qmc.Sobol(len(space.ranges), scramble=True, rng=np.random.default_rng(self.seed))
+                units = sobol.random_base2(math.ceil(math.log2(arm.trials)))[: arm.trials]
+            case "random":
+                units = np.random.default_rng(self.seed).random((arm.trials, len(space.ranges)))
+        return [space.at(unit.tolist()) for unit in units]
+
+    def _factorial(self, arm: Arm, space: SearchSpace) -> list[Point]:
+        """Block by block, so that a study that is cut short has whole blocks; what is not named is the config's."""
+        flat = self.config.flat()
+        base = {name: value_of(name, flat) for name in space.ranges}
+        points = [{**base, **levels} for levels in arm.settings()]
+        for point in points:
+            for name, value in point.items():
+                space.check(name, value)
+        return [{**point, "block": block} for block in range(arm.seeds) for point in points]
+
+    def continuing(self, stages: Sequence[Stage]) -> Self:
+        """This study as what goes on from recorded stages: the same as the last of them, or an extension of it.
+
+        Raises:
+            ConfigError: an arm has fewer trials than before or is left out, or a range is narrower.
+        """
+        before = stages[-1]
+        if Stage(self.arms, self.space) == before:
+            return replace(self, earlier=tuple(stages[:-1]))
+        if narrowed := self.space.narrowed(before.space):
+            raise ConfigError(f"search range {narrowed}")
+        for name, dimension in DIMENSIONS.items():
+            if not isinstance(dimension, Choice) or name not in before.named() or name in before.space.ranges:
+                continue
+            if not dimension.covers(self.space.ranges.get(name, dimension.known), dimension.known):
+                raise ConfigError(f"a factorial of the study names {name}, and {dimension.growth}")
+        now = Stage(self.arms, self.space).counts()
+        for sampler, trials in before.counts().items():
+            if now.get(sampler, 0) < trials:
+                raise ConfigError(f"the study has {sampler}:{trials}: give the arm again, with as many trials or more")
+        for arm in before.arms:
+            if arm.sampler == "grid" and all(other.sampler != "grid" for other in self.arms):
+                raise ConfigError(f"the study has {arm}: give the arm again")
+            if arm.sampler == "factorial":
+                kept = {self._key(p) for a in self.arms if a.levels for p in self._factorial(a, self.space)}
+                if any(self._key(point) not in kept for point in self._factorial(arm, before.space)):
+                    raise ConfigError(f"the study has {arm}: give its levels and seeds again, or more of them")
+        return replace(self, earlier=tuple(stages))
+
+    def values(self, name: str) -> list[Any]:
+        """The values of a dimension that trials may take, as far as the largest of them matters."""
+        designed = [point[name] for _, point in self._slots if name in point]
+        return [value_of(name, self.config.flat()), *self.space.ranges.get(name, ()), *designed]
+
+    def largest(self) -> Config:
+        """The settings of a trial that takes the most memory and time, as far as the search decides it."""
+        sizes = {name: max(self.values(name)) for name in ("latent_dim", "n_clusters", "invariance")}
+        exact = {"y_estimator": "exact"} if "exact" in self.values("y_estimator") else {}
+        return self.config.with_settings({**sizes, **exact})
+
+    def splits(self) -> list[SplitConfig]:
+        """The splits that trials train on: the config's, and those of further seed blocks."""
+        blocks = {point["block"] for _, point in self._slots if "block" in point}
+        return list(dict.fromkeys([self.config.split, *(self._split(block) for block in sorted(blocks))]))
+
+    @property
+    def blocks_vary(self) -> str:
+        """What differs between the seed blocks of a factorial; the corpus's own split stays what it is."""
+        return "weights and order" if self.config.split.split == "official" else "weights, order and split"
+
+    def _split(self, block: int) -> SplitConfig:
+        split = self.config.split
+        return split if split.split == "official" else replace(split, split_seed=split.split_seed + block)
+
+    def design(self) -> dict[str, Any]:
+        """What the study is, as plain values: resources are not part of it.
+
+        `GROWING` may be extended; nothing else may change when the study is resumed.
+        """
+        factorial = any(arm.sampler == "factorial" for arm in self.arms)
+        return {
+            "config": self.config.flat(),
+            **self.stages[-1].record(),
+            "trials": self.trials,
+            "objectives": list(self.objectives),
+            "primary": self.primary,
+            "margin": self.margin,
+            "scheduler": self.scheduler,
+            "seed": self.seed,
+            **({"blocks": self.blocks_vary} if factorial else {}),
+            **({"warm_start": str(self.warm_start)} if self.warm_start else {}),
+        }
+
+    def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
+        """The columns of a trial's row that do not depend on how it went."""
+        config = self.trial_config(point)
+        return {
+            "trial_id": trial_id,
+            "number": point["number"],
+            "method": PAPER_METHOD if point["arm"] == "paper" else config.model.method,
+            "arm": point["arm"],
+            **columns(config),
+        }
+
+    def describe(self, point: Mapping[str, Any]) -> str:
+        """A trial's settings in a few words."""
+        training, model = (config := self.trial_config(point)).training, config.model
+        words = (
+            f"{point['number']:>3}  τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
+            f"β {model.beta:.3g}, d {model.latent_dim}"
+        )
+        asked = [name for name, dimension in DIMENSIONS.items() if dimension.default is None and name in point]
+        return words + "".join(f", {name} {point[name]}" for name in asked)
+
+    def summary(self) -> list[str]:
+        """What will run, in lines to print: arms, what is searched beyond the usual, blocks, and what is added."""
+        arms, ranks = " then ".join(map(str, self.arms)), " and ".join(self.objectives)
+        lines = [f"search     {arms}, {self.config.training.epochs} epochs each, {self.scheduler}, by {ranks}"]
+        asked = [name for name in self.space.ranges if DIMENSIONS[name].default is None]
+        if asked:
+            ranges = (f"{name} {'/'.join(map(str, self.space.ranges[name]))}" for name in asked)
+            lines.append(f"ranges     searched too: {', '.join(ranges)}")
+        blocks = {point["block"] for _, point in self._slots if "block" in point}
+        if blocks:
+            seeds = [split.split_seed for split in self.splits()]
+            split = "the corpus's own split in all" if len(seeds) == 1 else f"split seeds {seeds[0]} to {seeds[-1]}"
+            lines.append(f"blocks     {len(blocks)}, which differ in {self.blocks_vary}: {split}")
+        if self.earlier:
+            *earlier, last = self.earlier
+            had = replace(self, arms=last.arms, space=last.space, earlier=tuple(earlier)).trials
+            lines.append(f"extension  {self.trials - had} trials are added to the {had} that the study has")
+        return lines
+
+    def objective(self, report: Mapping[str, Any]) -> float | None:
+        """What ranks the trials."""
+        return float(report[self.metrics[0]])
+
+    def trial_config(self, point: Mapping[str, Any]) -> Config:
+        """The settings of one trial from its point and its number.
+
+        Each trial trains with a seed of its own, the study's plus its number: seeds matter as much as most settings,
+        and a search on one seed would tune to it. All settings of a factorial's block share the block's seed and its
+        split, so that they can be compared block by block.
+        """
+        seed = self.seed + point.get("block", point["number"])
+        if point.get("arm") == "paper":
+            return self.config.with_settings({**PAPER_PROTOCOL, "seed": seed})
+        split = self._split(point.get("block", 0))
+        return self.config.with_settings({**settings_at(point), "seed": seed, "split_seed": split.split_seed})
+
+
+def _levels_of(text: str) -> tuple[str, Range]:
+    """A factor such as "tau_start=0.5/2"; raises `ConfigError` for another form or a level that cannot be."""
+    name, _, values = text.partition("=")
+    if name not in DIMENSIONS or not values:
+        raise ConfigError(
+            f"a factor is SETTING=LEVEL/LEVEL/…, such as tau_start=0.5/2, of {', '.join(DIMENSIONS)}; got {text!r}"
+        )
+    levels = DIMENSIONS[name].parse(values)
+    if len(set(levels)) < len(levels):
+        raise ConfigError(f"a level of {name} is named twice: {values}")
+    return name, levels

@@ -1,0 +1,280 @@
+"""The folder of one training outside Ray: what is in it, how it is written, resumed and scored.
+
+.lock            held by the process that trains
+config.yaml      every setting
+run.json         where the features are, command, revision, start
+checkpoint.pt    the last evaluated epoch, to resume from
+history.parquet  a row an evaluation
+metrics.json     the last report; status complete or diverged once training has ended
+weights.pt       the model alone
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from catuvac import artifacts, results
+from catuvac.config import Config, differences, load_yaml
+from catuvac.data import store
+from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError, printable
+from catuvac.evaluation import metrics
+from catuvac.io import exclusive, write_text
+from catuvac.models.shallow import Assignment, kmeans
+from catuvac.training import checkpoint
+from catuvac.training.run import Report, TrainingRun
+
+METHODS = {"cat_uvac": "Cat. UVAC", "uvac": "UVAC"}
+WEIGHTS = "weights.pt"
+HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
+
+
+def revision() -> str | None:
+    """The source's git commit, "+dirty" where files differ from it.
+
+    A Ray job runs in a copy without git, so $CATUVAC_REVISION, set by the submitter, comes first; None without both.
+    """
+    if given := os.environ.get("CATUVAC_REVISION"):
+        return given
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def history_row(report: Report, *, study: str, trial_id: str) -> dict[str, Any]:
+    """A report as a row of `history.parquet`."""
+    values = {
+        name: value for name, value in report.items() if name in HISTORY_COLUMNS or name.startswith(("loss/", "val/"))
+    }
+    return {"study": study, "trial_id": trial_id, **values}
+
+
+def check(folder: Path, config: Config, *, resume: bool) -> None:
+    """Refuses a folder before any work is done for it.
+
+    Raises:
+        CatuvacError: it holds a run already and `resume` is false, or a run of other settings.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    if not resume:
+        raise CatuvacError(f"{folder} holds a run already; give another --out, or --resume to continue it")
+    changed = [f"{name} {old} → {new}" for name, (old, new) in differences(load_yaml(path), config).items()]
+    if changed:
+        raise CatuvacError(f"{folder} was started with other settings ({', '.join(changed)}); give another --out")
+
+
+def _start(folder: Path, config: Config, features: FeatureSet) -> None:
+    """Makes a run's folder; config.yaml, written last, marks it as one."""
+    record = {
+        "features": str(features.path),
+        "command": sys.argv,
+        "revision": revision(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        artifacts.write_json(folder / "run.json", record)
+        artifacts.write_yaml(folder / "config.yaml", config.to_yaml())
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes a run's folder and keeps every other training out of it; what a killed one had begun to write is removed.
+
+    Raises:
+        CatuvacError: another process trains in it, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    busy = f"another process trains in {folder}; wait for its end, or give another --out"
+    with exclusive(folder / artifacts.LOCK, busy=busy):
+        artifacts.remove_leftovers(folder)
+        yield
+
+
+def _not_writable(folder: Path, error: OSError) -> CatuvacError:
+    return CatuvacError(f"cannot write to {folder}: {error.strerror or error}; give another --out")
+
+
+def config(folder: Path) -> Config:
+    """Reads a run's settings; raises `CatuvacError` where the folder holds no run."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise CatuvacError(f"{folder} holds no run; give a folder that `catuvac train --out` wrote")
+    return load_yaml(path)
+
+
+def features(folder: Path) -> FeatureSet | None:
+    """Opens the features that the run was trained on, where the cache still holds them undamaged.
+
+    Raises:
+        CatuvacError: run.json, which says where they are, is damaged.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    advice = f"{artifacts.ADVICE}, or delete it: the features are then prepared again"
+    return store.reopen(Path(artifacts.read_json(path, {"features": str}, advice=advice)["features"]))
+
+
+def weights(folder: Path) -> Path:
+    """The file with a finished run's weights; raises `CatuvacError` where the run has not ended."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
+    return path
+
+
+def load_weights(folder: Path, run: TrainingRun) -> None:
+    """Puts the weights that a training left into its model.
+
+    Raises:
+        CatuvacError: there are none yet, or they are damaged or of another model.
+    """
+    advice = f"delete it, and write it again from the checkpoint with `catuvac train --resume --out {folder} …`"
+    checkpoint.load_weights(weights(folder), run.model, advice=advice)
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolves "auto"; raises `CatuvacError` for a device that torch does not have."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise CatuvacError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def train(
+    folder: Path, config: Config, features: FeatureSet, *, device: str, threads: int, resume: bool = True
+) -> Report:
+    """Trains to the end with a progress bar, from the folder's checkpoint where there is one.
+
+    Args:
+        folder: of the run; no other process can train in it until this one ends.
+        config: every setting.
+        features: of the corpus.
+        device: of torch, or "auto".
+        threads: of torch; 0 leaves its choice.
+        resume: whether the folder may hold a run already.
+
+    Returns:
+        The last report. A killed training loses at most the epochs since its last evaluation.
+
+    Raises:
+        CatuvacError: as `check`; another process trains in the folder, or its checkpoint is damaged or of another run.
+        OSError: the disk is full, or fails.
+    """
+    if threads > 0:
+        torch.set_num_threads(threads)
+    run = TrainingRun(config, features, device=pick_device(device))
+    with _alone(folder):
+        check(folder, config, resume=resume)
+        return _train(folder, run)
+
+
+def _train(folder: Path, run: TrainingRun) -> Report:
+    if not (folder / "config.yaml").exists():
+        _start(folder, run.config, run.features)
+    last, shown = folder / "checkpoint.pt", printable(str(folder))
+    if last.exists():
+        state = checkpoint.load(last, device=run.device)
+        try:
+            run.load_state(state)
+        except CatuvacError as error:
+            raise CatuvacError(f"cannot go on from {last}: {error}; {checkpoint.ADVICE}") from error
+        print(f"resuming {shown} after epoch {run.epoch}", file=sys.stderr)
+    columns = (
+        TextColumn("epoch"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    report: Report = {}
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=run.config.training.epochs, completed=run.epoch)
+        for report in run:
+            # The checkpoint comes last: what a kill before it loses is computed, and replaced in the history, again.
+            results.append_history(folder, [history_row(report, study=_name(folder), trial_id="train")])
+            write_text(folder / "metrics.json", json.dumps(report, indent=2))
+            checkpoint.save(last, run.state())
+            progress.update(task, completed=run.epoch, description=f"τ {report['tau']:.2f}, {summary(report)}")
+    checkpoint.save(folder / WEIGHTS, run.model.state_dict())
+    print(f"{report['status']} after {run.epoch} epochs, {run.seconds:.0f} s: {summary(report)}; see {shown}")
+    return report
+
+
+def _name(folder: Path) -> str:
+    """The folder's own name, also of "." and "..", as text that a table can hold."""
+    return printable(Path(os.path.abspath(folder)).name)
+
+
+def summary(report: Report) -> str:
+    """A report in a few words; the p-space Silhouette with the clusters used beside it."""
+    if "val/clusters_used" not in report:
+        return str(report["status"])
+    in_p = f" p {report['val/silhouette_p']:.2f}" if "val/silhouette_p" in report else ""
+    undecided = "" if report.get("val/y_decided", True) else " (undecided)"
+    words = [
+        f"clusters used {report['val/clusters_used']:.0f}{undecided}",
+        f"silhouette x {report['val/silhouette_x']:.2f}{in_p}",
+    ]
+    if "val/acc" in report:
+        words.append(f"acc {report['val/acc']:.2f}")
+    return ", ".join(words)
+
+
+def evaluate(folder: Path, features: FeatureSet, *, split: str) -> dict[str, dict[str, Any]]:
+    """Scores a run's weights and, on the same features, k-means.
+
+    Returns:
+        Method → scores, each with the keys of the first; None where a method has no such score.
+    """
+    settings = config(folder)
+    run = TrainingRun(settings, features)
+    load_weights(folder, run)
+    scores = run.evaluate(split)
+    baseline = kmeans_scores(settings, features, split=split)
+    return {METHODS[settings.model.method]: scores, "k-means": {name: baseline.get(name) for name in scores}}
+
+
+def kmeans_scores(config: Config, features: FeatureSet, *, split: str) -> dict[str, Any]:
+    """Scores k-means, fitted on the training split."""
+    train = features.x[features.splits["train"]]
+    assign = kmeans(train, n_clusters=config.model.n_clusters, seed=config.training.seed)
+    return assignment_scores(assign(features.x[features.splits[split]]), features, split=split)
+
+
+def assignment_scores(assignment: Assignment, features: FeatureSet, *, split: str) -> dict[str, Any]:
+    """Scores what a method says of one split; what it has not, z or probabilities, has no scores."""
+    rows = features.splits[split]
+    return metrics.evaluate(
+        x=features.x[rows],
+        clusters=assignment.clusters,
+        probabilities=assignment.probabilities,
+        z=assignment.z,
+        labels=features.labels(rows),
+        nuisances=features.nuisances(rows),
+    )

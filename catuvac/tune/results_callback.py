@@ -1,0 +1,276 @@
+"""What a study leaves as it runs: a row a trial and an evaluation, a line a trial, no more disk than allowed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from catuvac import artifacts, results
+from catuvac.errors import CatuvacError
+from catuvac.experiments.base import duration
+from catuvac.experiments.comparison import Comparison
+from catuvac.experiments.search import Search
+from catuvac.experiments.trial_queue import TrialQueue
+from catuvac.training import run_dir
+from catuvac.training.run import Report
+from catuvac.tune import storage
+from catuvac.tune.failures import STORAGE, failure, last_words
+from catuvac.tune.gpu_sharing import gpu_share
+from catuvac.tune.overhead import Overhead, overhead
+from catuvac.tune.process_local import ProcessLocal
+from catuvac.tune.trainable import DONE_BEFORE, SPACING, Done
+
+Trials = Search | Comparison
+
+EVALUATIONS = "evaluations.jsonl"  # of a trial that has not ended: a line an evaluation, before they enter the table
+PROGRESS_SECONDS = 15.0  # s between progress lines
+PUSH_SECONDS = 30.0  # s between copies of the tables to an object store
+
+
+def finished(plan: Trials) -> dict[str, dict[str, Any]]:
+    """The rows of the trials that need not be run again, by trial_id: all but those that ended in an error."""
+    if not (plan.folder / results.TRIALS).exists():
+        return {}
+    rows = results.records(results.read_trials(plan.folder))
+    return {row["trial_id"]: row for row in rows if row["status"] != "error"}
+
+
+class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
+    """Writes the two tables as trials go, tells Optuna, and prints one line a trial and a line of progress."""
+
+    def __init__(self, plan: Trials, done: Done) -> None:
+        """Starts with the rows of the trials that an earlier driver has finished, by id."""
+        self.plan = plan
+        self.done = dict(done)
+        self.revision = run_dir.revision()
+        self.slots: TrialQueue | None = None
+        self.started: dict[str, float] = {}  # time of the first start, by trial
+        # Epochs done, by trial. A comparison's finished cells run again, for a moment, and report theirs.
+        self.epochs = {name: row["epochs"] for name, row in done.items()} if isinstance(plan, Search) else {}
+        self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
+        # Evaluations of trials that have a row and wait for the table of history: their id and whether they are done.
+        self.unfiled: dict[int, tuple[str, bool]] = {}
+        self.files: dict[int, set[Path]] = {}  # with evaluations, by number, under whatever ids Ray has run the trial
+        for path in plan.folder.glob(f"trial-[0-9]*-*/{EVALUATIONS}"):
+            self.files.setdefault(storage.number_of(path.parent), set()).add(path)
+        for trial_id, row in done.items():  # what a driver that died had not filed
+            if row["number"] in self.files:
+                self.unfiled[row["number"]] = trial_id, True
+        self.filed = -math.inf  # s, of the clock
+        self.cost = 0.0  # s that the last filing took
+        self.shares: dict[str, float] = {}  # of a GPU that a trial was started with last
+        self.running: set[str] = set()  # trials, by Ray's id
+        self.at_once = 0  # trials, at most
+        self.clock = time.monotonic()
+        self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
+        self.ends: list[float] = []  # and when each ended
+        self.began = self.clock
+        self.epochs_before = sum(self.epochs.values())  # done before: they say nothing of today's speed
+        self.printed = self.pushed = -math.inf  # s, of the clock
+        self.live = False  # after the last step a trial ran or waited
+        self.unfinished = False  # Ctrl-C: Ray ends without a word
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Opens the slots, in line with the trials that Ray goes on with."""
+        del iteration, info
+        if isinstance(self.plan, Search) and self.slots is None:
+            self.slots = TrialQueue(self.plan)
+            self.slots.resume({trial.trial_id for trial in trials if not trial.is_finished()}, self.done)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Notes the time."""
+        del iteration, trials, info
+        self.started.setdefault(trial.trial_id, time.time())
+        self.shares[trial.trial_id] = gpu_share(trial)
+        self.running.add(trial.trial_id)
+        self.starts.append(time.monotonic())
+        self.at_once = max(self.at_once, len(self.running))
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
+        """Keeps an evaluation."""
+        del iteration, info
+        self.epochs[trial.trial_id] = result["epoch"] - self.plan.epochs_before(trial.config)
+        if "loss/total" in result:  # only what trains has a history
+            row = run_dir.history_row(result, study=self.plan.name, trial_id=self._id(trial))
+            path = self.plan.folder / storage.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS
+            path.parent.mkdir(exist_ok=True)
+            self.files.setdefault(trial.config["number"], set()).add(path)
+            with path.open("a", encoding="utf-8") as file:
+                # What a killed driver began to write in this file ends before it.
+                file.write(f"\n{json.dumps(artifacts.with_sum(row))}\n")
+        self._show_progress(trials)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Writes a trial that has ended, by itself or by the scheduler."""
+        del iteration, info
+        self._ended(trial)
+        report = trial.last_result
+        if report["status"] == DONE_BEFORE:
+            self._show_progress(trials)
+            return
+        # The scheduler ends a trial at a report that is not its last.
+        status = "stopped" if report["status"] == "running" else report["status"]
+        row = self._row(trial, status=status)
+        row |= {name: value for name, value in report.items() if name.startswith(("val/", "test/", "loss/"))}
+        row |= {
+            "objective": self.plan.objective(report),
+            "epochs": report["epoch"],
+            "wall_seconds": report["wall_seconds"],
+            "train_seconds": report.get("train_seconds"),
+        }
+        self._write(trial, row)
+        self._prune(trial.config["number"], row)
+        objective = "" if row["objective"] is None else f", objective {row['objective']:.3f}"
+        early = f"stopped at epoch {row['epochs']}, " if status == "stopped" else ""
+        self._show(trial, early + run_dir.summary(report) + objective + f" ({row['wall_seconds']:.0f} s)")
+        self._show_progress(trials)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Writes a trial that failed for good.
+
+        Raises:
+            CatuvacError: the storage failed, and every other trial would too: the study stops where it is.
+        """
+        del iteration, info
+        self._ended(trial)
+        why = failure(last_words(trial))
+        if why.startswith(STORAGE):
+            raise CatuvacError(f"trial {trial.config['number']} could not be stored ({why})")
+        self._write(trial, self._row(trial, status="error") | {"failure": why})
+        self._show(trial, f"ERROR, {why}; see {trial.error_file}")
+        self._show_progress(trials)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Says that a trial is tried again."""
+        del iteration, trials, info
+        self.running.discard(trial.trial_id)
+        before, now = self.shares.get(trial.trial_id, 0.0), gpu_share(trial)
+        room = f", with {now:.4g} of a GPU in place of {before:.4g}" if now > before > 0 else ""
+        self._show(trial, f"{failure(last_words(trial))}; goes on from its last checkpoint{room}")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Notes whether there is more to do: before the end of the experiment Ray ends every trial."""
+        del iteration, info
+        self.live = any(not trial.is_finished() for trial in reversed(trials))  # the live ones are the latest
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Notes whether Ray was stopped before the end."""
+        del trials, info
+        self.unfinished = self.live
+        self._file()
+        storage.push(self.plan)
+
+    def overhead(self) -> Overhead | None:
+        """What a study that this driver alone has run cost beside its training; None where nothing was trained."""
+        table = results.read_trials(self.plan.folder)
+        wall, train = (float(table[name].fillna(0.0).sum()) for name in ("wall_seconds", "train_seconds"))
+        return overhead(
+            began=self.clock, starts=self.starts, ends=self.ends, at_once=self.at_once, wall=wall, train=train
+        )
+
+    def _ended(self, trial: Trial) -> None:
+        self.running.discard(trial.trial_id)
+        self.ends.append(time.monotonic())
+
+    def _id(self, trial: Trial) -> str:
+        trial_id: str = self.plan.identify(trial.config, trial.trial_id)["trial_id"]
+        return trial_id
+
+    def _row(self, trial: Trial, *, status: str) -> dict[str, Any]:
+        return {
+            "study": self.plan.name,
+            **self.plan.identify(trial.config, trial.trial_id),
+            "status": status,
+            "revision": self.revision,
+            "started_at": datetime.fromtimestamp(self.started[trial.trial_id], UTC).isoformat(timespec="seconds"),
+        }
+
+    def _write(self, trial: Trial, row: dict[str, Any]) -> None:
+        """The row comes before Optuna's end of the slot: a driver that dies between them leaves what can be mended."""
+        number = trial.config["number"]
+        results.append_trial(self.plan.folder, row)
+        if row["status"] != "error":
+            self.done[row["trial_id"]] = row
+        self.unfiled[number] = row["trial_id"], row["status"] != "error"
+        # The whole table is written each time, and a long study's takes longer than a short trial.
+        if time.monotonic() - self.filed >= SPACING * self.cost:
+            self._file()
+        if self.slots is not None:
+            self.slots.tell(trial.trial_id, row)
+        if time.monotonic() - self.pushed > PUSH_SECONDS:
+            self.pushed = time.monotonic()
+            self._file()
+            storage.push(self.plan)
+
+    def _file(self) -> None:
+        """Moves the evaluations of trials that have ended into the table of history."""
+        began = time.monotonic()
+        results.append_history(
+            self.plan.folder,
+            [row for number, (trial_id, _) in self.unfiled.items() for row in self._evaluations(number, trial_id)],
+        )
+        for number, (_, done) in self.unfiled.items():
+            if done:
+                for path in self.files.pop(number, set()):
+                    path.unlink(missing_ok=True)
+        self.unfiled.clear()
+        self.filed = time.monotonic()
+        self.cost = self.filed - began
+
+    def _evaluations(self, number: int, trial_id: str) -> list[dict[str, Any]]:
+        """A trial's rows, the latest of each epoch, under whatever ids Ray has run it."""
+        rows: dict[int, dict[str, Any]] = {}
+        for path in sorted(self.files.get(number, ()), key=lambda path: path.stat().st_mtime):
+            for line in filter(None, path.read_bytes().split(b"\n")):
+                try:
+                    row = artifacts.parse_line(line)
+                    rows[row["epoch"]] = run_dir.history_row(row, study=self.plan.name, trial_id=trial_id)
+                except (ValueError, KeyError):  # the last line of a driver that was killed, or a damaged one
+                    print(f"history    an evaluation of trial {number} is damaged and left out", flush=True)
+        return [rows[epoch] for epoch in sorted(rows)]
+
+    def _prune(self, number: int, row: dict[str, Any]) -> None:
+        """Leaves the checkpoints of the best trials alone, and none of those that were stopped or diverged."""
+        if not self.plan.keep_top:
+            return
+        if row["status"] == "complete":
+            self.kept[number] = row["objective"] or 0.0
+        else:
+            storage.delete_checkpoints(self.plan, number)
+        while len(self.kept) > self.plan.keep_top:
+            worst = min(self.kept, key=lambda key: self.kept[key])
+            del self.kept[worst]
+            storage.delete_checkpoints(self.plan, worst)
+
+    def _show(self, trial: Trial, outcome: str) -> None:
+        print(f"trial {self.plan.describe(trial.config)}: {outcome}", flush=True)
+
+    def _show_progress(self, trials: list[Trial]) -> None:
+        if time.monotonic() - self.printed < PROGRESS_SECONDS:
+            return
+        self.printed = time.monotonic()
+        running = sum(trial.status == Trial.RUNNING for trial in trials)
+        total = max(1, self.plan.epochs)
+        reached = sum(self.epochs.values())
+        fresh = reached - self.epochs_before
+        eta = duration((time.monotonic() - self.began) / fresh * (total - reached)) if fresh else "?"
+        share = f"{100 * reached / total:.0f} % of the epochs"
+        print(
+            f"progress   {len(self.done)}/{self.plan.trials} trials, {running} running, {share}, ETA {eta}", flush=True
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """What Ray stores with its snapshots of the study."""
+        return {name: getattr(self, name) for name in ("started", "epochs")}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues in a resumed study, whose clock starts anew."""
+        self.__dict__.update(state)
+        self.began, self.epochs_before = time.monotonic(), sum(self.epochs.values())

@@ -1,0 +1,196 @@
+"""Where the trials of a study lie: on a path that every node shares, or in an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickletools
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.fs
+import torch
+from numpy.typing import NDArray
+
+from catuvac import artifacts, results
+from catuvac.errors import CatuvacError
+from catuvac.experiments.base import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, Experiment
+from catuvac.training import checkpoint
+
+Kind = str  # of a checkpoint: last, best, or where branches start
+
+BEST = "best.yaml"
+REPORT = "report.html"
+SNAPSHOT: dict[str, Callable[[bytes], Any]] = {  # Ray's files, the newest of each, and what fails on a part of one
+    "experiment_state-*.json": json.loads,
+    "callback-states-*.pkl": lambda data: list(pickletools.genops(data)),  # reads to the end and runs nothing
+}
+TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store
+
+
+def trial_folder(number: int, ray_trial: str) -> str:
+    """Such as trial-0007-3f1c2d_00000."""
+    return f"trial-{number:04}-{ray_trial}"
+
+
+def number_of(folder: Path) -> int:
+    """The number of the trial whose folder it is."""
+    return int(folder.name.split("-")[1])
+
+
+def where(plan: Experiment) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system and the path on it of the folder with the trials.
+
+    Raises:
+        CatuvacError: the address of the object store cannot be used.
+    """
+    if not plan.remote:
+        return pyarrow.fs.LocalFileSystem(), str(plan.folder)
+    try:
+        system, path = pyarrow.fs.FileSystem.from_uri(plan.remote)
+    except (ValueError, OSError) as error:
+        raise CatuvacError(f"cannot use --storage {plan.remote}: {str(error).splitlines()[0]}") from error
+    return system, f"{path.rstrip('/')}/{plan.name}"
+
+
+def listed(plan: Experiment, path: str = "") -> list[pyarrow.fs.FileInfo]:
+    """What lies in the study's folder, or in a folder in it; nothing where there is none."""
+    system, root = where(plan)
+    selector = pyarrow.fs.FileSelector(f"{root}/{path}".rstrip("/"), allow_not_found=True)
+    infos: list[pyarrow.fs.FileInfo] = system.get_file_info(selector)
+    return infos
+
+
+def save_checkpoint(plan: Experiment, number: int, kind: Kind, state: Mapping[str, Any]) -> None:
+    """Writes a trial's last or best state; whole or not at all.
+
+    Ray is not given it: Ray restores the checkpoint that its last snapshot knew, which may be gone, and snapshots the
+    whole study at each.
+    """
+    system, root = where(plan)
+    folder = f"{root}/{CHECKPOINTS}/{number:04}"
+    if not plan.remote:
+        checkpoint.save(Path(folder) / f"{kind}.pt", state)
+        return
+    with tempfile.TemporaryDirectory() as local:
+        checkpoint.save(Path(local) / "state.pt", state)
+        system.create_dir(folder)
+        _copy(pyarrow.fs.LocalFileSystem(), f"{local}/state.pt", system, f"{folder}/{kind}.pt")
+
+
+def remove_leftovers(plan: Experiment, number: int) -> None:
+    """Removes what a killed process of the trial had begun to write; an object store holds whole files only."""
+    if not plan.remote:
+        artifacts.remove_leftovers(plan.folder / CHECKPOINTS / f"{number:04}")
+
+
+def last_is_best(plan: Experiment, number: int) -> None:
+    """Makes the last state, just written, the best one too, without writing it twice."""
+    system, root = where(plan)
+    folder = f"{root}/{CHECKPOINTS}/{number:04}"
+    if plan.remote:
+        _copy(system, f"{folder}/last.pt", system, f"{folder}/best.pt")
+        return
+    temporary = Path(folder) / f".best.pt.{os.getpid()}"
+    try:
+        try:
+            # Two names of one file: neither is ever written to, only replaced.
+            os.link(Path(folder) / "last.pt", temporary)
+        except OSError:  # a file system without hard links, or what a killed writer has left
+            shutil.copyfile(Path(folder) / "last.pt", temporary)
+        os.replace(temporary, Path(folder) / "best.pt")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(plan: Experiment, number: int, kind: Kind, *, device: torch.device) -> dict[str, Any] | None:
+    """Reads it; None where there is none, or where it is damaged."""
+    system, root = where(plan)
+    path = f"{root}/{CHECKPOINTS}/{number:04}/{kind}.pt"
+    try:
+        if not plan.remote:
+            return checkpoint.load(Path(path), device=device)
+        with tempfile.TemporaryDirectory() as local:
+            _copy(system, path, pyarrow.fs.LocalFileSystem(), f"{local}/state.pt")
+            return checkpoint.load(Path(local) / "state.pt", device=device)
+    except (CatuvacError, OSError):
+        return None
+
+
+def save_partitions(plan: Experiment, trial_id: str, partitions: NDArray[np.int64]) -> None:
+    """Writes the clusters that a trial has given its clips; whole or not at all."""
+    system, root = where(plan)
+    system.create_dir(f"{root}/{PARTITIONS}")
+    path = f"{root}/{PARTITIONS}/{trial_id}.npz"
+    with system.open_output_stream(f"{path}.tmp") as file:
+        buffer = io.BytesIO()
+        np.savez(buffer, clusters=partitions)  # an archive, whose checksum reading compares
+        file.write(buffer.getvalue())
+    system.move(f"{path}.tmp", path)
+
+
+def pull_partitions(plan: Experiment) -> None:
+    """Fetches all of them from the object store, where there is one: the analysis reads them beside the tables."""
+    if plan.remote:
+        system, root = where(plan)
+        (plan.folder / PARTITIONS).mkdir(exist_ok=True)
+        _copy(system, f"{root}/{PARTITIONS}", pyarrow.fs.LocalFileSystem(), str(plan.folder / PARTITIONS))
+
+
+def delete_checkpoints(plan: Experiment, number: int) -> None:
+    """Frees the space of a trial that is done."""
+    system, root = where(plan)
+    with contextlib.suppress(FileNotFoundError):
+        system.delete_dir(f"{root}/{CHECKPOINTS}/{number:04}")
+
+
+def push(plan: Experiment) -> None:
+    """Copies the tables to the object store, where there is one: the driver's machine may go with its disk."""
+    if not plan.remote:
+        return
+    system, root = where(plan)
+    system.create_dir(root)
+    for name in TABLES:
+        if (plan.folder / name).exists():
+            _copy(pyarrow.fs.LocalFileSystem(), str(plan.folder / name), system, f"{root}/{name}")
+
+
+def pull(plan: Experiment) -> None:
+    """Fetches the tables of a study that was started from another machine; what is here already is kept."""
+    if not plan.remote or (plan.folder / DESIGN).exists():
+        return
+    system, _ = where(plan)
+    for info in listed(plan):
+        if info.base_name in TABLES:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            _copy(system, info.path, pyarrow.fs.LocalFileSystem(), str(plan.folder / info.base_name))
+
+
+def has_snapshot(plan: Experiment) -> bool:
+    """Whether Ray can go on: its newest snapshot is whole, as it is not where the disk was full or the driver killed.
+
+    With tuner.pkl alone, or a snapshot that it cannot read, Ray would run one trial and be done.
+    """
+    system, _ = where(plan)
+    infos = listed(plan)
+    if not any(Path(info.base_name).match("experiment_state-*.json") for info in infos):
+        return False
+    try:
+        for pattern, whole in SNAPSHOT.items():
+            for path in sorted(info.path for info in infos if Path(info.base_name).match(pattern))[-1:]:
+                with system.open_input_stream(path) as file:
+                    whole(file.read())
+    except (ValueError, OSError):
+        print("snapshot   is damaged; trials go on from their checkpoints", flush=True)
+        return False
+    return True
+
+
+def _copy(source: pyarrow.fs.FileSystem, path: str, target: pyarrow.fs.FileSystem, to: str) -> None:
+    pyarrow.fs.copy_files(path, to, source_filesystem=source, destination_filesystem=target)

@@ -1,0 +1,187 @@
+"""The trainables: a trial of a search, a cell of a grid, a trunk or a branch, each from its last checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from ray import tune
+
+from catuvac.data.store import Prepared
+from catuvac.errors import CatuvacError
+from catuvac.evaluation.objectives import scored
+from catuvac.experiments.base import Experiment
+from catuvac.experiments.branching import Branches, Trunk
+from catuvac.experiments.comparison import VARIATIONAL, Comparison, test_scores
+from catuvac.experiments.search import Search
+from catuvac.training.run import Report, TrainingRun
+from catuvac.tune import storage
+
+DONE_BEFORE = "done before"  # of a trial that a resumed study need not run again
+
+# Between two writings of a checkpoint or a table, in times that the first took: they cost 2 % at most. A trial that is
+# cut off trains again what it did since its checkpoint: up to seven seconds where 30 MB take 0.14 s to write.
+SPACING = 50
+
+Done = Mapping[str, Mapping[str, Any]]  # the rows of `trials.parquet` that need not be run again, by trial_id
+
+
+def train_trial(point: dict[str, Any], *, study: Search, features: Prepared, done: Done) -> None:
+    """One trial: trains from its last checkpoint, if any, and reports every evaluation with a new one.
+
+    Args:
+        point: from the search.
+        study: what the trial belongs to.
+        features: under every split that a trial may have; trials of one node share their pages.
+        done: trials that are not repeated.
+    """
+    last = done.get(tune.get_context().get_trial_id())
+    if last is not None:
+        _repeat(last)
+        return
+    config = study.trial_config(point)
+    run = TrainingRun(config, features.under(config.split).open(), device=_device(study))
+    _train(run, study, point["number"], at_end=lambda _: {})
+
+
+def run_cell(point: dict[str, Any], *, grid: Comparison, done: Done) -> None:
+    """One cell of a grid, from its last checkpoint if it has any."""
+    cell = grid.cells[point["number"]]
+    last = done.get(cell.trial_id)
+    if last is not None:
+        _repeat(last)
+    elif cell.method in VARIATIONAL:
+        _train(cell.training(_device(grid)), grid, point["number"], at_end=test_scores)
+    else:
+        tune.report(cell.fit(_device(grid)))
+
+
+def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Comparison, done: Done) -> None:
+    """Trains what branches leave, and keeps its state and validation clusters at every point where some do."""
+    trunk, number = trunks[point["number"]], point["number"]
+    last = done.get(trunk.trial_id)
+    if last is not None:
+        _repeat(last)
+        return
+    run = trunk.training(_device(grid))
+    stored = storage.load_checkpoint(grid, number, "last", device=run.device)
+    if stored:
+        run.load_state(stored["run"])
+    checkpoints = Checkpoints(grid, number)
+    for left in trunk.points:
+        if run.epoch > left.epoch:
+            continue  # its state was written before the checkpoint that this run goes on from
+        for report in run.until(left.epoch):
+            checkpoints.add({"run": run.state()}, best=False, final=False)
+            tune.report(report)
+        clusters = run.infer(run.features.splits["val"])["probabilities"].argmax(axis=1)
+        state = {"run": run.state(), "clusters": torch.from_numpy(clusters)}
+        storage.save_checkpoint(grid, number, left.checkpoint, state)
+    status = "diverged" if run.finished else "complete"
+    times = {"wall_seconds": run.seconds, "train_seconds": run.train_seconds}
+    tune.report({"epoch": run.epoch, "status": status, **times})
+
+
+def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
+    """Goes on from a trunk's state; at the end it keeps the validation clusters, the trunk's beside its own."""
+    cell = grid.cells[point["number"]]
+    last = done.get(cell.trial_id)
+    if last is not None:
+        _repeat(last)
+        return
+    run = cell.training(_device(grid))
+    trunk = storage.load_checkpoint(grid.trunk_grid, cell.trunk, cell.point.checkpoint, device=run.device)
+    if trunk is None:
+        raise CatuvacError(f"the state of trunk {cell.trunk} after epoch {cell.point.epoch} is gone; start anew")
+    run.branch(trunk["run"], cell.parent)
+
+    def keep(run: TrainingRun) -> Report:
+        if run.clusters is not None:
+            storage.save_partitions(grid, cell.trial_id, torch.stack([trunk["clusters"].cpu(), run.clusters]).numpy())
+        return test_scores(run)
+
+    _train(run, grid, point["number"], at_end=keep)
+
+
+def _repeat(row: Mapping[str, Any]) -> None:
+    """Ends at once, with the numbers that a scheduler reads."""
+    objectives = {name: value for name, value in row.items() if name.startswith("val/objective_")}
+    tune.report({"epoch": row["epochs"], "status": DONE_BEFORE, **objectives})
+
+
+def _device(plan: Experiment) -> str:
+    torch.set_num_threads(max(1, int(plan.cpus_per_trial)))
+    return "cuda" if plan.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
+
+
+def _train(
+    run: TrainingRun, plan: Search | Comparison, number: int, *, at_end: Callable[[TrainingRun], Report]
+) -> None:
+    """Goes on from the trial's last checkpoint, if any, and reports every evaluation, the last with what `at_end` adds.
+
+    A checkpoint holds the reports before it, and they are sent again: the driver may have died before it wrote them.
+    """
+    storage.remove_leftovers(plan, number)
+    reports = _restore(run, plan, number)
+    for report in reports:
+        tune.report(report)
+    if run.finished:
+        return
+    checkpoints = Checkpoints(plan, number)
+    for report in run:
+        more: Report = at_end(run) if run.finished else {}
+        reports.append({**report, **more, **scored(report, n_clusters=run.config.model.n_clusters)})
+        ranks = [plan.objective(report) or 0.0 for report in reports]
+        best = bool(plan.objectives) and ranks[-1] > max(ranks[:-1], default=-math.inf)
+        checkpoints.add({"run": run.state(), "reports": reports}, best=best, final=run.finished)
+        tune.report(reports[-1])
+
+
+def _restore(run: TrainingRun, plan: Search | Comparison, number: int) -> list[Report]:
+    """Puts a run where its last good checkpoint left it, and returns the reports before that; none for a new run."""
+    for kind in ("last", "best"):  # the best one where the last is damaged, or of another version
+        stored = storage.load_checkpoint(plan, number, kind, device=run.device) or {}
+        if isinstance(reports := stored.get("reports"), list):
+            with contextlib.suppress(CatuvacError):
+                run.load_state(stored.get("run", {}))
+                return reports
+    return []
+
+
+class Checkpoints:
+    """Writes a trial's last and best state: the first one, the final one, and between them as often as is cheap."""
+
+    def __init__(self, plan: Search | Comparison, number: int) -> None:
+        self.plan = plan
+        self.number = number
+        self.best: dict[str, Any] | None = None  # since the last writing, where it was not the last one
+        self.written = -math.inf  # s, of the clock
+        self.cost = 0.0  # s that the last writing took
+
+    def add(self, state: dict[str, Any], *, best: bool, final: bool) -> None:
+        """Takes the state at an evaluation.
+
+        Args:
+            state: its tensors may change afterwards.
+            best: whether its objective is above those before.
+            final: whether it is the last of the trial, which is always written.
+        """
+        began = time.monotonic()
+        due = final or began - self.written >= SPACING * self.cost
+        if best:
+            self.best = None if due else copy.deepcopy(state)
+        if not due:
+            return
+        if self.best is not None:
+            storage.save_checkpoint(self.plan, self.number, "best", self.best)
+            self.best = None
+        storage.save_checkpoint(self.plan, self.number, "last", state)
+        if best:
+            storage.last_is_best(self.plan, self.number)
+        self.written = time.monotonic()
+        self.cost = self.written - began

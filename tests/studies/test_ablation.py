@@ -1,0 +1,36 @@
+"""Classes that are there are found: the real script on the preset as it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "studies" / "ablation.py"
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, check=False)
+
+
+def test_an_unknown_arm_is_one_line() -> None:
+    done = run("--arms", "paperr")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines() == ["error: unknown arm 'paperr'; did you mean 'paper'?"]
+
+
+@pytest.mark.slow
+def test_five_separate_classes_are_found_and_finished_cells_are_kept(tmp_path: Path) -> None:
+    cell = ["--classes", "5", "--overlaps", "0", "--seeds", "2", "--threads", "1"]
+    command = [sys.executable, str(SCRIPT), *cell, "--out", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    cells = pd.read_csv(tmp_path / "ablation.csv")
+    assert cells["acc"].item() >= 0.95
+    assert cells["clusters_used"].item() == 5
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1/1" not in again.stdout  # not trained again
+    assert "ACC median" in again.stdout

@@ -1,0 +1,29 @@
+"""What a driver that died leaves for the next to write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from catuvac import results
+from catuvac.config import Config
+from catuvac.experiments.search import Arm, Search
+from catuvac.tune import storage
+from catuvac.tune.results_callback import EVALUATIONS, ResultsCallback, finished
+
+
+def test_evaluations_that_a_dead_driver_had_not_filed_enter_the_history(tmp_path: Path, tiny_config: Config) -> None:
+    study = Search(name="a", storage=tmp_path, config=tiny_config, arms=(Arm("random", 1),))
+    ((arm, point),) = study.slots()
+    known = study.identify({**point, "number": 0, "arm": arm}, "ray0")
+    ended = {"status": "complete", "objective": 0.5, "epochs": 2, "wall_seconds": 1.0, "started_at": "2026-01-01"}
+    folder = study.folder / storage.trial_folder(0, "ray0")
+    folder.mkdir(parents=True)
+    results.append_trial(study.folder, {"study": "a", **known, **ended})
+    lines = [json.dumps({"study": "a", "trial_id": "ray0", "epoch": epoch, "tau": 1.0}) for epoch in (1, 2)]
+    (folder / EVALUATIONS).write_text("\n".join([*lines, lines[0][:20]]))  # the last line was cut short
+
+    ResultsCallback(study, finished(study)).on_experiment_end([])
+
+    assert results.read_history(study.folder)["epoch"].tolist() == [1, 2]
+    assert not (folder / EVALUATIONS).exists()
