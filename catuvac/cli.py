@@ -1,4 +1,4 @@
-"""The `catuvac` command: datasets, download, prepare, train, evaluate, assign, name, report, watch, replay.
+"""The `catuvac` command, with a dataclass for each of its sub-commands.
 
 Heavy imports stay inside the commands: `catuvac --help` must answer in under a second, and nothing here imports Ray.
 """
@@ -225,6 +225,39 @@ class Name:
 
 
 @dataclass(kw_only=True)
+class Export:
+    """Write a trained Cat. UVAC and its front end as ONNX, with what it costs on a device and a model card.
+
+    Every file is checked in onnxruntime against PyTorch, on clips of the validation split."""
+
+    model: tyro.conf.Positional[str]
+    """as for catuvac assign"""
+    to: Literal["onnx"] = "onnx"
+    """format of the file"""
+    int8: bool = False
+    """write model-int8.onnx too: int8 convolutions, calibrated on training clips"""
+    out: Path | None = None
+    """folder to write to; default: export/ in the model's folder"""
+
+    def run(self) -> None:
+        from catuvac import inference
+
+        try:
+            from catuvac.export import write
+        except ImportError as error:
+            raise CatuvacError(f"no module {error.name}, which an export needs: install catuvac[export]") from error
+
+        model = inference.load(self.model)
+        out = self.out or model.folder / "export"
+        result = write.export(model, out=out, int8=self.int8)
+        for what, value in write.budget_rows(model, result):
+            print(f"{what:50} {value}")
+        print(f"checked on {result.checked_on}; see {out}")
+        if warning := write.warning(result):
+            print(f"warning: {warning}", file=sys.stderr)
+
+
+@dataclass(kw_only=True)
 class Report:
     """Answer from studies' tables what the temperature does: report.html, answer.json, figures/."""
 
@@ -340,6 +373,7 @@ def _dispatch(argv: Sequence[str]) -> None:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Assign, tyro.conf.subcommand("assign")]
         | Annotated[Name, tyro.conf.subcommand("name")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Watch, tyro.conf.subcommand("watch")]
         | Annotated[Replay, tyro.conf.subcommand("replay")]

@@ -21,12 +21,13 @@ from torch import Tensor
 from catuvac import artifacts, results, trained
 from catuvac.config import Config
 from catuvac.data import features
+from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.evaluation.metrics import DECIDED
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
 from catuvac.training import checkpoint, run_dir
-from catuvac.training.run import EVAL_BATCH, MODELS, use_bf16
+from catuvac.training.run import EVAL_BATCH, MODELS, Report, use_bf16
 
 NAMES = "names.json"  # beside a model's weights: what somebody calls its clusters
 
@@ -65,6 +66,7 @@ class FittedModel:
     Attributes:
         folder: where the weights lie, and the names beside them.
         names: of the K clusters; "" for one without a name.
+        report: of the last evaluation in training, on the validation split; what has a name of `val/` is a score.
     """
 
     config: Config
@@ -72,6 +74,17 @@ class FittedModel:
     normaliser: features.Normaliser
     folder: Path
     names: tuple[str, ...]
+    report: Report
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the samples that it takes, in Hz."""
+        return self.config.features.sample_rate
+
+    @property
+    def window(self) -> int:
+        """The samples of a whole clip."""
+        return features.clip_samples(self.config.features)
 
     @property
     def undecided_above(self) -> float:
@@ -96,15 +109,29 @@ class FittedModel:
             np.concatenate([empty, *(part.error for part in parts)]),
         )
 
+    def logits(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> NDArray[np.float32]:
+        """Those of q(y | x), `[n, K]`, of at most a few hundred clips, without the rest of what `predict` computes."""
+        x, _ = self._features(clips, durations or [math.nan] * len(clips))
+        with torch.no_grad(), self._autocast():
+            logits: NDArray[np.float32] = self.model.cluster_logits(x).numpy()
+        return logits
+
+    def _features(self, clips: Sequence[Tensor], durations: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Features `[n, 1, T, F]` in [0, 1], and the mask of active frames `[n, T]`."""
+        raw, mask = features.extract_batch(clips, durations=durations, config=self.config.features)
+        return torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None], mask
+
+    def _autocast(self) -> torch.autocast:
+        """bfloat16 where the settings and this processor have it."""
+        bands = features.frames(self.config.features)[1]
+        bf16 = use_bf16(self.config.training.precision, torch.device("cpu"), bands)
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
+
     def _predict(self, clips: Sequence[Tensor], durations: Sequence[float]) -> Prediction:
-        front_end = self.config.features
-        raw, mask = features.extract_batch(clips, durations=durations, config=front_end)
-        x = torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None]
-        counted = mask[:, None, :, None] & (torch.arange(x.shape[3]) < features.valid_bands(front_end))
+        x, mask = self._features(clips, durations)
+        counted = mask[:, None, :, None] & (torch.arange(x.shape[3]) < features.valid_bands(self.config.features))
         cells = counted.expand_as(x).float()
-        cpu = torch.device("cpu")
-        bf16 = use_bf16(self.config.training.precision, cpu, x.shape[3])
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), self._autocast():
             inference = self.model.infer(x)
             picture = torch.sigmoid(self.model.generate(inference.y, inference.z).float())
         squares = (cells * (x - picture).square()).sum(dim=(1, 2, 3))
@@ -138,6 +165,16 @@ def load(spec: Path | str) -> FittedModel:
     raise CatuvacError(f"{spec} holds no model; give the folder of `catuvac train`, a study's, or STUDY:NUMBER")
 
 
+def training_features(model: FittedModel) -> FeatureSet | None:
+    """The features that a model was trained on, with their splits; None where this machine's cache lacks them."""
+    try:
+        if (model.folder / "run.json").is_file():
+            return runs.features(model.folder)
+        return trained.study_features(model.folder.parents[1], model.config)
+    except CatuvacError:
+        return None
+
+
 def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
     """Names clusters, beside the weights; "" takes a name away.
 
@@ -168,8 +205,8 @@ def _trial(study: Path, number: int) -> FittedModel:
 
 
 def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) -> FittedModel:
-    normaliser, weights = state.get("normaliser"), state.get("model")
-    if not isinstance(normaliser, dict) or not isinstance(weights, dict):
+    normaliser, weights, report = state.get("normaliser"), state.get("model"), state.get("last_report")
+    if not isinstance(normaliser, dict) or not isinstance(weights, dict) or not isinstance(report, dict):
         raise CatuvacError(f"{of} is of an earlier version, which did not keep its normaliser; train it again")
     frames, bands = features.frames(config.features)
     # Sigma 0 stands for a value of the training features, which an assignment does not read.
@@ -184,4 +221,4 @@ def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) 
         for cluster in range(len(names)):
             if isinstance(name := stored.get(str(cluster), ""), str):
                 names[cluster] = name
-    return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, tuple(names))
+    return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, tuple(names), report)

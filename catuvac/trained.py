@@ -142,7 +142,7 @@ def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
         CatuvacError: no such trial, no checkpoint of it, or features that are gone from the cache.
     """
     config, path = stored_trial(folder, number)
-    run = TrainingRun(config, _features(folder, config))
+    run = TrainingRun(config, study_features(folder, config))
     stored = checkpoint.load(path, advice=NO_TRIAL).get("run")
     weights = stored.get("model") if isinstance(stored, dict) else None
     checkpoint.fill(run.model, weights, f"{path} does not fit trial {number}; {NO_TRIAL}")
@@ -185,7 +185,12 @@ def ranked(folder: Path) -> list[int]:
     return [int(number) for number in complete.sort_values("objective", ascending=False, kind="stable")["number"]]
 
 
-def _features(folder: Path, config: Config) -> FeatureSet:
+def study_features(folder: Path, config: Config) -> FeatureSet:
+    """The features that the trials of a study with these settings were trained on.
+
+    Raises:
+        CatuvacError: it is not recorded where they are, or they are gone from the cache.
+    """
     path = recorded_features(read_json(folder / DESIGN, {"features": str}), config.split.split_seed)
     features = store.reopen(path) if path else None
     if features is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from catuvac import runs
 from catuvac.config import Config, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
@@ -69,3 +70,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_features(tiny_config: Config, cache_dir: Path) -> FeatureSet:
     return store.prepare(tiny_config, data_root=None, cache_dir=cache_dir, workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training, to be read alone."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    runs.train(folder, tiny_config, tiny_features, device="cpu", threads=1)
+    return folder

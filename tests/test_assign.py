@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
 from catuvac import assign, inference
 from catuvac.config import Config
@@ -87,6 +88,12 @@ def test_the_features_are_those_of_the_training_to_the_bit(
     x, mask = assign_features(model, samples)
     np.testing.assert_array_equal(x, features.x)
     np.testing.assert_array_equal(mask, features.mask)
+
+
+def test_logits_alone_are_those_of_the_prediction(model: FittedModel, recordings: Path) -> None:
+    clips = [audio.load(path, sample_rate=model.sample_rate) for path in sorted(recordings.iterdir())]
+    probabilities = torch.softmax(torch.from_numpy(model.logits(clips)), dim=-1)
+    np.testing.assert_array_equal(probabilities.numpy(), model.predict(clips).probabilities)
 
 
 def assign_features(model: FittedModel, samples: list[object]) -> tuple[np.ndarray, np.ndarray]:

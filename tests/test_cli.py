@@ -33,7 +33,7 @@ def train(cache_dir: Path) -> list[str]:
 
 def test_help_is_fast_and_imports_no_torch() -> None:
     code = "import sys, catuvac.cli as c\ntry: c.main(['--help'])\nfinally: print([m for m in sys.modules if m in B])"
-    heavy = "B = ('ray', 'torch', 'pandas', 'sklearn', 'matplotlib')\n"
+    heavy = "B = ('ray', 'torch', 'pandas', 'sklearn', 'matplotlib', 'onnx', 'onnxruntime')\n"
     done = subprocess.run([sys.executable, "-c", heavy + code], capture_output=True, text=True, check=False)
     assert "prepare" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"

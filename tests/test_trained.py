@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from catuvac import results, trained
+from catuvac import inference, results, trained
 from catuvac.config import Config
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
@@ -29,6 +29,14 @@ def study(tiny_config: Config, tiny_features: FeatureSet, tmp_path: Path) -> Pat
     results.append_trial(tmp_path, {**facts, **columns(tiny_config), "started_at": "2025-01-01T00:00:00Z"})
     (tmp_path / DESIGN).write_text(json.dumps({"features": str(tiny_features.path)}))
     return tmp_path
+
+
+def test_a_trial_finds_the_features_of_its_training(study: Path, tiny_features: FeatureSet) -> None:
+    found = inference.training_features(inference.load(f"{study}:3"))
+    assert found is not None
+    assert found.path == tiny_features.path
+    (study / DESIGN).write_text(json.dumps({"features": str(study / "gone")}))
+    assert inference.training_features(inference.load(f"{study}:3")) is None
 
 
 @pytest.mark.parametrize("method", ["cat_uvac", "uvac"])

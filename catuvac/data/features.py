@@ -39,7 +39,7 @@ class Features:
 
 def frames(config: FeatureConfig) -> tuple[int, int]:
     """T and F, both padded to multiples of 16."""
-    count = config.stretch_frames if config.time_fit == "stretch" else _length(config) // config.hop + 1
+    count = config.stretch_frames if config.time_fit == "stretch" else clip_samples(config) // config.hop + 1
     return _padded(count), _padded(config.n_bands)
 
 
@@ -67,9 +67,10 @@ def extract_batch(
     clips: Sequence[Tensor], *, durations: Sequence[float], config: FeatureConfig
 ) -> tuple[Tensor, Tensor]:
     """`x` `[B, T, F]` and `mask` `[B, T]` of B clips, each as `extract` has it."""
-    front = _front_end(config)
+    front = front_end(config)
     clips = [
-        samples[: _own(len(samples), duration, config)] for samples, duration in zip(clips, durations, strict=True)
+        samples[: own_samples(len(samples), duration, config)]
+        for samples, duration in zip(clips, durations, strict=True)
     ]
     power = front.power(clips)  # [B, frames, bands]
 
@@ -143,8 +144,15 @@ class Normaliser:
         return out
 
 
-class _FrontEnd:
-    """The transforms of one configuration, built once; threads share them."""
+class FrontEnd:
+    """The transforms of one configuration, built once; threads share them.
+
+    Attributes:
+        n_fft: samples of a transform; the window lies in its middle.
+        window: `[config.window]`.
+        mel: filters `[bins, mels]`; None for a spectrogram.
+        dct: `[mels, coefficients]`; None but for a cepstrum.
+    """
 
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config
@@ -160,7 +168,7 @@ class _FrontEnd:
         """B clips `[n]` to power `[B, frames, bands]`, frames after a clip's end being zero."""
         config, half = self.config, self.n_fft // 2
         bands = config.n_bands if self.mel is None else self.mel.shape[1]
-        power = torch.zeros(len(clips), _length(config) // config.hop + 1, bands)
+        power = torch.zeros(len(clips), clip_samples(config) // config.hop + 1, bands)
         # One by one: a clip fits into a core's cache, a batch does not.
         for samples, out in zip(clips, power, strict=True):
             heard = min(len(out), -(-(len(samples) + half) // config.hop))  # what windows with samples in them yield
@@ -190,8 +198,9 @@ class _FrontEnd:
 
 
 @lru_cache(maxsize=8)
-def _front_end(config: FeatureConfig) -> _FrontEnd:
-    return _FrontEnd(config)
+def front_end(config: FeatureConfig) -> FrontEnd:
+    """The transforms of a configuration."""
+    return FrontEnd(config)
 
 
 def mel_filters(mels: int, sample_rate: int, n_fft: int) -> Tensor:
@@ -221,9 +230,9 @@ def _top_mel(sample_rate: int) -> float:
     return 2595 * math.log10(1 + sample_rate / 2 / 700)
 
 
-def _own(samples: int, duration: float, config: FeatureConfig) -> int:
+def own_samples(samples: int, duration: float, config: FeatureConfig) -> int:
     """How many of a clip's samples count."""
-    samples = min(samples, _length(config))
+    samples = min(samples, clip_samples(config))
     return samples if math.isnan(duration) else min(samples, max(1, round(duration * config.sample_rate)))
 
 
@@ -247,7 +256,8 @@ def _clip_normalised(x: Tensor, active: Tensor, config: FeatureConfig) -> Tensor
     return centred / torch.where(steady, 1.0, deviation)
 
 
-def _length(config: FeatureConfig) -> int:
+def clip_samples(config: FeatureConfig) -> int:
+    """The samples of a whole clip."""
     return max(1, round(config.clip_seconds * config.sample_rate))
 
 

@@ -1,0 +1,352 @@
+"""`catuvac export`: the ONNX files of a trained model, checked on real clips, their cost, and a model card.
+
+model.onnx       samples to clusters in float32
+model-int8.onnx  the same with an int8 network, with --int8
+export.json      costs and checks, for programs
+model_card.md    the same for people, with what the model was trained on and what it is not for
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from jinja2 import Environment
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catuvac import inference, runs
+from catuvac.data import features
+from catuvac.data.audio import AudioError
+from catuvac.data.corpora import CORPORA
+from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
+from catuvac.export import graph, quantise
+from catuvac.export.budget import Cost, cost
+from catuvac.inference import FittedModel
+from catuvac.io import replacing, write_text
+from catuvac.models.cat_uvac import CatUVAC
+
+FLOAT32, INT8 = "model.onnx", "model-int8.onnx"
+TOLERANCE = 1e-4  # largest difference of a logit between onnxruntime in float32 and PyTorch
+WANTED = 0.99  # share of clips whose cluster int8 keeps
+MOST_CLIPS = 500  # to check on
+CHUNK = 25  # of them at a time
+NOISE_CLIPS = 50  # where there are no recordings
+TIMED = 0.5  # s of processor time that a speed is measured in
+
+Clips = tuple[list[Tensor], list[float]]  # samples [s] each, and true lengths in s
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one file behaves in onnxruntime.
+
+    Attributes:
+        file: its name.
+        bytes: its size.
+        network: cost of q(y | x) in it; the front end is the same in all files.
+        logit_difference: the largest from PyTorch in float32.
+        agreement: share of clips with PyTorch's cluster.
+        clip_seconds: s of processor time that a clip takes, on one thread.
+        speed: how many seconds of audio one such second of processor time is enough for, with windows end to end.
+    """
+
+    file: str
+    bytes: int
+    network: Cost
+    logit_difference: float
+    agreement: float
+    clip_seconds: float
+    speed: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, what it costs and how it was checked."""
+
+    front_end: Cost
+    fft_macs: int  # of the front end with a fast Fourier transform in place of the convolution; an estimate
+    parameters: int
+    checked_on: str
+    clips: int
+    checks: tuple[Check, ...]
+
+
+def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
+    """Writes the files of a model to a folder, each whole or not at all.
+
+    Raises:
+        CatuvacError: a model without q(y | x), logits that differ from PyTorch's, no training features for int8, or a
+            folder that cannot be written to.
+    """
+    network = model.model
+    if not isinstance(network, CatUVAC):
+        raise CatuvacError(f"{model.folder} holds a UVAC, which has no q(y|x) to export: give a Cat. UVAC")
+    front_end, corpus = model.config.features, inference.training_features(model)
+    if int8 and corpus is None:
+        raise CatuvacError("--int8 needs the training features, which the cache has no more: run `catuvac prepare`")
+    front = graph.build_front_end(front_end, model.normaliser)
+    frames, bands = features.frames(front_end)
+    networks: dict[str, onnx.ModelProto] = {
+        FLOAT32: graph.build_network(network.encoder_y, n_frames=frames, n_bands=bands)
+    }
+    if int8 and corpus is not None:
+        x = corpus.x[quantise.calibration_rows(corpus.splits["train"])]
+        networks[INT8] = quantise.quantise(networks[FLOAT32], np.asarray(x))
+    metadata = graph.metadata(model, runs.revision())
+    files = {name: graph.merge(front, each, metadata) for name, each in networks.items()}
+
+    clips = [] if corpus is None else list(_validation_clips(model, corpus))
+    count = sum(len(samples) for samples, _ in clips)
+    where = f"{count} clips of the validation split"
+    if not clips:
+        clips, count, where = [_noise(model)], NOISE_CLIPS, f"{NOISE_CLIPS} clips of noise: the recordings are gone"
+    # In float32, as the exported graph computes: a processor with bfloat16 would differ by its rounding.
+    reference = replace(model, config=model.config.with_settings({"precision": "float32"}))
+    checks = tuple(_check(reference, name, file, cost(networks[name]), clips) for name, file in files.items())
+    if not checks[0].logit_difference <= TOLERANCE:
+        raise CatuvacError(
+            f"a logit in onnxruntime differs by {checks[0].logit_difference:.2g} from PyTorch's, more than "
+            f"{TOLERANCE:.0e}: nothing was written; use another onnxruntime"
+        )
+    front_cost = cost(front)
+    parameters = sum(parameter.numel() for parameter in network.encoder_y.parameters())
+    result = Export(front_cost, _fft_macs(model, front, front_cost), parameters, where, count, checks)
+    _write(model, out, files, result)
+    return result
+
+
+def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
+    """A model in onnxruntime, on one thread of the processor."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def inputs(samples: Sequence[Tensor], durations: Sequence[float], model: FittedModel) -> dict[str, NDArray[Any]]:
+    """Clips `[s]` as the exported graph takes them: padded, with their true lengths beside them."""
+    config = model.config.features
+    padded = np.zeros((len(samples), features.clip_samples(config)), np.float32)
+    lengths = np.zeros(len(samples), np.int64)
+    for row, (clip, seconds) in enumerate(zip(samples, durations, strict=True)):
+        lengths[row] = features.own_samples(len(clip), seconds, config)
+        padded[row, : lengths[row]] = clip[: lengths[row]]
+    return {graph.SAMPLES: padded, graph.LENGTHS: lengths}
+
+
+def _validation_clips(model: FittedModel, corpus: FeatureSet) -> Iterator[Clips]:
+    """Clips of the validation split, as the training read them, as far as the recordings are still there."""
+    rows = corpus.splits["val"]
+    rows = rows[np.linspace(0, len(rows) - 1, min(MOST_CLIPS, len(rows))).astype(np.int64)]
+    config, rate = model.config.corpus, model.config.features.sample_rate
+    table = corpus.clips.iloc[rows]
+    for start in range(0, len(table), CHUNK):
+        samples, durations = [], []
+        chunk = table.iloc[start : start + CHUNK]
+        for path, duration in zip(chunk["path"], chunk["duration"], strict=True):
+            seconds = min(model.config.features.clip_seconds, duration)  # in this order: NaN is not below anything
+            try:
+                samples.append(CORPORA[config.corpus].read(config, str(path), rate, seconds=seconds))
+            except AudioError:
+                continue
+            durations.append(float(duration))
+        if samples:
+            yield samples, durations
+
+
+def _noise(model: FittedModel) -> Clips:
+    """White noise, at levels from full scale down to -60 dB, and of lengths up to a whole clip's."""
+    generator, n = torch.Generator().manual_seed(0), features.clip_samples(model.config.features)
+    gains = torch.logspace(0, -3, NOISE_CLIPS)
+    lengths = torch.linspace(1, n, NOISE_CLIPS).long().tolist()
+    clips = [gain * torch.randn(length, generator=generator) for gain, length in zip(gains, lengths, strict=True)]
+    return clips, [math.nan] * NOISE_CLIPS
+
+
+def _check(model: FittedModel, name: str, file: onnx.ModelProto, network: Cost, clips: Sequence[Clips]) -> Check:
+    run = session(file)
+    differences, kept = [], []
+    for samples, durations in clips:
+        expected = model.logits(samples, durations)
+        (found,) = run.run([graph.LOGITS], inputs(samples, durations, model))
+        differences.append(np.abs(found - expected).max())
+        kept.append(found.argmax(axis=1) == expected.argmax(axis=1))
+    first = inputs(clips[0][0][:1], clips[0][1][:1], model)
+    times: list[float] = []
+    while sum(times) < TIMED:
+        began = time.process_time()
+        run.run([graph.PROBABILITIES], first)
+        times.append(time.process_time() - began)
+    seconds = float(np.median(times))
+    return Check(
+        file=name,
+        bytes=file.ByteSize(),
+        network=network,
+        logit_difference=float(max(differences)),
+        agreement=float(np.concatenate(kept).mean()),
+        clip_seconds=seconds,
+        speed=model.config.features.clip_seconds / seconds,
+    )
+
+
+def _fft_macs(model: FittedModel, front: onnx.ModelProto, counted: Cost) -> int:
+    """The front end's products where the transform takes n log2 n for each frame."""
+    config = model.config.features
+    n_fft, count = features.front_end(config).n_fft, features.clip_samples(config) // config.hop + 1
+    (convolution,) = (node for node in front.graph.node if node.op_type == "Conv")
+    (bases,) = (tensor for tensor in front.graph.initializer if tensor.name == convolution.input[1])
+    weights = int(math.prod(bases.dims))
+    return counted.macs - count * weights + round(count * n_fft * math.log2(n_fft))
+
+
+def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], result: Export) -> None:
+    record = {
+        "model": str(model.folder),
+        "config_hash": model.config.hash(),
+        "revision": runs.revision(),
+        "command": sys.argv,
+        "sample_rate": model.config.features.sample_rate,
+        "samples": features.clip_samples(model.config.features),
+        "clusters": model.names,
+        **asdict(result),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            with replacing(out / name) as temporary:
+                temporary.write_bytes(file.SerializeToString())
+        write_text(out / "export.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+        write_text(out / "model_card.md", _card(model, result))
+    except OSError as error:
+        raise CatuvacError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+
+
+def budget_rows(model: FittedModel, result: Export) -> list[tuple[str, str]]:
+    """The costs as a table's rows, for the terminal and the card."""
+    seconds, front = model.config.features.clip_seconds, result.front_end
+    rows = [
+        ("window", f"{seconds:g} s, {features.clip_samples(model.config.features)} samples"),
+        ("parameters of q(y|x)", f"{result.parameters:,}"),
+        ("front end, MACs per window", f"{front.macs:,} (about {result.fft_macs:,} with an FFT)"),
+        ("front end, constants", f"{front.weight_bytes:,} bytes"),
+        ("front end, peak activations", f"{front.peak_bytes:,} bytes"),
+    ]
+    for check in result.checks:
+        net, name = check.network, check.file
+        rows += [
+            (f"{name}, size", f"{check.bytes:,} bytes"),
+            (f"{name}, network, MACs per window", f"{net.macs:,}"),
+            (f"{name}, network, weights", f"{net.weight_bytes:,} bytes"),
+            (f"{name}, network, peak activations", f"{net.peak_bytes:,} bytes"),
+            (f"{name}, operations per second of audio", f"{2 * (front.macs + net.macs) / seconds:,.0f}"),
+            (f"{name}, largest difference of a logit", f"{check.logit_difference:.2g}"),
+            (f"{name}, same cluster as PyTorch", f"{check.agreement:.2%}"),
+            (f"{name}, speed on one thread", f"{check.speed:,.0f} × real time, {1e3 * check.clip_seconds:.2f} ms"),
+        ]
+    return rows
+
+
+def warning(result: Export) -> str:
+    """What somebody should know before using the int8 file; "" where all is well."""
+    bad = [check for check in result.checks if check.agreement < WANTED]
+    return "".join(
+        f"{check.file} keeps the cluster of {check.agreement:.1%} of the clips, below {WANTED:.0%}: use {FLOAT32}"
+        for check in bad
+    )
+
+
+def _card(model: FittedModel, result: Export) -> str:
+    config = model.config
+    corpus, names = CORPORA[config.corpus.corpus], enumerate(model.names)
+    scores = {name[4:]: value for name, value in model.report.items() if name.startswith("val/")}
+    card = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(CARD)
+    return card.render(
+        config=config,
+        corpus=corpus,
+        clusters=[(number, name or "–") for number, name in names],
+        scores={name: f"{value:.4g}" for name, value in scores.items() if isinstance(value, float | int)},
+        epoch=model.report.get("epoch"),
+        budget=[(what.replace("|", "\\|"), value) for what, value in budget_rows(model, result)],
+        result=result,
+        warning=warning(result),
+        above=f"{model.undecided_above:.3f}",
+        n=features.clip_samples(config.features),
+        settings=config.to_yaml(),
+        command=" ".join(sys.argv),
+        revision=runs.revision() or "unknown",
+    )
+
+
+CARD = """# Model card: {{ config.model.n_clusters }} clusters of {{ corpus.name }}
+
+A categorical variational clustering (Cat. UVAC, arXiv 2504.07652) of {{ corpus.name }} ({{ corpus.description }}),
+trained without labels for {{ epoch }} epochs. Licence of the recordings: {{ corpus.licence }}.
+
+## Input and output
+
+- `samples`: float32 `[B, {{ n }}]`, mono at {{ config.features.sample_rate }} Hz, full scale 1; shorter clips are
+  padded at their end.
+- `lengths`: int64 `[B]`, the samples of each clip that are its own; {{ n }} for a whole window.
+- `logits` and `probabilities`: float32 `[B, {{ config.model.n_clusters }}]`, of the clusters below.
+
+The file's metadata has the rate, the length and the clusters' names.
+
+| cluster | name |
+|--:|---|
+{% for number, name in clusters %}
+| {{ number }} | {{ name }} |
+{% endfor %}
+
+## Quality on the validation split, in training
+
+| score | value |
+|---|--:|
+{% for name, value in scores.items() %}
+| {{ name }} | {{ value }} |
+{% endfor %}
+
+## Budget and checks
+
+Checked in onnxruntime against PyTorch in float32, on {{ result.checked_on }}.
+
+| what | value |
+|---|--:|
+{% for what, value in budget %}
+| {{ what }} | {{ value }} |
+{% endfor %}
+
+An operation is a multiplication or an addition of a convolution or a matrix product, with windows end to end; what is
+done cell by cell is not counted. Activations are those of one window.
+{% if warning %}
+
+{{ warning }}.
+{% endif %}
+
+## Limits
+
+- A clip whose q(y|x) has an entropy above {{ above }} nats, half of log K, is undecided: its cluster means nothing.
+- Clusters are what the training's recordings differ by. They are no labels, their names were given by people, and
+  what is unlike those recordings lands in some cluster all the same.
+- It was trained on {{ corpus.name }} alone: other microphones, rooms and levels need a check of their own.
+- It is not for decisions about people, nor for anything that depends on a single window.
+
+## Settings
+
+Exported by `{{ command }}` at revision {{ revision }}.
+
+```yaml
+{{ settings }}```
+"""

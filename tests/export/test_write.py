@@ -1,0 +1,111 @@
+"""`catuvac export`: files that need nothing else, checked on real clips."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+from catuvac import inference, runs
+from catuvac.cli import main
+from catuvac.config import Config
+from catuvac.data import store
+from catuvac.data.corpora import CORPORA
+from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
+from catuvac.export import graph, quantise, write
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("export")
+    assert main(["export", str(tiny_run), "--int8", "--out", str(out)]) == 0
+    return out
+
+
+def test_files_hold_the_trained_model(exported: Path, tiny_run: Path, tiny_features: FeatureSet) -> None:
+    model = inference.load(tiny_run)
+    rows, config = tiny_features.splits["test"], model.config
+    paths = tiny_features.clips["path"].iloc[rows]
+    clips = [CORPORA["synthetic"].read(config.corpus, path, config.features.sample_rate) for path in paths]
+    expected = model.predict(clips).probabilities
+    given = write.inputs(clips, [float("nan")] * len(clips), model)
+    for file, tolerance in ((write.FLOAT32, 2e-3), (write.INT8, 0.05)):  # PyTorch may compute in bfloat16 here
+        (found,) = write.session(exported / file).run([graph.PROBABILITIES], given)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_the_record_states_costs_and_checks(exported: Path) -> None:
+    record = json.loads((exported / "export.json").read_text(encoding="utf-8"))
+    whole, small = record["checks"]
+    assert whole["logit_difference"] <= write.TOLERANCE
+    assert whole["agreement"] == 1.0
+    assert small["network"]["macs"] == whole["network"]["macs"] > 0
+    assert small["network"]["peak_bytes"] < whole["network"]["peak_bytes"]
+    assert 3.5 * small["network"]["weight_bytes"] < whole["network"]["weight_bytes"]
+    assert [check["bytes"] for check in record["checks"]] == [
+        (exported / name).stat().st_size for name in (write.FLOAT32, write.INT8)
+    ]
+    assert record["checked_on"] == "12 clips of the validation split"
+    assert record["front_end"]["macs"] > record["fft_macs"]
+
+
+def test_a_consumer_needs_the_file_alone(exported: Path, tiny_config: Config) -> None:
+    facts = write.session(exported / write.INT8).get_modelmeta().custom_metadata_map
+    assert (facts["sample_rate"], facts["samples"]) == ("16000", "16000")
+    assert json.loads(facts["clusters"]) == [""] * tiny_config.model.n_clusters
+    assert facts["config_hash"]
+
+
+def test_the_card_states_corpus_licence_and_scores(exported: Path, tiny_run: Path) -> None:
+    card = (exported / "model_card.md").read_text(encoding="utf-8")
+    assert CORPORA["synthetic"].licence in card
+    report = json.loads((tiny_run / "metrics.json").read_text(encoding="utf-8"))
+    assert f"| nmi | {report['val/nmi']:.4g} |" in card
+    assert runs.config(tiny_run).to_yaml() in card
+    assert all(len(line.replace("\\|", "").split("|")) in (1, 4) for line in card.splitlines() if line[:1] == "|")
+
+
+def test_calibration_clips_are_the_same_every_time() -> None:
+    rows = np.arange(1000, 2000)
+    chosen = quantise.calibration_rows(rows)
+    assert len(np.unique(chosen)) == quantise.CALIBRATION
+    assert (chosen[0], chosen[-1]) == (1000, 1999)
+    np.testing.assert_array_equal(quantise.calibration_rows(rows[:7]), rows[:7])
+
+
+def test_without_recordings_noise_is_what_is_compared(tiny_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_run, tmp_path / "run")
+    record = json.loads((copy / "run.json").read_text(encoding="utf-8")) | {"features": str(tmp_path / "gone")}
+    (copy / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    model = inference.load(copy)
+    result = write.export(model, out=tmp_path / "out", int8=False)
+    assert (result.clips, result.checks[0].agreement) == (write.NOISE_CLIPS, 1.0)
+    assert "noise" in result.checked_on
+    with pytest.raises(CatuvacError, match="needs the training features"):
+        write.export(model, out=tmp_path / "int8", int8=True)
+
+
+def test_logits_that_differ_write_nothing(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "TOLERANCE", 0.0)
+    with pytest.raises(CatuvacError, match="nothing was written"):
+        write.export(inference.load(tiny_run), out=tmp_path / "out", int8=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_uvac_is_one_line(
+    tiny_config: Config, cache_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config.with_settings({"method": "uvac", "epochs": 1})
+    features = store.prepare(config, data_root=None, cache_dir=cache_dir, workers=1, progress=False)
+    runs.train(tmp_path / "run", config, features, device="cpu", threads=1)
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no q(y|x) to export" in line
+    assert not (tmp_path / "run" / "export").exists()
