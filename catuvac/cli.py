@@ -258,6 +258,81 @@ class Export:
 
 
 @dataclass(kw_only=True)
+class Stream:
+    """Give every window of sound its cluster as it arrives, a line each, and say at the end what that took.
+
+    time: s to the window's end; state: the cluster that holds, which changes by --hysteresis alone."""
+
+    model: tyro.conf.Positional[str]
+    """as for catuvac assign"""
+    source: tyro.conf.Positional[str] = "-"
+    """recording, named pipe, or - for standard input; pipes hold a WAV file of 16-bit samples"""
+    raw: bool = False
+    """a pipe without a header: signed 16-bit little-endian samples, mono, at --rate"""
+    rate: int = 0
+    """Hz; of raw samples, or what the header of a pipe must state"""
+    device: str = ""
+    """live input in place of a source, by number or part of its name (extra `live`)"""
+    hop: float = 0.0
+    """s between the ends of two windows; 0 puts windows end to end"""
+    smooth: int = 1
+    """windows, up to the present one, whose logits are averaged"""
+    hysteresis: float = 0.1
+    """by how much another cluster must be more probable than the state to replace it, in [0, 1)"""
+    timeout: float = 10.0
+    """s without a byte after which a pipe counts as stalled"""
+    threads: int = 1
+    """CPU threads of torch"""
+
+    def run(self) -> None:
+        for name, value, good in (
+            ("hop", self.hop, self.hop >= 0),
+            ("rate", self.rate, self.rate >= 0),
+            ("smooth", self.smooth, self.smooth >= 1),
+            ("hysteresis", self.hysteresis, 0 <= self.hysteresis < 1),
+            ("timeout", self.timeout, self.timeout > 0),
+            ("threads", self.threads, self.threads >= 1),
+        ):
+            if not good:
+                raise CatuvacError(f"--{name} {value} is out of range; see catuvac stream --help")
+        pipe = self.source == "-" or Path(self.source).is_fifo()
+        if self.raw and not self.rate:
+            raise CatuvacError("raw samples need their rate: give --rate HZ")
+        if (self.raw or self.rate) and (self.device or not pipe):
+            raise CatuvacError("--raw and --rate describe a pipe, and a file states its rate: leave them out")
+        if self.device and self.source != "-":
+            raise CatuvacError(f"give either --device or {self.source}")
+        import csv
+        import os
+        from dataclasses import asdict, fields
+
+        import torch
+
+        from catuvac import inference, stream
+
+        torch.set_num_threads(self.threads)
+        model = inference.load(self.model)
+        if self.device:
+            sound = stream.open_microphone(self.device, rate=model.sample_rate)
+        elif pipe:
+            handle = sys.stdin.fileno() if self.source == "-" else os.open(self.source, os.O_RDONLY)
+            sound = stream.open_pipe(handle, timeout=self.timeout, rate=self.rate, raw=self.raw)
+        else:
+            sound = stream.open_file(Path(self.source))
+        decisions = stream.Stream(model, sound, hop=self.hop, smooth=self.smooth, hysteresis=self.hysteresis)
+        writer = csv.DictWriter(sys.stdout, [field.name for field in fields(stream.Decision)])
+        writer.writeheader()
+        try:
+            for decision in decisions:
+                row = asdict(decision) | {"time": f"{decision.time:.3f}", "probability": f"{decision.probability:.4f}"}
+                writer.writerow(row)
+                sys.stdout.flush()
+        finally:
+            if decisions.windows:
+                print(decisions.summary, file=sys.stderr)
+
+
+@dataclass(kw_only=True)
 class Report:
     """Answer from studies' tables what the temperature does: report.html, answer.json, figures/."""
 
@@ -374,6 +449,7 @@ def _dispatch(argv: Sequence[str]) -> None:
         | Annotated[Assign, tyro.conf.subcommand("assign")]
         | Annotated[Name, tyro.conf.subcommand("name")]
         | Annotated[Export, tyro.conf.subcommand("export")]
+        | Annotated[Stream, tyro.conf.subcommand("stream")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Watch, tyro.conf.subcommand("watch")]
         | Annotated[Replay, tyro.conf.subcommand("replay")]

@@ -70,6 +70,28 @@ def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -
             yield start, min(start + seconds, length), resample(samples, rate=rate, to=sample_rate)
 
 
+def blocks(path: str | Path, *, seconds: float) -> tuple[int, Iterator[Tensor]]:
+    """A recording's rate in Hz, and its samples at that rate block by block, so that memory stays flat.
+
+    Args:
+        path: the file.
+        seconds: of a block; the last one may be shorter.
+
+    Raises:
+        AudioError: as `load`, at once or at the block where it happens.
+    """
+    with _opened(path) as file:
+        rate: int = file.samplerate
+
+    def read() -> Iterator[Tensor]:
+        with _opened(path) as file:
+            yield _read(file, max(1, round(seconds * rate)))
+            while file.tell() < file.frames:
+                yield _read(file, max(1, round(seconds * rate)))
+
+    return rate, read()
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     """A sound file; what goes wrong with it, then or while it is read, is an `AudioError`."""

@@ -73,3 +73,18 @@ def test_unusable_files_say_why(bad_files: dict[str, Path]) -> None:
 def test_an_absent_file_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(audio.AudioError, match="unreadable: No such file"):
         audio.load(tmp_path / "gone.wav", sample_rate=8000)
+
+
+def test_blocks_are_the_whole_recording(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, size=(2500, 2))
+    soundfile.write(tmp_path / "x.wav", samples, 1000, subtype="PCM_16")
+    rate, blocks = audio.blocks(tmp_path / "x.wav", seconds=0.7)
+    parts = list(blocks)
+    assert (rate, [len(part) for part in parts]) == (1000, [700, 700, 700, 400])
+    assert torch.equal(torch.cat(parts), audio.load(tmp_path / "x.wav", sample_rate=1000))
+
+
+def test_blocks_of_an_unusable_file_say_why(bad_files: dict[str, Path], tmp_path: Path) -> None:
+    for path in (*bad_files.values(), tmp_path / "gone.wav"):
+        with pytest.raises(audio.AudioError):
+            list(audio.blocks(path, seconds=0.1)[1])
