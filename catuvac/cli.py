@@ -242,11 +242,7 @@ class Export:
     def run(self) -> None:
         from catuvac import inference
 
-        try:
-            from catuvac.export import write
-        except ImportError as error:
-            raise CatuvacError(f"no module {error.name}, which an export needs: install catuvac[export]") from error
-
+        write = _export_module("write")
         model = inference.load(self.model)
         out = self.out or model.folder / "export"
         result = write.export(model, out=out, int8=self.int8)
@@ -264,7 +260,7 @@ class Stream:
     time: s to the window's end; state: the cluster that holds, which changes by --hysteresis alone."""
 
     model: tyro.conf.Positional[str]
-    """as for catuvac assign"""
+    """as for catuvac assign, or a file of catuvac export"""
     source: tyro.conf.Positional[str] = "-"
     """recording, named pipe, or - for standard input; pipes hold a WAV file of 16-bit samples"""
     raw: bool = False
@@ -282,7 +278,7 @@ class Stream:
     timeout: float = 10.0
     """s without a byte after which a pipe counts as stalled"""
     threads: int = 1
-    """CPU threads of torch"""
+    """CPU threads that compute"""
 
     def run(self) -> None:
         for name, value, good in (
@@ -311,7 +307,11 @@ class Stream:
         from catuvac import inference, stream
 
         torch.set_num_threads(self.threads)
-        model = inference.load(self.model)
+        model: stream.Classifier
+        if self.model.endswith(".onnx"):
+            model = _export_module("consumer").ExportedModel(Path(self.model), threads=self.threads)
+        else:
+            model = inference.load(self.model)
         if self.device:
             sound = stream.open_microphone(self.device, rate=model.sample_rate)
         elif pipe:
@@ -409,6 +409,16 @@ class Replay:
             device=self.device,
             tolerance=self.tolerance,
         )
+
+
+def _export_module(name: str) -> Any:
+    """A module of `catuvac.export`, whose libraries are an extra."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"catuvac.export.{name}")
+    except ImportError as error:
+        raise CatuvacError(f"no module {error.name}, which exports need: install catuvac[export]") from error
 
 
 def _print_scores(scores: dict[str, dict[str, Any]], *, title: str) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from jinja2 import Environment
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.export import graph, quantise
 from catuvac.export.budget import Cost, cost
+from catuvac.export.consumer import session
 from catuvac.inference import FittedModel
 from catuvac.io import replacing, write_text
 from catuvac.models.cat_uvac import CatUVAC
@@ -127,15 +127,6 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
     return result
 
 
-def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
-    """A model in onnxruntime, on one thread of the processor."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
 def inputs(samples: Sequence[Tensor], durations: Sequence[float], model: FittedModel) -> dict[str, NDArray[Any]]:
     """Clips `[s]` as the exported graph takes them: padded, with their true lengths beside them."""
     config = model.config.features
@@ -177,7 +168,7 @@ def _noise(model: FittedModel) -> Clips:
 
 
 def _check(model: FittedModel, name: str, file: onnx.ModelProto, network: Cost, clips: Sequence[Clips]) -> Check:
-    run = session(file)
+    run = session(file.SerializeToString())
     differences, kept = [], []
     for samples, durations in clips:
         expected = model.logits(samples, durations)

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from catuvac.config import FeatureConfig
 from catuvac.data import features
 from catuvac.export import graph
-from catuvac.export.write import session
+from catuvac.export.consumer import session
 from catuvac.models.fast_conv import split_pixels
 from catuvac.models.networks import ConvRecurrentEncoder
 
@@ -59,7 +59,7 @@ def test_the_front_end_makes_the_features_of_the_training(name: str) -> None:
     samples = np.full((len(clips), RATE), 0.3, np.float32)  # what lies after a clip's end must not be heard
     for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
         samples[row, :length] = clip[:length]
-    run = session(graph.build_front_end(config, normaliser))
+    run = session(graph.build_front_end(config, normaliser).SerializeToString())
     (found,) = run.run(None, {graph.SAMPLES: samples, graph.LENGTHS: lengths})
     assert found.shape == (len(clips), 1, *features.frames(config))
     np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=5e-5)
@@ -73,7 +73,7 @@ def test_the_network_is_the_encoder_for_any_batch(n_frames: int, n_bands: int) -
     for _ in range(3):  # batch norm's statistics are no longer those of the start
         encoder(split_pixels(torch.rand(8, 1, n_frames, n_bands)))
     encoder.eval()
-    run = session(graph.build_network(encoder, n_frames=n_frames, n_bands=n_bands))
+    run = session(graph.build_network(encoder, n_frames=n_frames, n_bands=n_bands).SerializeToString())
     for batch in (1, 3):
         x = torch.rand(batch, 1, n_frames, n_bands)
         with torch.no_grad():
@@ -93,7 +93,7 @@ def test_a_merged_graph_carries_its_metadata() -> None:
         graph.build_network(encoder, n_frames=frames, n_bands=bands),
         {"clusters": json.dumps(["Straße", ""], ensure_ascii=False)},
     )
-    run = session(model)
+    run = session(model.SerializeToString())
     assert json.loads(run.get_modelmeta().custom_metadata_map["clusters"]) == ["Straße", ""]
     assert [each.name for each in run.get_inputs()] == [graph.SAMPLES, graph.LENGTHS]
     assert [each.name for each in run.get_outputs()] == [graph.LOGITS, graph.PROBABILITIES]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 pytest.importorskip("onnxruntime")
 
@@ -19,6 +20,8 @@ from catuvac.data.corpora import CORPORA
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.export import graph, quantise, write
+from catuvac.export.consumer import ExportedModel, session
+from catuvac.stream import Stream, open_file
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def test_files_hold_the_trained_model(exported: Path, tiny_run: Path, tiny_featu
     expected = model.predict(clips).probabilities
     given = write.inputs(clips, [float("nan")] * len(clips), model)
     for file, tolerance in ((write.FLOAT32, 2e-3), (write.INT8, 0.05)):  # PyTorch may compute in bfloat16 here
-        (found,) = write.session(exported / file).run([graph.PROBABILITIES], given)
+        (found,) = session(str(exported / file)).run([graph.PROBABILITIES], given)
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
@@ -56,10 +59,29 @@ def test_the_record_states_costs_and_checks(exported: Path) -> None:
 
 
 def test_a_consumer_needs_the_file_alone(exported: Path, tiny_config: Config) -> None:
-    facts = write.session(exported / write.INT8).get_modelmeta().custom_metadata_map
+    facts = session(str(exported / write.INT8)).get_modelmeta().custom_metadata_map
     assert (facts["sample_rate"], facts["samples"]) == ("16000", "16000")
     assert json.loads(facts["clusters"]) == [""] * tiny_config.model.n_clusters
     assert facts["config_hash"]
+
+
+def test_a_stream_through_the_file_is_that_of_the_model(exported: Path, tiny_run: Path, tmp_path: Path) -> None:
+    model, file = inference.load(tiny_run), ExportedModel(exported / write.FLOAT32)
+    assert (file.names, file.window, file.sample_rate) == (model.names, model.window, model.sample_rate)
+    assert file.undecided_above == pytest.approx(model.undecided_above, rel=1e-5)
+    rng = np.random.default_rng(0)
+    noise = np.concatenate([gain * rng.normal(size=8000) for gain in (0.2, 0.01, 0.1, 0.001)])
+    soundfile.write(tmp_path / "x.wav", noise, 16000)
+    found, expected = (list(Stream(each, open_file(tmp_path / "x.wav"), hop=0.25)) for each in (file, model))
+    assert [d.cluster for d in found] == [d.cluster for d in expected]
+    np.testing.assert_allclose([d.probability for d in found], [d.probability for d in expected], atol=2e-3)
+
+
+def test_what_is_no_export_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    for path, words in ((tmp_path / "x.onnx", "is not a file of"), (tmp_path / "gone.onnx", "there is no file")):
+        with pytest.raises(CatuvacError, match=words):
+            ExportedModel(path)
 
 
 def test_the_card_states_corpus_licence_and_scores(exported: Path, tiny_run: Path) -> None:
