@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -75,6 +76,7 @@ class Check:
 class Export:
     """What was written, what it costs and how it was checked."""
 
+    trained_on: str
     front_end: Cost
     fft_macs: int  # of the front end with a fast Fourier transform in place of the convolution; an estimate
     parameters: int
@@ -122,7 +124,8 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
         )
     front_cost = cost(front)
     parameters = sum(parameter.numel() for parameter in network.encoder_y.parameters())
-    result = Export(front_cost, _fft_macs(model, front, front_cost), parameters, where, count, checks)
+    trained_on = model.config.corpus.corpus if corpus is None else corpus.note
+    result = Export(trained_on, front_cost, _fft_macs(model, front, front_cost), parameters, where, count, checks)
     _write(model, out, files, result)
     return result
 
@@ -208,7 +211,7 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
         "model": str(model.folder),
         "config_hash": model.config.hash(),
         "revision": runs.revision(),
-        "command": sys.argv,
+        "command": _command(),
         "sample_rate": model.config.features.sample_rate,
         "samples": features.clip_samples(model.config.features),
         "clusters": model.names,
@@ -216,6 +219,8 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if INT8 not in files:
+            (out / INT8).unlink(missing_ok=True)  # of an earlier export, which the record would not be about
         for name, file in files.items():
             with replacing(out / name) as temporary:
                 temporary.write_bytes(file.SerializeToString())
@@ -223,6 +228,11 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
         write_text(out / "model_card.md", _card(model, result))
     except OSError as error:
         raise CatuvacError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+
+
+def _command() -> str:
+    """The command line, without the folder that the command lies in."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def budget_rows(model: FittedModel, result: Export) -> list[tuple[str, str]]:
@@ -276,7 +286,7 @@ def _card(model: FittedModel, result: Export) -> str:
         above=f"{model.undecided_above:.3f}",
         n=features.clip_samples(config.features),
         settings=config.to_yaml(),
-        command=" ".join(sys.argv),
+        command=_command(),
         revision=runs.revision() or "unknown",
     )
 
@@ -284,7 +294,8 @@ def _card(model: FittedModel, result: Export) -> str:
 CARD = """# Model card: {{ config.model.n_clusters }} clusters of {{ corpus.name }}
 
 A categorical variational clustering (Cat. UVAC, arXiv 2504.07652) of {{ corpus.name }} ({{ corpus.description }}),
-trained without labels for {{ epoch }} epochs. Licence of the recordings: {{ corpus.licence }}.
+trained without labels for {{ epoch }} epochs. Recordings: {{ result.trained_on }}; their licence:
+{{ corpus.licence }}.
 
 ## Input and output
 

@@ -84,9 +84,10 @@ def test_what_is_no_export_is_one_line(tmp_path: Path) -> None:
             ExportedModel(path)
 
 
-def test_the_card_states_corpus_licence_and_scores(exported: Path, tiny_run: Path) -> None:
+def test_the_card_states_corpus_licence_and_scores(exported: Path, tiny_run: Path, tiny_features: FeatureSet) -> None:
     card = (exported / "model_card.md").read_text(encoding="utf-8")
     assert CORPORA["synthetic"].licence in card
+    assert tiny_features.note in card
     report = json.loads((tiny_run / "metrics.json").read_text(encoding="utf-8"))
     assert f"| nmi | {report['val/nmi']:.4g} |" in card
     assert runs.config(tiny_run).to_yaml() in card
@@ -106,7 +107,10 @@ def test_without_recordings_noise_is_what_is_compared(tiny_run: Path, tmp_path: 
     record = json.loads((copy / "run.json").read_text(encoding="utf-8")) | {"features": str(tmp_path / "gone")}
     (copy / "run.json").write_text(json.dumps(record), encoding="utf-8")
     model = inference.load(copy)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / write.INT8).touch()  # of an earlier export
     result = write.export(model, out=tmp_path / "out", int8=False)
+    assert not (tmp_path / "out" / write.INT8).exists()
     assert (result.clips, result.checks[0].agreement) == (write.NOISE_CLIPS, 1.0)
     assert "noise" in result.checked_on
     with pytest.raises(CatuvacError, match="needs the training features"):
