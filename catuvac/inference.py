@@ -169,7 +169,7 @@ def training_features(model: FittedModel) -> FeatureSet | None:
     """The features that a model was trained on, with their splits; None where this machine's cache lacks them."""
     try:
         if (model.folder / "run.json").is_file():
-            return runs.features(model.folder)
+            return run_dir.features(model.folder)
         return trained.study_features(model.folder.parents[1], model.config)
     except CatuvacError:
         return None

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from catuvac import runs
 from catuvac.config import Config, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
+from catuvac.training import run_dir
 
 os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works on this machine
 # Ray's ports are open to the network: whoever reaches those of a test must not run code here. Before Ray is imported.
@@ -76,5 +76,5 @@ def tiny_features(tiny_config: Config, cache_dir: Path) -> FeatureSet:
 def tiny_run(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished training, to be read alone."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
-    runs.train(folder, tiny_config, tiny_features, device="cpu", threads=1)
+    run_dir.train(folder, tiny_config, tiny_features, device="cpu", threads=1)
     return folder

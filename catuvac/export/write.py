@@ -25,7 +25,7 @@ from jinja2 import Environment
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catuvac import inference, runs
+from catuvac import inference
 from catuvac.data import features
 from catuvac.data.audio import AudioError
 from catuvac.data.corpora import CORPORA
@@ -37,6 +37,7 @@ from catuvac.export.consumer import session
 from catuvac.inference import FittedModel
 from catuvac.io import replacing, write_text
 from catuvac.models.cat_uvac import CatUVAC
+from catuvac.training import run_dir
 
 FLOAT32, INT8 = "model.onnx", "model-int8.onnx"
 TOLERANCE = 1e-4  # largest difference of a logit between onnxruntime in float32 and PyTorch
@@ -106,7 +107,7 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
     if int8 and corpus is not None:
         x = corpus.x[quantise.calibration_rows(corpus.splits["train"])]
         networks[INT8] = quantise.quantise(networks[FLOAT32], np.asarray(x))
-    metadata = graph.metadata(model, runs.revision())
+    metadata = graph.metadata(model, run_dir.revision())
     files = {name: graph.merge(front, each, metadata) for name, each in networks.items()}
 
     clips = [] if corpus is None else list(_validation_clips(model, corpus))
@@ -210,7 +211,7 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
     record = {
         "model": str(model.folder),
         "config_hash": model.config.hash(),
-        "revision": runs.revision(),
+        "revision": run_dir.revision(),
         "command": _command(),
         "sample_rate": model.config.features.sample_rate,
         "samples": features.clip_samples(model.config.features),
@@ -287,7 +288,7 @@ def _card(model: FittedModel, result: Export) -> str:
         n=features.clip_samples(config.features),
         settings=config.to_yaml(),
         command=_command(),
-        revision=runs.revision() or "unknown",
+        revision=run_dir.revision() or "unknown",
     )
 
 

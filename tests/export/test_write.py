@@ -12,7 +12,7 @@ import soundfile
 
 pytest.importorskip("onnxruntime")
 
-from catuvac import inference, runs
+from catuvac import inference
 from catuvac.cli import main
 from catuvac.config import Config
 from catuvac.data import store
@@ -22,6 +22,7 @@ from catuvac.errors import CatuvacError
 from catuvac.export import graph, quantise, write
 from catuvac.export.consumer import ExportedModel, session
 from catuvac.stream import Stream, open_file
+from catuvac.training import run_dir
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_the_card_states_corpus_licence_and_scores(exported: Path, tiny_run: Pat
     assert tiny_features.note in card
     report = json.loads((tiny_run / "metrics.json").read_text(encoding="utf-8"))
     assert f"| nmi | {report['val/nmi']:.4g} |" in card
-    assert runs.config(tiny_run).to_yaml() in card
+    assert run_dir.config(tiny_run).to_yaml() in card
     assert all(len(line.replace("\\|", "").split("|")) in (1, 4) for line in card.splitlines() if line[:1] == "|")
 
 
@@ -129,7 +130,7 @@ def test_a_uvac_is_one_line(
 ) -> None:
     config = tiny_config.with_settings({"method": "uvac", "epochs": 1})
     features = store.prepare(config, data_root=None, cache_dir=cache_dir, workers=1, progress=False)
-    runs.train(tmp_path / "run", config, features, device="cpu", threads=1)
+    run_dir.train(tmp_path / "run", config, features, device="cpu", threads=1)
     capsys.readouterr()
     assert main(["export", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
