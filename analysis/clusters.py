@@ -20,7 +20,7 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 from analysis.figures import clusters as draw
 from analysis.section import Clip, Group, Section, Statement, Table, slug
-from analysis.stats.bootstrap import CONFIDENCE, RESAMPLES
+from analysis.stats.bootstrap import RESAMPLES, interval, resampled
 from catuvac.evaluation.metrics import active_units
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Agreement:
         """NMI beyond chance with column `a` less that with `b`, and its 95 % interval."""
         names = list(self.scores.index)
         value = float(self.beyond_chance[a] - self.beyond_chance[b])
-        low, high = value + _interval(self.deviations[:, names.index(a)] - self.deviations[:, names.index(b)])
+        low, high = value + interval(self.deviations[:, names.index(a)] - self.deviations[:, names.index(b)])
         return value, float(low), float(high)
 
 
@@ -221,17 +221,17 @@ def agreement(clusters: Ints, columns: Columns, *, seed: int = 0) -> Agreement:
     """
     n, codes = len(clusters), np.unique(clusters, return_inverse=True)[1]
     k = int(codes.max()) + 1
-    rows = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    rows = np.stack(resampled(np.arange(n), rng=np.random.default_rng(seed)))  # [RESAMPLES, n]
     scores, deviations = {}, []
     for name, values in columns.items():
         cells, shape = values.codes.astype(np.int64) * k + codes, (len(values.categories), k)
         size = math.prod(shape)
         counts = np.bincount(cells, minlength=size).reshape(shape)
         samples = cells[rows] + size * np.arange(RESAMPLES)[:, None]  # tables of all samples, one after another
-        resampled = _nmi(np.bincount(samples.ravel(), minlength=RESAMPLES * size).reshape(-1, *shape))
-        deviations.append(resampled - resampled.mean())
+        of_samples = _nmi(np.bincount(samples.ravel(), minlength=RESAMPLES * size).reshape(-1, *shape))
+        deviations.append(of_samples - of_samples.mean())
         nmi, chance = float(_nmi(counts)), float(_nmi(counts, information=expected_mutual_information(counts, n)))
-        low, high = np.clip(nmi + _interval(deviations[-1]), 0.0, 1.0)
+        low, high = np.clip(nmi + interval(deviations[-1]), 0.0, 1.0)
         scores[name] = {"values": shape[0], "nmi": nmi, "low": low, "high": high, "chance": chance}
     return Agreement(pd.DataFrame.from_dict(scores, orient="index"), np.stack(deviations, axis=1))
 
@@ -247,10 +247,6 @@ def _nmi(counts: Ints, *, information: float | None = None) -> NDArray[np.float6
     mean = (values + clusters) / 2
     found = np.maximum(0.0, information) / np.where(mean > 0, mean, 1.0)
     return np.where(np.minimum(values, clusters) > 0, found, 0.0)
-
-
-def _interval(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.percentile(deviations, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
 
 
 def _follows(name: str, model: str, clusters: Ints, found: Agreement) -> Statement:

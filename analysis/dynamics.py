@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.columns import title
 from analysis.figures import dynamics as figures
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Floats, resampled
+from analysis.stats.bootstrap import MIN_UNITS, Floats, estimate, resampled
 from analysis.trials import DESIGNED, KEY, Study, undecided, units, values
 from catuvac.evaluation.metrics import FLOORS
 
@@ -266,9 +266,9 @@ def _after(name: str, panel: str, frozen: Freezes) -> Statement:
 
 def _median(x: Floats, unit: NDArray[np.int64]) -> tuple[float, float, float]:
     """With a 95 % bootstrap interval by units."""
-    draws = [np.median(x[rows]) for rows in resampled(unit, rng=np.random.default_rng(0))]
-    low, high = np.percentile(draws, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return float(np.median(x)), float(low), float(high)
+    rows = [np.arange(len(x)), *resampled(unit, rng=np.random.default_rng(0))]
+    found = estimate(np.asarray([np.median(x[chosen]) for chosen in rows]))
+    return found.value, found.low, found.high
 
 
 def _why(frozen: Freezes) -> str:

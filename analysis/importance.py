@@ -45,7 +45,6 @@ TREES, DRAW_TREES = 32, 8  # of fANOVA; of a resample, whose noise the resamples
 DEPTH = 5  # of fANOVA's trees: fully grown ones spread the noise of a trial over all settings
 FOLDS = 5
 SAME = 0.9  # from this share of equal values on, a metric has nothing to explain
-PERCENT = (50 * (1 - bootstrap.CONFIDENCE), 50 * (1 + bootstrap.CONFIDENCE))
 
 
 @dataclass(frozen=True)
@@ -185,9 +184,9 @@ def _importances(data: Sample, metric: Metric, whole: optuna.Study, resamples: S
         }
     ).sort_values("fanova", ascending=False, ignore_index=True)
     settings, y, codes = _known(data, metric)
-    errors = _errors(settings, y, codes)
-    predicted = _estimate(_r2(y, errors), _r2_draws(y, errors, _resamples(codes)))
-    return Importances(metric, table, predicted, len(y))
+    draws_of_r2 = [np.arange(len(y)), *bootstrap.resampled(codes, rng=np.random.default_rng(0))]
+    r2 = bootstrap.r_squared(_errors(settings, y, codes), y, draws_of_r2)
+    return Importances(metric, table, bootstrap.estimate(r2), len(y))
 
 
 def _known(data: Sample, metric: Metric) -> tuple[pd.DataFrame, Floats, NDArray[np.int64]]:
@@ -258,13 +257,8 @@ def _shares(study: optuna.Study, names: Sequence[str], metric: Metric, evaluator
 
 
 def _bounds(name: str, value: Floats, draws: Floats) -> dict[str, Floats]:
-    low, high = np.percentile(draws, PERCENT, axis=0) if len(draws) else (value, value)
+    low, high = bootstrap.interval(draws) if len(draws) else (value, value)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _estimate(value: float, draws: Floats) -> Estimate:
-    low, high = np.nanpercentile(draws, PERCENT)
-    return Estimate(float(value), float(low), float(high))
 
 
 def _forest() -> RandomForestRegressor:
@@ -276,20 +270,6 @@ def _errors(settings: pd.DataFrame, y: Floats, codes: NDArray[np.int64]) -> Floa
     x = _coordinates(settings).to_numpy()
     predicted = cross_val_predict(_forest(), x, y, groups=codes, cv=GroupKFold(FOLDS))
     return np.asarray((y - predicted) ** 2, dtype=float)
-
-
-def _resamples(codes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return bootstrap.resampled(codes, rng=np.random.default_rng(0))
-
-
-def _r2(y: Floats, errors: Floats) -> float:
-    """NaN for a resample in which the metric is constant."""
-    total = float(((y - y.mean()) ** 2).sum())
-    return 1 - float(errors.sum()) / total if total > 0 else np.nan
-
-
-def _r2_draws(y: Floats, errors: Floats, resamples: Sequence[NDArray[np.int64]]) -> Floats:
-    return np.array([_r2(y[rows], errors[rows]) for rows in resamples])
 
 
 def section(study: Study) -> Section:

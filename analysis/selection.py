@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis import columns
 from analysis.figures import selection as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
-from analysis.stats.bootstrap import CONFIDENCE, MIN_UNITS, Correlation, resampled, spearman
+from analysis.stats.bootstrap import MIN_UNITS, Correlation, interval, resampled, spearman
 from analysis.trials import Study, floats, units, values
 
 # Label-free scores set against accuracy, with the sign that makes higher better.
@@ -31,7 +31,6 @@ LABEL_FREE = {
 }
 LABELS = ("val/ami", "val/acc")
 RANDOM = "random"  # the row of a trial picked blindly
-PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
 Floats = NDArray[np.float64]
 
@@ -143,12 +142,12 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
         best = np.array([labels[rows].max(axis=0) for rows in draws])[:, None]
         # Without accuracy its column is NaN, which is what numpy then warns of.
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-            intervals[:2] = np.nanpercentile(best - drawn, PERCENTILES, axis=0)
-            intervals[2:] = np.nanpercentile(drawn - drawn[:, -1:], PERCENTILES, axis=0)
+            intervals[:2] = interval(best - drawn)
+            intervals[2:] = interval(drawn - drawn[:, -1:])
     for i, name in enumerate(("ami", "acc")):
         table[name], table[f"{name}_regret"] = picked[:, i], regret[:, i]
-        for suffix, interval in zip(("low", "high", "gain_low", "gain_high"), intervals[:, :, i], strict=True):
-            table[f"{name}_{suffix}"] = interval
+        for suffix, bound in zip(("low", "high", "gain_low", "gain_high"), intervals[:, :, i], strict=True):
+            table[f"{name}_{suffix}"] = bound
     return Regrets(
         table=table.sort_values("ami_regret", kind="stable"),
         n=len(trials),

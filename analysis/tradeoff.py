@@ -79,10 +79,7 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
     if correlation.rho is not None:
         x, y = mine["compact"].to_numpy(), mine["other"].to_numpy()
         rows = bootstrap.resampled(mine["unit"].to_numpy(), rng=np.random.default_rng(0))
-        low, high = np.nanpercentile(
-            [hypervolume(x[chosen], y[chosen]) for chosen in rows],
-            [50 * (1 - bootstrap.CONFIDENCE), 50 * (1 + bootstrap.CONFIDENCE)],
-        )
+        low, high = bootstrap.interval(np.asarray([hypervolume(x[chosen], y[chosen]) for chosen in rows]))
         volume = (hypervolume(x, y), float(low), float(high))
     return Tradeoff(
         other=other,

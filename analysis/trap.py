@@ -18,7 +18,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from analysis.columns import title
 from analysis.figures import trap as figures
 from analysis.section import Group, Section, Statement, Table, Value, slug
-from analysis.stats.bootstrap import CONFIDENCE, Estimate, Floats, resampled
+from analysis.stats.bootstrap import Estimate, Floats, estimate, r_squared, resampled
 from analysis.trials import DESIGNED, Study, undecided, units, values
 from catuvac.evaluation.metrics import assignment_scores, cluster_scores, label_scores
 
@@ -234,33 +234,20 @@ def _explained(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Explained:
     if np.ptp(y) == 0:
         return Explained(None, None, None, len(y), "Silhouette_p is the same in all of them")
     draws = [np.arange(len(y)), *resampled(unit, rng=np.random.default_rng(0))]
-    alone = _r2(_predicted(x[:, :2], y, unit), y, draws)
+    alone = r_squared(_errors(x[:, :2], y, unit), y, draws)
     if np.isnan(x[:, 2]).any():
-        return Explained(_interval(alone), None, None, len(y))
-    both = _r2(_predicted(x, y, unit), y, draws)
-    return Explained(_interval(alone), _interval(both), _interval(both - alone), len(y))
+        return Explained(estimate(alone), None, None, len(y))
+    both = r_squared(_errors(x, y, unit), y, draws)
+    return Explained(estimate(alone), estimate(both), estimate(both - alone), len(y))
 
 
-def _predicted(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Floats:
+def _errors(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Floats:
+    """Squared errors `[n]` of predictions for trials that the model has not seen."""
     model = make_pipeline(
         StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(), RidgeCV(np.logspace(-4, 2, 7))
     )
     folds = GroupKFold(min(FOLDS, len(np.unique(unit))), shuffle=True, random_state=0)
-    return np.asarray(cross_val_predict(model, x, y, groups=unit, cv=folds), dtype=np.float64)
-
-
-def _r2(predicted: Floats, y: Floats, draws: Sequence[NDArray[np.int64]]) -> Floats:
-    """Of every draw; NaN where y is constant in it."""
-    error = (y - predicted) ** 2
-    total = np.asarray([((y[rows] - y[rows].mean()) ** 2).sum() for rows in draws])
-    left = np.asarray([error[rows].sum() for rows in draws])
-    return 1 - left / np.where(total > 0, total, np.nan)
-
-
-def _interval(found: Floats) -> Estimate:
-    """The first is of the sample itself, the others of its resamples."""
-    low, high = np.nanpercentile(found[1:], [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return Estimate(float(found[0]), float(low), float(high))
+    return np.asarray((y - cross_val_predict(model, x, y, groups=unit, cv=folds)) ** 2, dtype=np.float64)
 
 
 def _verdict(key: str, panel: str, found: Trap) -> Statement:

@@ -1,4 +1,4 @@
-"""Rank correlation with its interval and p-value, resampling by units, and Holm's correction.
+"""Resampling by units, percentile intervals, and rank correlation with its interval and p-value.
 
 A unit is what was drawn independently: a trial of a random or QMC arm, and all seeds of one setting of a confirm run.
 """
@@ -6,6 +6,7 @@ A unit is what was drawn independently: a trial of a random or QMC arm, and all 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ RESAMPLES = 499
 LARGE = 300  # from here on, asymptotic intervals and p-values: resampling would change the third digit
 MIN_UNITS = 5  # fewer points say nothing of an interval
 CONFIDENCE = 0.95
+PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
 Floats = NDArray[np.float64]
 
@@ -93,7 +95,7 @@ def spearman(
     rows = resampled(codes, rng=rng)
     alone = count == n  # then all resamples have n rows, and one call ranks them all
     found = _rhos(x[np.stack(rows)], y[np.stack(rows)]) if alone else [_rho(x[each], y[each]) for each in rows]
-    low, high = np.nanpercentile(found, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    low, high = interval(np.asarray(found))
     return Correlation(rho, float(low), float(high), _permutation_p(x, y, codes, rho, permutations, rng), n, count)
 
 
@@ -105,6 +107,30 @@ def resampled(units: NDArray[np.int64], *, rng: np.random.Generator, times: int 
     if len(rows) == len(units):
         return list(rng.integers(0, len(units), size=(times, len(units))))
     return [np.concatenate([rows[unit] for unit in rng.integers(0, len(rows), len(rows))]) for _ in range(times)]
+
+
+def interval(draws: Floats) -> Floats:
+    """Low and high `[2, …]` of what resamples gave, `[times, …]`, by percentiles; NaNs among them are left out."""
+    return np.asarray(np.nanpercentile(draws, PERCENTILES, axis=0), dtype=np.float64)
+
+
+def estimate(found: Floats) -> Estimate:
+    """A number with its interval, from `[1 + times]` values: of the sample itself, then of its resamples."""
+    low, high = interval(found[1:])
+    return Estimate(float(found[0]), float(low), float(high))
+
+
+def r_squared(errors: Floats, y: Floats, draws: Sequence[NDArray[np.int64]]) -> Floats:
+    """R² in each sample of rows; NaN in one in which y is constant.
+
+    Args:
+        errors: `[n]`, squared, of predictions of y.
+        y: `[n]`.
+        draws: row numbers, an array for each sample, as `resampled` returns them.
+    """
+    total = np.asarray([((y[rows] - y[rows].mean()) ** 2).sum() for rows in draws])
+    left = np.asarray([errors[rows].sum() for rows in draws])
+    return 1 - left / np.where(total > 0, total, np.nan)
 
 
 def _rho(x: Floats, y: Floats) -> float:
