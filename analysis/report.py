@@ -20,27 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rich.console import Console
 from rich.progress import track
 
-from analysis import (
-    clusters,
-    collapse,
-    dynamics,
-    importance,
-    overview,
-    selection,
-    simplex,
-    temperature,
-    tradeoff,
-    trap,
-    views,
-)
+from analysis import clusters, dynamics, importance, simplex, tradeoff, trap, views
 from analysis.figures.style import MANY, TRIAL, save, svg
 from analysis.glossary import explained, meaning, used
 from analysis.page import render
 from analysis.questions.branches import read_partitions
 from analysis.questions.effects import read_plan
+from analysis.questions.selection import select
 from analysis.section import Clip, Drawing, Group, Section, Statement
-from analysis.sections import branches, confirm, effects
-from analysis.selection import select
+from analysis.sections import branches, collapse, confirm, effects, overview, selection, temperature
 from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
 from analysis.trials import Study, load_all
 from catuvac import artifacts, io

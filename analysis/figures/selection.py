@@ -1,16 +1,12 @@
-"""Drawings of `analysis.selection`."""
+"""Drawings of `analysis.questions.selection`."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.figures.style import BLUE, ORANGE, SIZE, canvas, link
+from analysis.questions.selection import Regrets
 from analysis.section import Drawing
-
-if TYPE_CHECKING:
-    from analysis.selection import Regrets
 
 
 def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib
 from matplotlib.ticker import LogLocator
 
 from analysis.columns import title
 from analysis.figures.style import BLUE, MANY, SEQUENTIAL, SMALL, canvas, cluster_bar, cluster_norm, link, log_axis
+from analysis.questions.temperature import Response
 from analysis.section import Drawing
-
-if TYPE_CHECKING:
-    from analysis.temperature import Response
 
 SIZES = (18.0, 5.0)  # of a point, in square points: few of them, and more than `MANY`
 

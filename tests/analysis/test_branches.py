@@ -15,11 +15,11 @@ from fabricate import K, study
 from numpy.typing import NDArray
 from scipy import stats as distributions
 
-from analysis import report, selection, temperature
+from analysis import report
 from analysis.questions import effects
 from analysis.questions.branches import PARENT, Panel, panels, power, read_partitions
 from analysis.questions.effects import SEED_SD, Plan
-from analysis.sections import branches
+from analysis.sections import branches, selection, temperature
 from analysis.trials import Study, load_all
 from catuvac import results
 from catuvac.errors import CatuvacError

@@ -14,8 +14,9 @@ from fabricate import K, study
 from numpy.random import Generator
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import collapse
+from analysis.questions import collapse
 from analysis.section import Section, Statement
+from analysis.sections import collapse as words
 from analysis.trials import Study
 
 
@@ -97,7 +98,7 @@ def test_half_of_the_clusters_is_no_collapse() -> None:
 
 @pytest.mark.parametrize(("lost", "word"), [(False, "none of 60"), (True, "all 60")])
 def test_none_and_all_collapsed_are_said(lost: bool, word: str) -> None:
-    section = collapse.section(study(60, planted=lambda design, _: outcome(np.full(len(design), lost))))
+    section = words.section(study(60, planted=lambda design, _: outcome(np.full(len(design), lost))))
     assert word in str(statement(section, "/rate"))
     told(section)
 
@@ -108,7 +109,7 @@ def test_tpe_trials_are_drawn_but_carry_no_inference() -> None:
 
     found = collapse.collapse(study(60, planted=adaptive), K)
     assert (len(found.rates), len(found.points)) == (0, 60)
-    section = collapse.section(study(60, planted=adaptive))
+    section = words.section(study(60, planted=adaptive))
     assert "no rate over the search space" in str(statement(section, "/rate"))
     assert len(told(section)) == 1
 
@@ -134,7 +135,7 @@ def test_stopped_and_failed_trials_are_left_out_and_counted() -> None:
 
 def test_two_corpora_are_two_panels() -> None:
     both = study(40, planted=hot), study(40, corpus="tau2019", name="other", planted=at_random)
-    section = collapse.section(replace(both[0], trials=pd.concat([each.trials for each in both], ignore_index=True)))
+    section = words.section(replace(both[0], trials=pd.concat([each.trials for each in both], ignore_index=True)))
     names = [each.name for each in section.statements]
     assert len(set(names)) == len(names) == 2
     told(section)
@@ -153,6 +154,6 @@ def test_two_corpora_are_two_panels() -> None:
     ids=["no trial", "one trial", "all stopped", "one setting varies", "no clusters used", "settings missing"],
 )
 def test_odd_tables_are_said_in_words(odd: Study) -> None:
-    section = collapse.section(odd)
+    section = words.section(odd)
     assert section.parts
     drawn(section)

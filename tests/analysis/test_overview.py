@@ -7,7 +7,7 @@ from pathlib import Path
 from fabricate import study
 from planted import falling_with_tau_end, trial
 
-from analysis.overview import section
+from analysis.sections.overview import section
 from analysis.trials import load_all
 from catuvac.results import append_trial
 

@@ -15,8 +15,9 @@ from fabricate import study
 from numpy.random import Generator
 from planted import falling_with_tau_end, trial
 
+from analysis.questions.selection import RANDOM, Regrets, correlations, regrets, select
 from analysis.section import Group, Section
-from analysis.selection import RANDOM, Regrets, correlations, regrets, section, select
+from analysis.sections.selection import section
 from analysis.trials import Study, load
 from catuvac.results import append_trial
 

@@ -10,8 +10,9 @@ import pandas as pd
 from fabricate import study
 
 from analysis.figures.style import svg
+from analysis.questions.temperature import SHOWN, responses
 from analysis.section import Group, Section, Table
-from analysis.temperature import SHOWN, responses, section
+from analysis.sections.temperature import section
 from analysis.trials import Study
 from catuvac.experiments.search import FACTORS
 

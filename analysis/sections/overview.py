@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import title
+from analysis.questions.selection import select
 from analysis.section import Section, Statement, Table, Value
-from analysis.selection import select
 from analysis.table import number, varied_settings
 from analysis.trials import Study, splits, values
 from catuvac.config import PAPER_METHOD
