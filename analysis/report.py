@@ -20,15 +20,28 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rich.console import Console
 from rich.progress import track
 
-from analysis import clusters, dynamics, importance, simplex, tradeoff, trap, views
+from analysis import clusters, simplex, views
 from analysis.figures.style import MANY, TRIAL, save, svg
 from analysis.glossary import explained, meaning, used
 from analysis.page import render
 from analysis.questions.branches import read_partitions
 from analysis.questions.effects import read_plan
 from analysis.questions.selection import select
+from analysis.questions.trap import of_trained
 from analysis.section import Clip, Drawing, Group, Section, Statement
-from analysis.sections import branches, collapse, confirm, effects, overview, selection, temperature
+from analysis.sections import (
+    branches,
+    collapse,
+    confirm,
+    dynamics,
+    effects,
+    importance,
+    overview,
+    selection,
+    temperature,
+    tradeoff,
+    trap,
+)
 from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
 from analysis.trials import Study, load_all
 from catuvac import artifacts, io
@@ -107,7 +120,7 @@ def build(
 def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Iterator[Callable[[], Section]]:
     """One call a section, in the order of the page."""
     models, why = _models(folders, run)
-    sharpened = [trap.of_trained(model) for model in models[:SHARPENED]]
+    sharpened = [of_trained(model) for model in models[:SHARPENED]]
     plans = {folder.name: read_plan(folder) for folder in folders}
     partitions = {key: found for folder in folders for key, found in read_partitions(folder).items()}
     branched = branches.section(study, plans, partitions)

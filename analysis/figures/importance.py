@@ -18,7 +18,7 @@ def bars(table: pd.DataFrame, *, pale: bool) -> Figure:
     """fANOVA shares as bars and PED-ANOVA shares as dots, with their intervals, the most important on top.
 
     Args:
-        table: of `analysis.importance.Importances`.
+        table: of `analysis.questions.importance.Importances`.
         pale: the shares tell nothing.
     """
     alpha = 0.5 if pale else 1.0

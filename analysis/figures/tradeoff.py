@@ -13,7 +13,7 @@ def scatter(points: pd.DataFrame, *, k: int, x: str, y: str) -> Figure:
     """Points coloured by clusters used, TPE trials hollow, and the front as a staircase.
 
     Args:
-        points: of `analysis.tradeoff.Tradeoff`.
+        points: of `analysis.questions.tradeoff.Tradeoff`.
         k: clusters asked for.
         x, y: what the columns compact and other are called.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import matplotlib
 import numpy as np
@@ -14,26 +13,14 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.style import INK, MANY, PALETTE, SEQUENTIAL, canvas, cluster_bar, cluster_norm, link, log_axis
+from analysis.questions.trap import Sharpened
 from analysis.section import Drawing
 
 LINES = ("-", "--", ":", "-.")
 
 
-class Curve(Protocol):
-    """What is drawn of `analysis.trap.Sharpened`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def curve(self) -> pd.DataFrame: ...
-    @property
-    def n_clusters(self) -> int: ...
-    @property
-    def clusters_used(self) -> int: ...
-
-
 def against_saturation(
-    name: str, points: pd.DataFrame, measure: str, k: int, sharpened: Sequence[Curve] = ()
+    name: str, points: pd.DataFrame, measure: str, k: int, sharpened: Sequence[Sharpened] = ()
 ) -> Drawing:
     """Silhouette_p of every trial against confidence, coloured by clusters used, with the sharpening curves on top."""
     with canvas() as (figure, axes):
@@ -77,7 +64,7 @@ def against_clusters(name: str, points: pd.DataFrame, measure: str, k: int) -> D
     return Drawing(name, figure, alt + ".", title="against clusters used")
 
 
-def sharpening(name: str, sharpened: Sequence[Curve], column: str) -> Drawing:
+def sharpening(name: str, sharpened: Sequence[Sharpened], column: str) -> Drawing:
     """A score in p of each model against the temperature its logits are divided by; `column` as in the curve."""
     label = {"silhouette": "Silhouette (p)", "dbi": "DBI (p)"}[column]
     with canvas() as (figure, axes):
@@ -131,6 +118,6 @@ def _range(points: pd.DataFrame) -> str:
     )
 
 
-def _change(model: Curve) -> str:
+def _change(model: Sharpened) -> str:
     score, used = model.curve["silhouette"], model.clusters_used
     return f"sharpening {model.name} ({used} clusters used) goes from {score.iloc[0]:.2f} to {score.iloc[-1]:.2f}"

@@ -12,8 +12,9 @@ import pytest
 from checks import drawn, told
 from fabricate import study
 
-from analysis import dynamics
+from analysis.questions import dynamics
 from analysis.section import Section, Statement
+from analysis.sections import dynamics as words
 from analysis.trials import Study
 
 EVALUATIONS = 20
@@ -62,7 +63,7 @@ def test_clusters_that_move_again_have_not_frozen_before() -> None:
 
 
 def test_the_statement_quotes_median_quartiles_and_share() -> None:
-    facts = statement(dynamics.section(freezing([2, 4, 6, 8, 10, 20])), "/freeze").values
+    facts = statement(words.section(freezing([2, 4, 6, 8, 10, 20])), "/freeze").values
     assert (facts["epoch_low"], facts["epoch"], facts["epoch_high"]) == (4.0, 6.0, 8.0)
     assert facts["never"] == pytest.approx(1 / 6)
     assert facts["n"] == 6
@@ -73,22 +74,22 @@ def test_early_freeze_and_later_compactness_support_h1() -> None:
     progress = np.tile(np.linspace(0.05, 1, EVALUATIONS), n)
     noise = rng.normal(0, 0.005, len(progress))
     compact = {"val/silhouette_p": 0.2 + 0.6 * progress + noise, "val/ami": 0.4 + noise}
-    early = statement(dynamics.section(freezing([4 + i % 3 for i in range(n)], **compact)), "/after")
+    early = statement(words.section(freezing([4 + i % 3 for i in range(n)], **compact)), "/after")
     assert early.values["verdict"] == "supports"
     assert early.values["rise"] == pytest.approx(0.6 * 0.75, abs=0.05)
     assert float(early.values["moved_high"]) < 0.02
-    late = statement(dynamics.section(freezing([16 + i % 3 for i in range(n)], **compact)), "/after")
+    late = statement(words.section(freezing([16 + i % 3 for i in range(n)], **compact)), "/after")
     assert late.values["verdict"] == "contradicts"
     flat = {"val/silhouette_p": 0.5 - 0.1 * progress}
-    assert statement(dynamics.section(freezing([4] * n, **flat)), "/after").values["verdict"] == "contradicts"
-    assert "moved" not in statement(dynamics.section(freezing([4] * n, **flat)), "/after").values
+    assert statement(words.section(freezing([4] * n, **flat)), "/after").values["verdict"] == "contradicts"
+    assert "moved" not in statement(words.section(freezing([4] * n, **flat)), "/after").values
 
 
 def test_h1_is_not_decided_on_a_bare_median() -> None:
     """Most of the trials freeze early, but with so few of them not surely half of all that there could be."""
     n = 24
     compact = {"val/silhouette_p": 0.2 + 0.6 * np.tile(np.linspace(0.05, 1, EVALUATIONS), n)}
-    found = statement(dynamics.section(freezing([4] * 13 + [16] * 11, **compact)), "/after")
+    found = statement(words.section(freezing([4] * 13 + [16] * 11, **compact)), "/after")
     assert float(found.values["half"]) < 0.5 < float(found.values["half_high"])
     assert found.values["verdict"] == "does not decide"
 
@@ -120,7 +121,7 @@ def test_trials_of_different_length_are_aligned_on_progress() -> None:
     assert curve.band["trials"].tolist() == [12] * 10
     # Planted: 1 + 9 progress; the long trials' mean of a step lies below its end.
     assert curve.band["median"].to_numpy() == pytest.approx(1 + 9 * curve.band.index.to_numpy(), abs=0.5)
-    told(dynamics.section(both))
+    told(words.section(both))
 
 
 def test_at_most_twenty_trials_are_drawn_as_lines() -> None:
@@ -137,7 +138,7 @@ def test_kl_of_the_loss_stands_in_for_that_of_the_validation_clips() -> None:
 
 def test_stopped_and_diverged_trials_are_left_out_and_counted() -> None:
     status = ["diverged"] * 3 + ["complete"] * 9
-    section = dynamics.section(study(12, evaluations=8, planted=lambda *_: {"status": status}))
+    section = words.section(study(12, evaluations=8, planted=lambda *_: {"status": status}))
     caption = section.parts[0].caption
     assert "9 complete trials" in caption
     assert "3 diverged ones are left out" in caption
@@ -153,14 +154,14 @@ def test_one_cluster_cannot_churn_and_is_left_out() -> None:
 
 
 def test_tpe_trials_are_drawn_but_carry_no_inference() -> None:
-    section = dynamics.section(freezing([5] * 30, planted=lambda *_: {"arm": "tpe"}))
+    section = words.section(freezing([5] * 30, planted=lambda *_: {"arm": "tpe"}))
     assert "too few of them independent" in str(statement(section, "/freeze"))
     assert "cannot be said" in str(statement(section, "/after"))
     told(section)
 
 
 def test_without_churn_the_curves_are_still_drawn() -> None:
-    section = dynamics.section(dropped(study(10, evaluations=6), "val/churn"))
+    section = words.section(dropped(study(10, evaluations=6), "val/churn"))
     assert "no complete trial has churn recorded" in str(statement(section, "/freeze"))
     assert "Not recorded: churn" in section.parts[0].caption
     assert len(drawn(section)) == 7
@@ -168,15 +169,15 @@ def test_without_churn_the_curves_are_still_drawn() -> None:
 
 def test_silhouette_is_not_drawn_without_the_clusters_used_beside_it() -> None:
     found = freezing([5] * 8, **{"val/silhouette_p": 0.5})
-    names = [one.name for part in dynamics.section(found).parts for one in part.drawings]
+    names = [one.name for part in words.section(found).parts for one in part.drawings]
     assert [name for name in names if "silhouette" in name]
-    names = [one.name for part in dynamics.section(dropped(found, "val/clusters_used")).parts for one in part.drawings]
+    names = [one.name for part in words.section(dropped(found, "val/clusters_used")).parts for one in part.drawings]
     assert not [name for name in names if "silhouette" in name or name.endswith("after")]
 
 
 def test_two_corpora_are_two_panels() -> None:
     one, other = study(8, evaluations=5), study(8, evaluations=5, corpus="tau2019", name="other")
-    section = dynamics.section(joined(one, other))
+    section = words.section(joined(one, other))
     names = [each.name for each in section.statements]
     assert len(set(names)) == len(names) == 4
     assert len(section.headline) == 4
@@ -208,6 +209,6 @@ def test_two_corpora_are_two_panels() -> None:
     ],
 )
 def test_odd_tables_are_said_in_words(odd: Study) -> None:
-    section = dynamics.section(odd)
+    section = words.section(odd)
     assert section.parts
     drawn(section)

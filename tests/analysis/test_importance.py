@@ -13,8 +13,9 @@ from fabricate import study
 from numpy.random import Generator
 
 from analysis.figures.style import svg
-from analysis.importance import METRICS, Importances, importances, sample, section
+from analysis.questions.importance import METRICS, Importances, importances, sample
 from analysis.section import Group, Section
+from analysis.sections.importance import section
 from analysis.trials import Study
 
 CONSTANT: dict[str, Any] = {one.column: 0.5 for one in METRICS}
@@ -59,7 +60,7 @@ def said(made: Section) -> str:
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A forest each; `found` has all of them."""
-    monkeypatch.setattr("analysis.importance.RESAMPLES", 3)
+    monkeypatch.setattr("analysis.questions.importance.RESAMPLES", 3)
 
 
 @pytest.fixture(scope="module")

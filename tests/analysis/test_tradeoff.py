@@ -14,8 +14,9 @@ from numpy.random import Generator
 
 from analysis.columns import metric
 from analysis.figures.style import svg
+from analysis.questions.tradeoff import front, hypervolume, tradeoff
 from analysis.section import Section
-from analysis.tradeoff import front, hypervolume, section, tradeoff
+from analysis.sections.tradeoff import section
 from analysis.trials import Study
 
 AMI = metric("val/ami")

@@ -18,7 +18,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from analysis import trap
+from analysis.questions import trap
+from analysis.sections import trap as words
 from analysis.stats.bootstrap import Estimate
 from analysis.trials import Study
 from catuvac.evaluation.metrics import cluster_scores
@@ -87,7 +88,7 @@ def test_one_cluster_a_diverged_model_and_many_clips_are_handled() -> None:
     diverged = trap.sharpen("diverged", np.full((5, K), np.nan), ["a"] * 5)
     assert (diverged.clips, len(diverged.curve)) == (0, 0)
     assert trap.sharpen("many", logits(n=5000), temperatures=(1.0,)).clips == trap.MAX_CLIPS
-    section = trap.section(study(20), [one, diverged])
+    section = words.section(study(20), [one, diverged])
     said = [str(each) for each in section.statements if "sharpened" in each.name]
     assert len(said) == 2
     assert all("no Silhouette (p) to change" in text for text in said)
@@ -103,12 +104,12 @@ def test_a_trained_model_is_sharpened_without_importing_torch() -> None:
     assert found.ami == pytest.approx(0.97, abs=0.02)
     model.clips = clips.drop(columns="label")
     assert trap.of_trained(model).ami is None  # type: ignore[arg-type]
-    lines = "import sys, analysis.trap, analysis.dynamics, analysis.collapse; sys.exit('torch' in sys.modules)"
+    lines = "import sys; from analysis.sections import trap, dynamics, collapse; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0
 
 
 def test_the_lift_is_stated_with_the_clusters_used_beside_it() -> None:
-    section = trap.section(study(20), [trap.sharpen("trial 7 of fsdd", logits(), corpus="fsdd")])
+    section = words.section(study(20), [trap.sharpen("trial 7 of fsdd", logits(), corpus="fsdd")])
     statement = next(each for each in section.statements if "sharpened" in each.name)
     assert statement.values["used"] == 6
     assert "lifts Silhouette (p) of trial 7 of fsdd" in str(statement)
@@ -142,7 +143,7 @@ def test_tpe_trials_are_shown_but_carry_no_inference() -> None:
     assert len(found.points) == 48
     assert found.points["adaptive"].all()
     assert found.explained.alone is None
-    section = trap.section(study(48, arm="tpe", planted=saturated))
+    section = words.section(study(48, arm="tpe", planted=saturated))
     assert len(told(section)) == 2
 
 
@@ -184,11 +185,11 @@ def test_seeds_of_one_setting_are_one_unit() -> None:
 def test_older_tables_fall_back_on_entropy() -> None:
     found = trap.trap(without(study(30), "val/confidence"))
     assert found.measure == "val/entropy_y"
-    assert len(told(trap.section(without(study(30), "val/confidence"), [trap.sharpen("m", logits())]))) == 4
+    assert len(told(words.section(without(study(30), "val/confidence"), [trap.sharpen("m", logits())]))) == 4
 
 
 def test_without_labels_nothing_is_said_of_ami() -> None:
-    section = trap.section(without(study(48, planted=saturated), "val/acc", "val/ami", "val/ari"))
+    section = words.section(without(study(48, planted=saturated), "val/acc", "val/ami", "val/ari"))
     statement = next(each for each in section.statements if each.name.endswith("explained"))
     assert "gain" not in statement.values
     assert "no labels" in str(statement)
@@ -198,7 +199,7 @@ def test_without_labels_nothing_is_said_of_ami() -> None:
 def test_two_corpora_are_two_panels_with_their_own_models() -> None:
     both = study(24, planted=saturated), study(24, corpus="tau2019", name="other", planted=saturated)
     joined = replace(both[0], trials=pd.concat([each.trials for each in both], ignore_index=True))
-    section = trap.section(joined, [trap.sharpen("m", logits(), corpus="tau2019")])
+    section = words.section(joined, [trap.sharpen("m", logits(), corpus="tau2019")])
     names = [each.name for each in section.statements]
     assert len(set(names)) == len(names)
     assert [name.split("/")[1] for name in names if "sharpened" in name] == ["tau2019-k-10"]
@@ -218,7 +219,7 @@ def test_two_corpora_are_two_panels_with_their_own_models() -> None:
     ids=["no trial", "one trial", "none complete", "constant", "no silhouette", "no measure"],
 )
 def test_odd_tables_are_said_in_words(odd: Study) -> None:
-    section = trap.section(odd)
+    section = words.section(odd)
     assert section.parts
     assert not [each for each in section.statements if "alone" in each.values]
     drawn(section)

@@ -1,131 +1,15 @@
-"""Can a high Silhouette in p and a high AMI, or a high Silhouette in x, be had together?"""
+"""Whether two scores can be had together, in words and pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from analysis import columns
-from analysis.columns import Metric
 from analysis.figures import tradeoff as drawn
+from analysis.questions.tradeoff import AGAINST, COMPACT, Tradeoff, tradeoff
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.stats import bootstrap
-from analysis.stats.bootstrap import Correlation, Floats
-from analysis.trials import DESIGNED, Study, units, values
-
-COMPACT = columns.metric("val/silhouette_p")
-AGAINST = tuple(columns.metric(column) for column in ("val/ami", "val/silhouette_x"))
-
-
-@dataclass(frozen=True)
-class Tradeoff:
-    """Silhouette_p against another score, both better when high.
-
-    Attributes:
-        points: a row per complete trial with both scores and two clusters or more: trial_id, row (of
-            `Study.trials`), compact, other, clusters_used, unit, independent (a TPE trial is not), front (no point is
-            as good in both, better in one).
-        k: clusters asked for.
-        collapsed: complete trials left out, because with one cluster Silhouette is a floor and not a score.
-        correlation: over the independent points.
-        spread: the same over those that use at least half of the clusters: collapse alone makes p compact.
-        volume: hypervolume of the independent points, as `hypervolume` normalises it, with its interval; None where
-            `correlation` does not exist.
-    """
-
-    other: Metric
-    points: pd.DataFrame
-    k: int
-    collapsed: int
-    correlation: Correlation
-    spread: Correlation
-    volume: tuple[float, float, float] | None
-
-    @property
-    def verdict(self) -> str:
-        """From the interval of `correlation`, which exists."""
-        low, high = self.correlation.low, self.correlation.high
-        if high is not None and high < 0:
-            return "a trade-off"
-        if low is not None and low > 0:
-            return "no trade-off: they rise together"
-        return "undecided"
-
-
-def tradeoff(study: Study, other: Metric) -> Tradeoff:
-    """Sets Silhouette_p against another score, for a study of one corpus and one K that has trials."""
-    trials = study.complete
-    clusters = values(trials, "val/clusters_used")
-    table = pd.DataFrame(
-        {
-            "trial_id": trials["trial_id"],
-            "row": trials.index,
-            "compact": values(trials, COMPACT.column),
-            "other": values(trials, other.column),
-            "clusters_used": clusters,
-            "independent": trials["arm"].isin(DESIGNED).astype(bool),
-            "unit": units(trials),
-        }
-    )
-    points = table[(clusters >= 2) & table["compact"].notna() & table["other"].notna()].reset_index(drop=True)
-    points["front"] = front(points["compact"].to_numpy(), points["other"].to_numpy())
-    k = int(study.trials["n_clusters"].iloc[0])
-    mine = points[points["independent"]]
-    correlation = _correlation(mine)
-    volume = None
-    if correlation.rho is not None:
-        x, y = mine["compact"].to_numpy(), mine["other"].to_numpy()
-        rows = bootstrap.resampled(mine["unit"].to_numpy(), rng=np.random.default_rng(0))
-        low, high = bootstrap.interval(np.asarray([hypervolume(x[chosen], y[chosen]) for chosen in rows]))
-        volume = (hypervolume(x, y), float(low), float(high))
-    return Tradeoff(
-        other=other,
-        points=points,
-        k=k,
-        collapsed=int((clusters < 2).sum()),
-        correlation=correlation,
-        spread=_correlation(mine[mine["clusters_used"] >= k / 2]),
-        volume=volume,
-    )
-
-
-def front(x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Which of `[n]` points no other one beats: as good in both, better in one; equal points stand together."""
-    order = np.lexsort((-y, -x))  # x falls, and y within equal x
-    before = np.maximum.accumulate(np.concatenate([[-np.inf], y[order]]))[:-1]  # best y so far
-    first = np.ones(len(x), dtype=bool)
-    first[1:] = (x[order][1:] != x[order][:-1]) | (y[order][1:] != y[order][:-1])
-    beaten = y[order] <= before
-    # A twin of a point shares its fate.
-    kept = (~beaten)[np.maximum.accumulate(np.where(first, np.arange(len(x)), 0))] if len(x) else first
-    found = np.zeros(len(x), dtype=bool)
-    found[order] = kept
-    return found
-
-
-def hypervolume(x: Floats, y: Floats) -> float:
-    """Share of the box between the worst and the best value of each score that some point reaches or beats in both.
-
-    1: one point is best in both. 0.5: a long straight front from best in one to best in the other. 0: nothing between
-    two points, each best in one and worst in the other. NaN where a score is constant.
-    """
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    kept = front(x, y)
-    a, b = (x[kept] - x.min()) / np.ptp(x), (y[kept] - y.min()) / np.ptp(y)
-    order = np.argsort(-a, kind="stable")
-    a, b = a[order], b[order]
-    return float((a * np.diff(b, prepend=0.0)).sum())
-
-
-def _correlation(points: pd.DataFrame) -> Correlation:
-    """Its p-value is of no use: seeds of one setting differ in both scores."""
-    return bootstrap.spearman(
-        points["compact"].to_numpy(), points["other"].to_numpy(), units=points["unit"].to_numpy(dtype=np.int64)
-    )
+from analysis.stats.bootstrap import Correlation
+from analysis.trials import Study, values
 
 
 def section(study: Study) -> Section:
