@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rich.console import Console
 from rich.progress import track
 
-from analysis import clusters, simplex, views
 from analysis.figures.style import MANY, TRIAL, save, svg
 from analysis.glossary import explained, meaning, used
 from analysis.page import render
@@ -31,6 +30,7 @@ from analysis.questions.trap import of_trained
 from analysis.section import Clip, Drawing, Group, Section, Statement
 from analysis.sections import (
     branches,
+    clusters,
     collapse,
     confirm,
     dynamics,
@@ -38,9 +38,11 @@ from analysis.sections import (
     importance,
     overview,
     selection,
+    simplex,
     temperature,
     tradeoff,
     trap,
+    views,
 )
 from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
 from analysis.trials import Study, load_all

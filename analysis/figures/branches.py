@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import rc_context
@@ -14,10 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from analysis.columns import title
 from analysis.figures.forest import COLOURS, MARKERS
 from analysis.figures.style import BLUE, INK, STYLE
+from analysis.questions.branches import Panel, Share
 from analysis.section import Drawing, slug
-
-if TYPE_CHECKING:
-    from analysis.questions.branches import Panel, Share
 
 COLUMN, HEIGHT = 2.1, 2.9  # inches
 LABEL = "share of the ELBO phase before the branch"

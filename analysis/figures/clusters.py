@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.style import BLUE, GREY, INK, MANY, PALETTE, SEQUENTIAL, SIZE, SMALL, STYLE, canvas
+from analysis.questions.clusters import Agreement, Confusion, Map, Picture, Values
 from analysis.section import Drawing
-
-if TYPE_CHECKING:
-    from analysis.clusters import Agreement, Confusion, Map, Picture, Values
 
 COLOURS = [colour for colour in PALETTE if colour != GREY]  # grey is what has no colour of its own
 MARKERS = "o^sX"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -12,10 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.columns import title
 from analysis.figures.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE
+from analysis.questions.effects import Effect, Panel
 from analysis.section import Drawing
-
-if TYPE_CHECKING:
-    from analysis.questions.effects import Effect, Panel
 
 COLOURS = {"matters": ORANGE, "negligible": GREEN, "not decided": GREY}
 MARKERS = {"matters": "D", "negligible": "o", "not decided": "s"}  # the verdict is no matter of colour alone

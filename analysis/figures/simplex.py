@@ -1,18 +1,15 @@
-"""Drawings of `analysis.simplex`."""
+"""Drawings of `analysis.questions.simplex`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from analysis.figures.style import BLUE, INK, ORANGE, SIZE, SMALL, canvas, log_axis
+from analysis.questions.simplex import Gradients
 from analysis.section import Drawing, slug
-
-if TYPE_CHECKING:
-    from analysis.simplex import Gradients
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analysis.figures.clusters import LETTERS, PICTURE
 from analysis.figures.style import STYLE
+from analysis.questions.views import Examples
 from analysis.section import Drawing
-
-if TYPE_CHECKING:
-    from analysis.views import Examples
 
 CELL = (1.25, 1.0)  # inches, of one picture
 

@@ -17,8 +17,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from analysis import clusters
-from analysis.clusters import (
+from analysis.figures import clusters as draw
+from analysis.figures import style
+from analysis.questions import clusters
+from analysis.questions.clusters import (
     CLIP_SECONDS,
     LOW_RATE,
     MAP_CLIPS,
@@ -29,14 +31,11 @@ from analysis.clusters import (
     confusion,
     medoids,
     pictures,
-    playable,
     project,
-    section,
 )
-from analysis.figures import clusters as draw
-from analysis.figures import style
 from analysis.section import Clip, Group, Section, Statement, Table
-from catuvac import trained
+from analysis.sections.clusters import playable, section
+from catuvac import runs, trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.evaluation.metrics import label_scores

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import simplex
 from analysis.figures import style
+from analysis.questions import simplex
+from analysis.questions.simplex import LOGITS, LOSSES, Loss
 from analysis.section import Group
-from analysis.simplex import LOGITS, LOSSES, Loss
+from analysis.sections import simplex as words
 from catuvac.models import distributions
 
 
@@ -101,7 +102,7 @@ def test_colder_means_more_variance_and_less_bias(loss: Loss) -> None:
 
 
 def test_the_section_says_what_a_low_temperature_costs() -> None:
-    found = simplex.section()
+    found = words.section()
     said = {statement.name: str(statement) for statement in found.statements}
     assert set(said) == {"simplex/samples", "simplex/gradients/linear", "simplex/gradients/quadratic"}
     assert "grows by a factor of" in said["simplex/gradients/linear"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import views
-from catuvac import trained
+from analysis.questions import views
+from analysis.sections import views as words
+from catuvac import runs, trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.training import run_dir
@@ -34,7 +35,7 @@ def test_each_clip_stands_above_views_that_differ_from_it(model: trained.Trained
 
 
 def test_the_section_names_the_views_and_what_they_were_for(model: trained.Trained, tmp_path: Path) -> None:
-    section = views.section(model)
+    section = words.section(model)
     (statement,) = section.statements
     assert statement.values["strength"] == 0.4
     assert statement.values["views"] == "scene"
