@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +23,9 @@ from rich.progress import track
 from analysis.figures.style import MANY, TRIAL, save, svg
 from analysis.glossary import explained, meaning, used
 from analysis.page import render
-from analysis.questions.branches import read_partitions
-from analysis.questions.effects import read_plan
+from analysis.questions.branches import Partitions, read_partitions
+from analysis.questions.branches import panels as branch_panels
+from analysis.questions.effects import Plan, read_plan
 from analysis.questions.selection import select
 from analysis.questions.trap import of_trained
 from analysis.section import Clip, Drawing, Group, Section, Statement
@@ -67,6 +68,51 @@ PACKAGES = ("catuvac", "numpy", "scipy", "scikit-learn", "optuna", "matplotlib",
 
 
 @dataclass(frozen=True)
+class ReportInputs:
+    """What the sections are written from.
+
+    Attributes:
+        study: the tables of all folders.
+        plans: what each study fixed beforehand, by its name.
+        partitions: what its branches left, by study and trial.
+        models: trained ones to look at, the best first, at most `SHARPENED`.
+        no_models: why there is none of them; "" where there is one.
+    """
+
+    study: Study
+    plans: Mapping[str, Plan]
+    partitions: Partitions
+    models: Sequence[Trained]
+    no_models: str
+
+
+def _effects(inputs: ReportInputs) -> Section | None:
+    """Left out of a study of branches alone: their section opens its page."""
+    if not inputs.study.panels() and branch_panels(inputs.study, inputs.plans, inputs.partitions):
+        return None
+    return effects.section(inputs.study, inputs.plans)
+
+
+# The page in its order. A section that is None is left out, and the first that is not opens the page.
+SECTIONS: tuple[Callable[[ReportInputs], Section | None], ...] = (
+    _effects,
+    lambda inputs: branches.section(inputs.study, inputs.plans, inputs.partitions),
+    lambda inputs: overview.section(inputs.study),
+    lambda inputs: temperature.section(inputs.study),
+    lambda inputs: importance.section(inputs.study),
+    lambda inputs: tradeoff.section(inputs.study),
+    lambda inputs: trap.section(inputs.study, [of_trained(model) for model in inputs.models]),
+    lambda inputs: dynamics.section(inputs.study),
+    lambda inputs: collapse.section(inputs.study),
+    lambda inputs: confirm.section(inputs.study, inputs.plans),
+    lambda inputs: selection.section(inputs.study),
+    lambda inputs: clusters.section(inputs.models[0]) if inputs.models else clusters.absent(inputs.no_models),
+    lambda inputs: views.section(inputs.models[0]) if inputs.models else None,
+    lambda _: simplex.section(),
+)
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What was run, with what, and where the page was written."""
 
@@ -95,13 +141,9 @@ def build(
         CatuvacError: no such folder, the same study twice, or a run that cannot be opened.
     """
     study = load_all(folders)
-    for problem in study.problems:
-        print(printable(f"warning: {problem}"), file=sys.stderr)
-    sections = []
-    for question in track(
-        list(_questions(study, folders, run)), "report", console=Console(stderr=True), transient=True
-    ):
-        sections.append(question())
+    inputs = _inputs(study, folders, run)
+    made = (part(inputs) for part in track(SECTIONS, "report", console=Console(stderr=True), transient=True))
+    sections = [section for section in made if section is not None]
     out = out or folders[0]
     provenance = _provenance(study, folders, command)
     quoted = answer(sections, provenance)
@@ -119,32 +161,10 @@ def build(
     return out / REPORT
 
 
-def _questions(study: Study, folders: Sequence[Path], run: Path | None) -> Iterator[Callable[[], Section]]:
-    """One call a section, in the order of the page."""
+def _inputs(study: Study, folders: Sequence[Path], run: Path | None) -> ReportInputs:
     models, why = _models(folders, run)
-    sharpened = [of_trained(model) for model in models[:SHARPENED]]
-    plans = {folder.name: read_plan(folder) for folder in folders}
     partitions = {key: found for folder in folders for key, found in read_partitions(folder).items()}
-    branched = branches.section(study, plans, partitions)
-    # The first section opens the page: the branches', where nothing else was run.
-    if branched and not study.panels():
-        yield lambda: branched
-    else:
-        yield lambda: effects.section(study, plans)
-        if branched:
-            yield lambda: branched
-    yield lambda: overview.section(study)
-    for module in (temperature, importance, tradeoff):
-        yield lambda section=module.section: section(study)  # type: ignore[misc]
-    yield lambda: trap.section(study, sharpened)
-    for module in (dynamics, collapse):
-        yield lambda section=module.section: section(study)  # type: ignore[misc]
-    yield lambda: confirm.section(study, plans)
-    yield lambda: selection.section(study)
-    yield lambda: clusters.section(models[0]) if models else _no_clusters(why)
-    if models:
-        yield lambda: views.section(models[0])
-    yield simplex.section
+    return ReportInputs(study, {folder.name: read_plan(folder) for folder in folders}, partitions, models, why)
 
 
 def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], str]:
@@ -163,11 +183,6 @@ def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], s
         except CatuvacError as error:
             why = str(error)
     return [], why
-
-
-def _no_clusters(why: str) -> Section:
-    caption = f"Nothing to show: {why}. --trained DIR shows a run of `catuvac train --config best.yaml --out DIR`."
-    return Section("What the clusters are", (), (Group(caption),))
 
 
 def answer(sections: Sequence[Section], provenance: Provenance) -> dict[str, Any]:

@@ -83,6 +83,16 @@ def section(model: Trained, *, audio_bytes: int = 1_500_000) -> Section:
     return Section(title, tuple(statements), tuple(parts), tuple(each.name for each in statements[1:2]))
 
 
+def absent(why: str) -> Section:
+    """In place of the section where no model can be shown.
+
+    Args:
+        why: such as "no trial has left a checkpoint".
+    """
+    caption = f"Nothing to show: {why}. --trained DIR shows a run of `catuvac train --config best.yaml --out DIR`."
+    return Section("What the clusters are", (), (Group(caption),))
+
+
 def _used(name: str, clusters: Ints, *, k: int) -> Statement:
     sizes = np.bincount(clusters, minlength=k)
     return Statement(
