@@ -141,6 +141,8 @@ def build(
         CatuvacError: no such folder, the same study twice, or a run that cannot be opened.
     """
     study = load_all(folders)
+    for problem in study.problems:
+        print(printable(f"warning: {problem}"), file=sys.stderr)
     inputs = _inputs(study, folders, run)
     made = (part(inputs) for part in track(SECTIONS, "report", console=Console(stderr=True), transient=True))
     sections = [section for section in made if section is not None]

@@ -35,7 +35,7 @@ from analysis.questions.clusters import (
 )
 from analysis.section import Clip, Group, Section, Statement, Table
 from analysis.sections.clusters import playable, section
-from catuvac import runs, trained
+from catuvac import trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.evaluation.metrics import label_scores

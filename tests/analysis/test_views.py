@@ -9,7 +9,7 @@ import pytest
 
 from analysis.questions import views
 from analysis.sections import views as words
-from catuvac import runs, trained
+from catuvac import trained
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.training import run_dir
