@@ -50,7 +50,7 @@ class Source:
         features = store.prepare(
             self.settings,
             data_root=self.data_root,
-            cache_dir=self.cache_dir or store.default_cache_dir(),
+            cache_dir=self.cache_dir,
             workers=self.workers,
             strict=self.strict,
         )
@@ -244,7 +244,7 @@ class Export:
 
         write = _export_module("write")
         model = inference.load(self.model)
-        out = self.out or model.folder / "export"
+        out = self.out or Path(str(model.folder)) / "export"
         result = write.export(model, out=out, int8=self.int8)
         for what, value in write.budget_rows(model, result):
             print(f"{what:50} {value}")

@@ -28,7 +28,7 @@ from catuvac.training.schedules import Shape, anneal
 if TYPE_CHECKING:
     import yaml
 
-FeatureKind = Literal["spectrogram", "log_mel", "mel_cepstrum"]
+FeatureKind = Literal["spectrogram", "log_mel", "mel_cepstrum", "array"]
 TimeFit = Literal["pad", "stretch"]
 ClipNorm = Literal["none", "mean", "mean_var"]
 CorpusNorm = Literal["none", "mean_var"]
@@ -112,7 +112,7 @@ class CorpusConfig:
 class FeatureConfig:
     """From samples to a picture `[T, F]` in [0, 1] (design, section 3)."""
 
-    kind: FeatureKind = "log_mel"
+    kind: FeatureKind = "log_mel"  # array: features computed elsewhere, for CatUVACClusterer alone
     sample_rate: int = 16000  # Hz; recordings are resampled to it
     clip_seconds: float = 1.0  # s; longer clips are cut, shorter ones padded or stretched
     window: int = 1024  # samples, Hann

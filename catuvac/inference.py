@@ -9,7 +9,7 @@ Shape legend: n clips, T frames, F bands, K clusters, d latent dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from catuvac.config import Config
 from catuvac.data import features
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
+from catuvac.evaluation import metrics
 from catuvac.evaluation.metrics import DECIDED
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
 from catuvac.training import checkpoint, run_dir
-from catuvac.training.run import EVAL_BATCH, MODELS, Report, use_bf16
+from catuvac.training.run import EVAL_BATCH, MODELS, Report, TrainingRun, two_views, use_bf16
 
 NAMES = "names.json"  # beside a model's weights: what somebody calls its clusters
 
@@ -64,7 +65,7 @@ class FittedModel:
     """Weights, the front end that they were trained with, and the names of their clusters.
 
     Attributes:
-        folder: where the weights lie, and the names beside them.
+        folder: where the weights lie, and the names beside them; None for a model in memory.
         names: of the K clusters; "" for one without a name.
         report: of the last evaluation in training, on the validation split; what has a name of `val/` is a score.
     """
@@ -72,7 +73,7 @@ class FittedModel:
     config: Config
     model: CatUVAC | UVAC
     normaliser: features.Normaliser
-    folder: Path
+    folder: Path | None
     names: tuple[str, ...]
     report: Report
 
@@ -99,8 +100,24 @@ class FittedModel:
             durations: the true length of each in s; None where every sample is the clip's own.
         """
         lengths = durations or [math.nan] * len(clips)
-        batches = [slice(start, start + EVAL_BATCH) for start in range(0, len(clips), EVAL_BATCH)]
-        parts = [self._predict(clips[batch], lengths[batch]) for batch in batches]
+        front_end = self.config.features
+        return self._predict(
+            features.extract_batch(clips[part], durations=lengths[part], config=front_end)
+            for part in _batches(len(clips))
+        )
+
+    def predict_features(self, x: features.Array, mask: features.Mask) -> Prediction:
+        """Assigns clips by their features `[n, T, F]`, before the normaliser, with the activity mask `[n, T]`."""
+        return self._predict(_tensors(x, mask))
+
+    def invariant_information(self, x: features.Array, mask: features.Mask) -> float:
+        """The label-free score of a search, in [0, 1], of n > 0 clips; arguments as for `predict_features`."""
+        batches = (self._input(*batch) for batch in _tensors(x, mask))
+        views = two_views(batches, self._logits, self.config.training, device=torch.device("cpu"))
+        return metrics.invariant_information(*views)
+
+    def _predict(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Prediction:
+        parts = [self._predict_batch(x, mask) for x, mask in batches]
         k, d = self.config.model.n_clusters, self.config.model.latent_dim
         empty = np.zeros(0, np.float32)
         return Prediction(
@@ -111,27 +128,30 @@ class FittedModel:
 
     def logits(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> NDArray[np.float32]:
         """Those of q(y | x), `[n, K]`, of at most a few hundred clips, without the rest of what `predict` computes."""
-        x, _ = self._features(clips, durations or [math.nan] * len(clips))
-        with torch.no_grad(), self._autocast():
-            logits: NDArray[np.float32] = self.model.cluster_logits(x).numpy()
+        lengths = durations or [math.nan] * len(clips)
+        x, _ = self._input(*features.extract_batch(clips, durations=lengths, config=self.config.features))
+        with torch.no_grad():
+            logits: NDArray[np.float32] = self._logits(x).numpy()
         return logits
 
-    def _features(self, clips: Sequence[Tensor], durations: Sequence[float]) -> tuple[Tensor, Tensor]:
-        """Features `[n, 1, T, F]` in [0, 1], and the mask of active frames `[n, T]`."""
-        raw, mask = features.extract_batch(clips, durations=durations, config=self.config.features)
-        return torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None], mask
+    def _input(self, raw: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features `[n, 1, T, F]`, and 1 for each of these cells that counts."""
+        x = torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None]
+        bands = torch.arange(x.shape[3]) < features.valid_bands(self.config.features)
+        return x, (mask[:, None, :, None] & bands).expand_as(x).float()
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self, x: Tensor) -> torch.autocast:
         """bfloat16 where the settings and this processor have it."""
-        bands = features.frames(self.config.features)[1]
-        bf16 = use_bf16(self.config.training.precision, torch.device("cpu"), bands)
+        bf16 = use_bf16(self.config.training.precision, torch.device("cpu"), x.shape[3])
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
 
-    def _predict(self, clips: Sequence[Tensor], durations: Sequence[float]) -> Prediction:
-        x, mask = self._features(clips, durations)
-        counted = mask[:, None, :, None] & (torch.arange(x.shape[3]) < features.valid_bands(self.config.features))
-        cells = counted.expand_as(x).float()
-        with torch.no_grad(), self._autocast():
+    def _logits(self, x: Tensor) -> Tensor:
+        with self._autocast(x):
+            return self.model.cluster_logits(x)
+
+    def _predict_batch(self, raw: Tensor, mask: Tensor) -> Prediction:
+        x, cells = self._input(raw, mask)
+        with torch.no_grad(), self._autocast(x):
             inference = self.model.infer(x)
             picture = torch.sigmoid(self.model.generate(inference.y, inference.z).float())
         squares = (cells * (x - picture).square()).sum(dim=(1, 2, 3))
@@ -167,6 +187,8 @@ def load(spec: Path | str) -> FittedModel:
 
 def training_features(model: FittedModel) -> FeatureSet | None:
     """The features that a model was trained on, with their splits; None where this machine's cache lacks them."""
+    if model.folder is None:
+        return None
     try:
         if (model.folder / "run.json").is_file():
             return run_dir.features(model.folder)
@@ -175,12 +197,42 @@ def training_features(model: FittedModel) -> FeatureSet | None:
         return None
 
 
+def of_run(run: TrainingRun) -> FittedModel:
+    """The model of a training in memory, on the CPU."""
+    return _fitted(run.config, run.state(), None, of="this training")
+
+
+def save(model: FittedModel, folder: Path) -> FittedModel:
+    """Writes a model for `load` and `catuvac assign`, and returns it with its new folder.
+
+    Raises:
+        CatuvacError: the folder holds a run already, or cannot be written.
+    """
+    run_dir.check(folder, model.config, resume=False)
+    weights = model.model.state_dict()
+    state = {"model": weights, "normaliser": model.normaliser.to_dict(), "last_report": model.report}
+    try:
+        checkpoint.save(folder / run_dir.WEIGHTS, weights)
+        checkpoint.save(folder / "checkpoint.pt", state)
+        artifacts.write_json(folder / "run.json", {"features": "", "revision": run_dir.revision()})
+        artifacts.write_yaml(folder / "config.yaml", model.config.to_yaml())  # the last, because it marks a run
+    except OSError as error:
+        raise CatuvacError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
+    model = replace(model, folder=folder)
+    return rename(model, dict(enumerate(model.names))) if any(model.names) else model
+
+
 def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
     """Names clusters, beside the weights; "" takes a name away.
 
     Raises:
-        CatuvacError: no such cluster, or a name that cannot be a folder's, into which recordings are sorted.
+        CatuvacError: the model is in no folder, no such cluster, or a name that cannot be a folder's, into which
+            recordings are sorted.
     """
+    if model.folder is None:
+        raise CatuvacError("a model in memory keeps no names: save it first")
+    if model.folder is None:
+        raise CatuvacError("the model is in memory alone; save it first, and name the clusters of what is saved")
     k = len(model.names)
     for cluster, name in names.items():
         if name in (".", ".."):
@@ -204,7 +256,7 @@ def _trial(study: Path, number: int) -> FittedModel:
     return _fitted(config, stored if isinstance(stored, dict) else {}, path.parent, of=f"trial {number} of {study}")
 
 
-def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) -> FittedModel:
+def _fitted(config: Config, state: dict[str, object], folder: Path | None, *, of: str) -> FittedModel:
     normaliser, weights, report = state.get("normaliser"), state.get("model"), state.get("last_report")
     if not isinstance(normaliser, dict) or not isinstance(weights, dict) or not isinstance(report, dict):
         raise CatuvacError(f"{of} is of an earlier version, which did not keep its normaliser; train it again")
@@ -216,9 +268,17 @@ def _fitted(config: Config, state: dict[str, object], folder: Path, *, of: str) 
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval()
     names = [""] * config.model.n_clusters
-    if (folder / NAMES).is_file():
+    if folder is not None and (folder / NAMES).is_file():
         stored = artifacts.read_json(folder / NAMES, {}, advice="delete it, and name the clusters again")
         for cluster in range(len(names)):
             if isinstance(name := stored.get(str(cluster), ""), str):
                 names[cluster] = name
     return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, tuple(names), report)
+
+
+def _batches(count: int) -> Iterable[slice]:
+    return (slice(start, start + EVAL_BATCH) for start in range(0, count, EVAL_BATCH))
+
+
+def _tensors(x: features.Array, mask: features.Mask) -> Iterable[tuple[Tensor, Tensor]]:
+    return ((torch.from_numpy(x[part]), torch.from_numpy(mask[part])) for part in _batches(len(x)))

@@ -20,6 +20,7 @@ from torchaudio.functional import create_dct
 from torchaudio.transforms import AmplitudeToDB
 
 from catuvac.config import FeatureConfig
+from catuvac.errors import CatuvacError
 
 STRIDE = 16  # four convolutions of stride 2
 BLOCK = 32  # clips that the normaliser reads at a time: they fit into a core's cache
@@ -58,6 +59,9 @@ def extract(samples: Tensor, *, duration: float, config: FeatureConfig) -> Featu
         samples: `[n]`, finite, at `config.sample_rate` Hz.
         duration: the true length in s; later samples are padding, and NaN means that all are the clip's own.
         config: the front end.
+
+    Raises:
+        CatuvacError: the kind is "array", which has no front end.
     """
     x, mask = extract_batch([samples], durations=[duration], config=config)
     return Features(x=x[0], mask=mask[0])
@@ -155,6 +159,11 @@ class FrontEnd:
     """
 
     def __init__(self, config: FeatureConfig) -> None:
+        if config.kind == "array":
+            raise CatuvacError(
+                "features of kind 'array' were computed elsewhere, so recordings cannot be turned into them; "
+                "give CatUVACClusterer arrays of the same features"
+            )
         self.config = config
         linear, cepstrum = config.kind == "spectrogram", config.kind == "mel_cepstrum"
         mels = config.n_bands * (MELS_PER_COEFFICIENT if cepstrum else 1)

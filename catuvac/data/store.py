@@ -49,6 +49,7 @@ FORMAT = 4  # raise it when extraction, the generated corpus or the entries chan
 UNCHECKED = 3  # entries up to this format have no checksums
 CHECKSUMS = "checksums.json"  # file name → SHA-256 sum, of every other file of an entry
 ENTRY = re.compile("[0-9a-f]{16}")  # the name of an entry
+SCORED = 1024  # clips in memory that are scored during a training: the Silhouette compares each with every other
 CHUNK = 8  # clips that a thread takes at a time: more share more of the interpreter's work, and take more memory
 
 Rows = NDArray[np.int64]
@@ -67,7 +68,7 @@ class FeatureSet:
     normaliser: features.Normaliser  # that made x of the extracted features, and can make it of a new recording's
     note: str  # how much of the corpus this is
     skipped: pd.DataFrame  # path and reason of every unusable file
-    path: Path  # the entry's folder; `open_entry` takes it
+    path: Path  # the entry's folder; `open_entry` takes it; Path() for features that are in no cache
 
     def labels(self, rows: Rows) -> Rows | None:
         """Codes `[n]` of the sorted label names, or None where the corpus has no labels."""
@@ -119,8 +120,8 @@ def default_cache_dir() -> Path:
 def prepare(
     config: Config,
     *,
-    data_root: Path | None,
-    cache_dir: Path,
+    data_root: Path | None = None,
+    cache_dir: Path | None = None,
     workers: int = 0,
     strict: bool = False,
     progress: bool = True,
@@ -130,7 +131,7 @@ def prepare(
     Args:
         config: its corpus, feature and split sections, and the number of clusters, matter here.
         data_root: the folder with the recordings; None for a generated corpus.
-        cache_dir: where the entries lie.
+        cache_dir: where the entries lie; None takes `default_cache_dir()`.
         workers: threads that extract; 0 takes all cores.
         strict: a file that cannot be used is an error, not a skipped row.
         progress: a progress bar on stderr.
@@ -139,6 +140,7 @@ def prepare(
         CatuvacError: a wrong root, no usable file, an unusable one under `strict`, fewer training clips than clusters,
             splits that cannot be filled, or a cache that cannot be written.
     """
+    cache_dir = cache_dir or default_cache_dir()
     table = index(config.corpus, data_root)
     workers = workers or _cores()
     raw_key = _raw_key(config, table.clips)
@@ -168,6 +170,30 @@ def prepare(
             "give more clips or fewer clusters"
         )
     return entry
+
+
+def from_arrays(x: features.Array, mask: features.Mask, config: FeatureConfig) -> FeatureSet:
+    """A feature set in memory. Every clip trains, and up to 1 024 of them, evenly spaced, are scored on the way.
+
+    Args:
+        x: extracted features `[N, T, F]`, T and F as `features.frames(config)` has them.
+        mask: `[N, T]`, True where a frame is active.
+        config: the front end that they come from.
+    """
+    normaliser = features.Normaliser.fit(x, mask, config)
+    rows = np.arange(len(x), dtype=np.int64)
+    scored = rows[:: -(-len(x) // SCORED)]
+    return FeatureSet(
+        x=normaliser.apply(x, mask),
+        mask=mask,
+        clips=pd.DataFrame(index=rows),
+        splits={"train": rows, "val": scored, "test": scored},
+        n_bands=features.valid_bands(config),
+        normaliser=normaliser,
+        note=f"{len(x)} clips in memory",
+        skipped=pd.DataFrame(columns=["path", "reason"]),
+        path=Path(),
+    )
 
 
 class DamagedError(CatuvacError):

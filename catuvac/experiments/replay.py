@@ -119,7 +119,7 @@ def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, 
     features = store.reopen(recorded) if recorded else None
     if features is not None:
         return features
-    return store.prepare(config, data_root=data_root, cache_dir=cache_dir or store.default_cache_dir())
+    return store.prepare(config, data_root=data_root, cache_dir=cache_dir)
 
 
 def _train(config: Config, features: FeatureSet, *, device: str, epochs: int) -> Report:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from catuvac.config import Config, ConfigError, ModelConfig, Precision, differences
+from catuvac.config import Config, ConfigError, ModelConfig, Precision, TrainingConfig, differences
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.evaluation import metrics
@@ -35,7 +35,7 @@ from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
 from catuvac.training import checkpoint
 from catuvac.training.allocator import disable_trimming
-from catuvac.training.augment import VIEWS
+from catuvac.training.augment import VIEWS, view
 from catuvac.training.invariance import MAX_CLIPS
 from catuvac.training.schedules import anneal, anneal_on
 from catuvac.training.step import LOSSES, DeviceFeatures, GraphedStep, Invariance, Phase, TrainingStep, kernels
@@ -79,7 +79,34 @@ def with_sigma(config: ModelConfig, features: FeatureSet) -> ModelConfig:
     axes = min(config.latent_dim, len(x) - 1)
     explained = PCA(axes, svd_solver="randomized", random_state=0).fit(x).explained_variance_.sum()
     variance = (x.var(axis=0, ddof=1).sum() - explained) / (x.shape[1] - axes)
-    return replace(config, sigma=max(math.sqrt(variance), SMALLEST_SIGMA))
+    # Rounding makes it negative where the axes leave nothing over.
+    return replace(config, sigma=max(math.sqrt(max(variance, 0.0)), SMALLEST_SIGMA))
+
+
+def two_views(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    logits: Callable[[Tensor], Tensor],
+    config: TrainingConfig,
+    *,
+    device: torch.device,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The probabilities `[n, K]` of two views of each clip. The views are the same for every model.
+
+    Args:
+        batches: x `[B, 1, T, F]` and the cells that count, as `DeviceFeatures.batch` has them.
+        logits: from x to `[B, K]`.
+        config: says which views, and how far they lie from their clips.
+        device: where the batches are.
+    """
+    generator = torch.Generator(device).manual_seed(VIEW_SEED)
+    views, strength = VIEWS[config.views], config.view_strength
+    parts: list[Tensor] = []
+    with torch.no_grad(), kernels(device, deterministic=config.deterministic):
+        for x, cells in batches:
+            pair = [view(x, cells, views, strength=strength, generator=generator) for _ in range(2)]
+            parts.append(torch.stack([torch.softmax(logits(each).float(), dim=-1) for each in pair]))
+    one, other = torch.cat(parts, dim=1).cpu().numpy()
+    return one, other
 
 
 @dataclass(frozen=True)
@@ -372,21 +399,16 @@ class TrainingRun:
         self, rows: NDArray[np.int64], encoder: ConvRecurrentEncoder | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The probabilities `[n, K]` of two views of each clip, by the model or by one of its starts."""
-        generator = torch.Generator(self.device).manual_seed(VIEW_SEED)
         module = self.model if encoder is None else encoder
         module.eval()
-        parts: list[Tensor] = []
-        with torch.no_grad(), kernels(self.device, deterministic=self.config.training.deterministic):
-            for chunk in torch.split(torch.from_numpy(rows).to(self.device), EVAL_BATCH):
-                x, cells = self.data.batch(chunk)
-                views = [self.step.view(x, cells, generator) for _ in range(2)]
-                with self.step.autocast():
-                    logits = [
-                        self.model.cluster_logits(v) if encoder is None else encoder(split_pixels(v)) for v in views
-                    ]
-                parts.append(torch.stack([torch.softmax(each.float(), dim=-1) for each in logits]))
-        one, other = torch.cat(parts, dim=1).cpu().numpy()
-        return one, other
+
+        def logits(x: Tensor) -> Tensor:
+            with self.step.autocast():
+                out: Tensor = self.model.cluster_logits(x) if encoder is None else encoder(split_pixels(x))
+                return out
+
+        chunks = torch.split(torch.from_numpy(rows).to(self.device), EVAL_BATCH)
+        return two_views(map(self.data.batch, chunks), logits, self.config.training, device=self.device)
 
     def evaluate(self, split: str) -> dict[str, Any]:
         """Every score of section 4 on one split, plus the noise-free ELBO and its terms (nats a clip).

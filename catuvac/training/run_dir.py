@@ -127,13 +127,19 @@ def features(folder: Path) -> FeatureSet | None:
     """Opens the features that the run was trained on, where the cache still holds them undamaged.
 
     Raises:
-        CatuvacError: run.json, which says where they are, is damaged.
+        CatuvacError: run.json, which says where they are, is damaged, or the model was fitted in Python, on no corpus.
     """
     path = folder / "run.json"
     if not path.exists():
         return None
     advice = f"{artifacts.ADVICE}, or delete it: the features are then prepared again"
-    return store.reopen(Path(artifacts.read_json(path, {"features": str}, advice=advice)["features"]))
+    recorded = artifacts.read_json(path, {"features": str}, advice=advice)["features"]
+    if not recorded:
+        raise CatuvacError(
+            f"{folder} holds a model that was fitted in Python, without its training: it assigns recordings, and "
+            "cannot be resumed or evaluated"
+        )
+    return store.reopen(Path(recorded))
 
 
 def weights(folder: Path) -> Path:
@@ -165,16 +171,16 @@ def pick_device(device: str) -> torch.device:
 
 
 def train(
-    folder: Path, config: Config, features: FeatureSet, *, device: str, threads: int, resume: bool = True
+    folder: Path, config: Config, features: FeatureSet, *, device: str = "auto", threads: int = 0, resume: bool = True
 ) -> Report:
     """Trains to the end with a progress bar, from the folder's checkpoint where there is one.
 
     Args:
         folder: of the run; no other process can train in it until this one ends.
         config: every setting.
-        features: of the corpus.
-        device: of torch, or "auto".
-        threads: of torch; 0 leaves its choice.
+        features: what `catuvac.prepare` returned for the same settings.
+        device: of torch; "auto" takes CUDA where present.
+        threads: of torch on a CPU; 0 leaves torch's choice.
         resume: whether the folder may hold a run already.
 
     Returns:
@@ -246,7 +252,7 @@ def summary(report: Report) -> str:
     return ", ".join(words)
 
 
-def evaluate(folder: Path, features: FeatureSet, *, split: str) -> dict[str, dict[str, Any]]:
+def evaluate(folder: Path, features: FeatureSet, *, split: str = "val") -> dict[str, dict[str, Any]]:
     """Scores a run's weights and, on the same features, k-means.
 
     Returns:
