@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ ADVICE = "restore it from a backup"
 
 _SEAL = re.compile(MARK.encode() + b"([0-9a-f]{64})")
 # What a writer that was killed leaves; earlier versions ended such a name with the number of the process.
-_TEMPORARY = re.compile(r"\..+\.(pt|json|yaml|parquet|journal|html|md|tex|csv|pdf|png)\.\d+(\.[0-9a-f]{8}\.tmp)?")
+_TEMPORARY = re.compile(
+    r"\..+\.(pt|json|yaml|parquet|journal|html|md|tex|csv|pdf|png)\.(?P<process>\d+)(\.[0-9a-f]{8}\.tmp)?"
+)
 
 
 def damaged(path: Path, reason: str, advice: str = ADVICE) -> CatuvacError:
@@ -132,7 +135,18 @@ def parse_line(line: bytes) -> dict[str, Any]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed writers left in a folder, to which no other process may be writing."""
+    """Removes what killed writers left in a folder; of writers that live on this machine, all stays."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name) and not path.is_dir():
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not path.is_dir() and not _lives(int(found["process"])):
             path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return process != os.getpid()  # which is writing nothing while it cleans up

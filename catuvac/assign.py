@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -186,39 +188,54 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
 def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
     """Puts every recording into a sub-folder of its cluster, with a page to listen to them, and returns the page.
 
+    The folder appears whole at the end, or not at all.
+
     Args:
         rows: of whole recordings.
         folder: must be empty, or not exist.
         link: symbolic links in place of copies.
+
+    Raises:
+        CatuvacError: the folder is not empty, or cannot be written.
     """
+    taken_already = CatuvacError(f"{folder} is not empty; give another folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise taken_already
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.mkdir(parents=True)
+        _sort(rows, unfinished, link=link)
+        os.replace(unfinished, folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+            raise taken_already from error
+        raise CatuvacError(f"cannot write {folder}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder / "index.html"
+
+
+def _sort(rows: Sequence[Row], folder: Path, *, link: bool) -> None:
     from jinja2 import Environment
 
-    if folder.exists() and any(folder.iterdir()):
-        raise CatuvacError(f"{folder} is not empty; give another folder")
-    sorted_rows: list[tuple[Row, Path]] = []
+    clusters: dict[str, list[tuple[Row, Path]]] = {}
     taken: list[Path] = []
     for row in rows:
         if row.reason:
             continue
         target = _free(folder / row.label.replace("/", "_") / Path(row.path).name, taken=taken)
         taken.append(target)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if link:
-                target.symlink_to(Path(row.path).resolve())
-            else:
-                shutil.copy2(row.path, target)
-        except OSError as error:
-            raise CatuvacError(f"cannot write {target}: {error.strerror}") from error
-        sorted_rows.append((row, target.relative_to(folder)))
-    clusters: dict[str, list[tuple[Row, Path]]] = {}
-    for row, target in sorted(sorted_rows, key=lambda each: -(each[0].probability or 0.0)):
-        clusters.setdefault(row.label, []).append((row, target))
-    page = folder / "index.html"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if link:
+            target.symlink_to(Path(row.path).resolve())
+        else:
+            shutil.copy2(row.path, target)
+        clusters.setdefault(row.label, []).append((row, target.relative_to(folder)))
+    for each in clusters.values():
+        each.sort(key=lambda sorted_row: -(sorted_row[0].probability or 0.0))
     template = Environment(autoescape=True).from_string(PAGE)
-    with _output(page) as file:
-        file.write(template.render(clusters=sorted(clusters.items()), shown=SHOWN, count=len(sorted_rows)))
-    return page
+    text = template.render(clusters=sorted(clusters.items()), shown=SHOWN, count=len(taken))
+    (folder / "index.html").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 SHOWN = 8  # players per cluster, of its most certain clips

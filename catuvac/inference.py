@@ -25,6 +25,7 @@ from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.evaluation import metrics
 from catuvac.evaluation.metrics import DECIDED
+from catuvac.io import locked
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.uvac import UVAC
 from catuvac.training import checkpoint, run_dir
@@ -239,8 +240,10 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
             raise CatuvacError(f"{name!r} cannot be the name of a cluster: recordings are sorted into folders by it")
         if not 0 <= cluster < k:
             raise CatuvacError(f"no cluster {cluster}; {model.folder} has clusters 0 to {k - 1}")
-    changed = tuple(names.get(cluster, name) for cluster, name in enumerate(model.names))
-    artifacts.write_json(model.folder / NAMES, {str(cluster): name for cluster, name in enumerate(changed)})
+    with locked(model.folder / f".{NAMES}.lock", waiting="names its clusters", remove=True):
+        # Somebody else may have named others since the model was opened.
+        changed = tuple(names.get(cluster, name) for cluster, name in enumerate(_names(model.folder, k)))
+        artifacts.write_json(model.folder / NAMES, {str(cluster): name for cluster, name in enumerate(changed)})
     return replace(model, names=changed)
 
 
@@ -267,13 +270,16 @@ def _fitted(config: Config, state: dict[str, object], folder: Path | None, *, of
     checkpoint.fill(model, weights, f"the weights of {of} do not fit its settings; train it again")
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval()
-    names = [""] * config.model.n_clusters
-    if folder is not None and (folder / NAMES).is_file():
-        stored = artifacts.read_json(folder / NAMES, {}, advice="delete it, and name the clusters again")
-        for cluster in range(len(names)):
-            if isinstance(name := stored.get(str(cluster), ""), str):
-                names[cluster] = name
-    return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, tuple(names), report)
+    names = _names(folder, config.model.n_clusters)
+    return FittedModel(config, model, features.Normaliser.from_dict(normaliser), folder, names, report)
+
+
+def _names(folder: Path | None, k: int) -> tuple[str, ...]:
+    if folder is None or not (folder / NAMES).is_file():
+        return ("",) * k
+    stored = artifacts.read_json(folder / NAMES, {}, advice="delete it, and name the clusters again")
+    names = (stored.get(str(cluster), "") for cluster in range(k))
+    return tuple(name if isinstance(name, str) else "" for name in names)
 
 
 def _batches(count: int) -> Iterable[slice]:

@@ -195,8 +195,16 @@ def test_writing_follows_no_link_and_leaves_the_old_file_where_it_fails(
 
 
 def test_leftovers_of_killed_writers_go_and_other_files_stay(tmp_path: Path) -> None:
-    leftovers = (".checkpoint.pt.4711", ".config.yaml.12.0a1b2c3d.tmp", ".report.html.1.ffffffff.tmp")
-    others = ("checkpoint.pt", ".lock", ".gitignore", ".trials.lock", "notes.pt.12", ".notes.12")
+    leftovers = (".checkpoint.pt.99999999", ".config.yaml.88888888.0a1b2c3d.tmp")
+    others = (
+        f".report.html.{os.getppid()}.ffffffff.tmp",
+        "checkpoint.pt",
+        ".lock",
+        ".gitignore",
+        ".trials.lock",
+        "notes.pt.12",
+        ".notes.12",
+    )
     for name in (*leftovers, *others):
         (tmp_path / name).touch()
     artifacts.remove_leftovers(tmp_path)

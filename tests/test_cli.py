@@ -183,14 +183,14 @@ def test_one_training_at_a_time_in_a_folder(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(trained_run, folder)
-    (folder / ".checkpoint.pt.4711").write_bytes(b"of a killed training")
+    (folder / ".checkpoint.pt.99999999").write_bytes(b"of a killed training")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with io.exclusive(folder / artifacts.LOCK, busy="?"):
         assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 2
     assert "another process trains in" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 0
-    assert not (folder / ".checkpoint.pt.4711").exists()
+    assert not (folder / ".checkpoint.pt.99999999").exists()
 
 
 @pytest.mark.slow

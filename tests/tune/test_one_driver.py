@@ -24,7 +24,7 @@ def study(tmp_path: Path, tiny_config: Config) -> Search:
 
 def test_a_second_driver_is_refused_and_a_killed_ones_leftovers_go(study: Search) -> None:
     study.folder.mkdir()
-    (study.folder / ".study.json.4711").touch()
+    (study.folder / ".study.json.99999999").touch()
     with driver._alone(study):
         assert {path.name for path in study.folder.iterdir()} == {artifacts.LOCK}
         driver.check_folder(study, resume=False)  # the lock alone makes no study
