@@ -25,7 +25,9 @@ MARK = "catuvac-sha256="
 BLANK = MARK + 64 * "0"  # what `seal` fills in
 LINE_SUM = "crc32"  # key of the checksum in a line of JSON
 ADVICE = "restore it from a backup"
+DEEPEST = 50  # levels of JSON
 
+_BRACKETS = re.compile(rb'"(?:\\.|[^"\\])*"|[\[\]{}]')  # a whole string, so that what is in it does not count
 _SEAL = re.compile(MARK.encode() + b"([0-9a-f]{64})")
 # What a writer that was killed leaves; earlier versions ended such a name with the number of the process.
 _TEMPORARY = re.compile(
@@ -96,8 +98,8 @@ def read_json(path: Path, kinds: Mapping[str, type | UnionType], *, advice: str 
         CatuvacError: as `read`; or it is no JSON, no record, or lacks an entry, as one of another version does.
     """
     try:
-        record = json.loads(read(path, advice=advice).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        record = _parse(read(path, advice=advice))
+    except ValueError as error:
         raise damaged(path, "it is not JSON", advice) from error
     if not isinstance(record, dict):
         raise damaged(path, "it holds no record", advice)
@@ -128,10 +130,17 @@ def _sum(record: Mapping[str, Any]) -> int:
 
 def parse_line(line: bytes) -> dict[str, Any]:
     """Reads a line of JSON; raises `ValueError` where it is not as it was written."""
-    try:
-        return without_sum(json.loads(line))
-    except RecursionError as error:
-        raise ValueError("a line is nested too deeply") from error
+    return without_sum(_parse(line))
+
+
+def _parse(data: bytes) -> Any:
+    """Reads JSON; raises `ValueError`, also for a depth at which Python would overflow its stack."""
+    depth = 0
+    for token in _BRACKETS.finditer(data):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
+    return json.loads(data.decode("utf-8"))
 
 
 def remove_leftovers(folder: Path) -> None:
