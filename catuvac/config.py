@@ -44,6 +44,7 @@ Precision = Literal["auto", "bf16", "float32"]
 
 MAX_YAML_BYTES = 1 << 18  # of a file of settings, which has a few kilobytes
 MAX_YAML_NODES = 10_000  # values in it, with every alias written out
+MAX_YAML_DEPTH = 50  # levels; PyYAML calls itself for each, so that the interpreter's own limit would not do
 CLIPS_A_CLUSTER = 2  # of a batch, at least; ten or more are better
 DECODER_SHARE = 0.2  # of a warm-up by invariance: the decoder learns what the clusters sound like
 TRIAL_SHARE = 1 / 3  # of a start by invariance: after it, the best of several starts goes on alone
@@ -389,6 +390,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     advice = f"{artifacts.ADVICE}, or, where the change is meant, delete its first line"
     try:
         text = artifacts.read(path, limit=MAX_YAML_BYTES, advice=advice).decode("utf-8")
+        _check_depth(text)
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         _check_nodes(root)
@@ -399,7 +401,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not UTF-8 text") from error
     except _TooLargeError as error:
         raise ConfigError(f"{path} expands to more than {MAX_YAML_NODES} values: write out its aliases") from error
-    except RecursionError as error:
+    except _TooDeepError as error:
         raise ConfigError(f"{path} is nested too deeply to hold settings") from error
     except Exception as error:  # PyYAML passes on whatever its conversion of a value raises
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
@@ -410,6 +412,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 class _TooLargeError(Exception):
     """A document whose aliases make it more than a file of settings."""
+
+
+class _TooDeepError(Exception):
+    """Of `_check_depth`."""
+
+
+def _check_depth(text: str) -> None:
+    """Raises `_TooDeepError` for YAML that is nested deeper than any settings; PyYAML's parser keeps its own stack."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise _TooDeepError
 
 
 def _check_nodes(root: yaml.Node | None) -> None:
