@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +88,9 @@ def test_what_is_saved_is_what_the_commands_open(
         fitted.save(tmp_path / "model")
     assert main(["evaluate", str(tmp_path / "model")]) == 2
     assert "fitted in Python" in capsys.readouterr().err
+    settings = ["--config", str(tmp_path / "model" / "config.yaml"), "--data-root", str(tmp_path)]
+    assert main(["train", *settings, "--out", str(tmp_path / "model"), "--resume"]) == 2
+    assert "fitted in Python" in capsys.readouterr().err
 
 
 def test_recordings_and_samples_are_the_same_clips(tmp_path: Path) -> None:
@@ -153,3 +157,12 @@ def test_the_package_is_light_and_lists_what_it_has() -> None:
     assert all(getattr(catuvac, name).__doc__ for name in catuvac.__all__)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         catuvac.absent  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_there_are() -> None:
+    tree = ast.parse(Path(catuvac.__file__).read_text(encoding="utf-8"))
+    blocks = [statement for statement in tree.body if isinstance(statement, ast.If)]
+    imports = [statement for block in blocks for statement in block.body if isinstance(statement, ast.ImportFrom)]
+    seen = {(statement.module, name.name) for statement in imports for name in statement.names}
+    assert seen == {(module, name) for name, module in catuvac._MODULE_OF.items()}
+    assert sorted(catuvac.__all__) == sorted(catuvac._MODULE_OF)

@@ -67,13 +67,15 @@ def check(folder: Path, config: Config, *, resume: bool) -> None:
     """Refuses a folder before any work is done for it.
 
     Raises:
-        CatuvacError: it holds a run already and `resume` is false, or a run of other settings.
+        CatuvacError: it holds a run already and `resume` is false, a run of other settings, or a model that was fitted
+            in Python.
     """
     path = folder / "config.yaml"
     if not path.exists():
         return
     if not resume:
         raise CatuvacError(f"{folder} holds a run already; give another --out, or --resume to continue it")
+    _recorded_features(folder)
     changed = [f"{name} {old} → {new}" for name, (old, new) in differences(load_yaml(path), config).items()]
     if changed:
         raise CatuvacError(f"{folder} was started with other settings ({', '.join(changed)}); give another --out")
@@ -129,6 +131,12 @@ def features(folder: Path) -> FeatureSet | None:
     Raises:
         CatuvacError: run.json, which says where they are, is damaged, or the model was fitted in Python, on no corpus.
     """
+    recorded = _recorded_features(folder)
+    return None if recorded is None else store.reopen(recorded)
+
+
+def _recorded_features(folder: Path) -> Path | None:
+    """Where run.json says that the features are, or None without that file; raises as `features` does."""
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -139,7 +147,7 @@ def features(folder: Path) -> FeatureSet | None:
             f"{folder} holds a model that was fitted in Python, without its training: it assigns recordings, and "
             "cannot be resumed or evaluated"
         )
-    return store.reopen(Path(recorded))
+    return Path(recorded)
 
 
 def weights(folder: Path) -> Path:
