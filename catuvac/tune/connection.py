@@ -140,11 +140,9 @@ def _silence(address: str) -> str:
 
 
 def _join(address: str) -> None:
-    # Only a user who says so goes to a cluster that anybody may use.
-    if os.environ.get("RAY_AUTH_MODE") != "disabled":
-        if not (_check_token() or AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)):
-            raise CatuvacError(f"cannot join Ray at {address} without a token; {TOKEN_ADVICE}")
-        os.environ["RAY_AUTH_MODE"] = "token"
+    if not (_check_token() or AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)):
+        raise CatuvacError(f"cannot join Ray at {address} without a token; {TOKEN_ADVICE}")
+    os.environ["RAY_AUTH_MODE"] = "token"
     try:
         _refresh_authentication()
         ray.init(address=address, log_to_driver=False, logging_level="WARNING")

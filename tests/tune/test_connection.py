@@ -247,9 +247,10 @@ def test_a_head_is_joined_with_its_token_alone_and_serves_no_ray_client(
     assert "Traceback" not in wrong.stderr
 
     bare = {name: value for name, value in right.items() if not name.startswith("RAY_AUTH")}
-    none = join(bare | {"RAY_ADDRESS": address, "HOME": str(folder)})
-    assert none.returncode == 2, none.stderr
-    assert "without a token" in none.stderr.strip().splitlines()[-1]
+    for mode in ({}, {"RAY_AUTH_MODE": "disabled"}):
+        none = join(bare | mode | {"RAY_ADDRESS": address, "HOME": str(folder)})
+        assert none.returncode == 2, none.stderr
+        assert "without a token" in none.stderr.strip().splitlines()[-1]
 
     assert join(right | {"RAY_ADDRESS": address}).returncode == 0
     # Noted in Ray's folder, as by any `ray start` of this user.
