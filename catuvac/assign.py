@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -188,7 +186,7 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
 def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
     """Puts every recording into a sub-folder of its cluster, with a page to listen to them, and returns the page.
 
-    The folder appears whole at the end, or not at all.
+    All of it appears at the end, or nothing.
 
     Args:
         rows: of whole recordings.
@@ -198,17 +196,23 @@ def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
     Raises:
         CatuvacError: the folder is not empty, or cannot be written.
     """
-    taken_already = CatuvacError(f"{folder} is not empty; give another folder")
-    if folder.exists() and any(folder.iterdir()):
-        raise taken_already
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    unfinished = folder / UNFINISHED
     try:
-        unfinished.mkdir(parents=True)
-        _sort(rows, unfinished, link=link)
-        os.replace(unfinished, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = not any(folder.iterdir())
+        if empty:
+            unfinished.mkdir()
+    except FileExistsError:  # another process was faster, or the folder is a file
+        empty = False
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
-            raise taken_already from error
+        raise CatuvacError(f"cannot write {folder}: {error.strerror}") from error
+    if not empty:
+        raise CatuvacError(f"{folder} is not empty; give another folder")
+    try:
+        _sort(rows, unfinished, link=link)
+        for path in unfinished.iterdir():
+            path.rename(folder / path.name)
+    except OSError as error:
         raise CatuvacError(f"cannot write {folder}: {error.strerror}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -238,6 +242,7 @@ def _sort(rows: Sequence[Row], folder: Path, *, link: bool) -> None:
     (folder / "index.html").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+UNFINISHED = ".unfinished"  # in a folder that recordings are being sorted into
 SHOWN = 8  # players per cluster, of its most certain clips
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

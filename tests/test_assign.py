@@ -167,6 +167,20 @@ class TestFormats:
             assign.write(rows(model, [recordings / "00.wav"]), out=None, format="raven")
 
 
+def test_recordings_are_sorted_into_an_empty_folder_whatever_it_is_called_and_not_into_one_in_use(
+    model: FittedModel, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = rows(model, sorted(recordings.iterdir()))
+    monkeypatch.chdir(tmp_path)
+    assign.sort_into(found, Path("."), link=False)
+    assert len(list(tmp_path.rglob("*.wav"))) == len(found)
+    assert not (tmp_path / assign.UNFINISHED).exists()
+    (tmp_path / "other" / assign.UNFINISHED).mkdir(parents=True)  # of a process that is at it
+    with pytest.raises(CatuvacError, match="not empty"):
+        assign.sort_into(found, tmp_path / "other", link=False)
+    assert [path.name for path in (tmp_path / "other").rglob("*")] == [assign.UNFINISHED]
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_recordings_are_sorted_into_folders_with_a_page(
     model: FittedModel, recordings: Path, tmp_path: Path, link: bool
