@@ -37,6 +37,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from catuvac import io
 from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig, plain
@@ -481,11 +482,9 @@ def _threads(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame) -> Extracted:
     samples, reasons = [], []
-    read = CORPORA[corpus.corpus].read
     for path, start, duration in zip(clips["path"], starts(clips), clips["duration"], strict=True):
         try:
-            seconds = min(front_end.clip_seconds, duration)  # in this order: NaN is not below anything
-            samples.append(read(corpus, path, front_end.sample_rate, start=start, seconds=seconds))
+            samples.append(read_clip(corpus, front_end, path, start=start, duration=duration))
             reasons.append("")
         except AudioError as error:
             samples.append(torch.zeros(1))
@@ -496,6 +495,17 @@ def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame
     unusable = np.array(reasons) != ""
     x[unusable], mask[unusable] = 0, False
     return x.numpy(), mask.numpy(), reasons
+
+
+def read_clip(corpus: CorpusConfig, front_end: FeatureConfig, path: str, *, start: float, duration: float) -> Tensor:
+    """The samples `[s]` of a clip, as far as its features need them; raises `AudioError`.
+
+    Args:
+        corpus, front_end: of the configuration.
+        path, start, duration: of the clip's row in the corpus's table; start and duration in s.
+    """
+    seconds = min(front_end.clip_seconds, duration)  # in this order: NaN is not below anything
+    return CORPORA[corpus.corpus].read(corpus, path, front_end.sample_rate, start=start, seconds=seconds)
 
 
 def _write_rows(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.float32]]) -> None:

@@ -48,10 +48,6 @@ class ExportedModel:
 
     def logits(self, clips: Sequence[Tensor]) -> NDArray[np.float32]:
         """Those of q(y | x), `[n, K]`, of clips of at most `window` samples."""
-        samples = np.zeros((len(clips), self.window), np.float32)
-        for row, clip in zip(samples, clips, strict=True):
-            row[: len(clip)] = clip
-        lengths = np.array([len(clip) for clip in clips], np.int64)
         logits: NDArray[np.float32]
-        (logits,) = self.session.run([graph.LOGITS], {graph.SAMPLES: samples, graph.LENGTHS: lengths})
+        (logits,) = self.session.run([graph.LOGITS], graph.inputs(clips, window=self.window))
         return logits

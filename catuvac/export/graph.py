@@ -93,6 +93,14 @@ def metadata(model: FittedModel, revision: str | None) -> dict[str, str]:
     }
 
 
+def inputs(clips: Sequence[torch.Tensor], *, window: int) -> dict[str, NDArray[Any]]:
+    """What the merged graph is given for clips `[s]` of at most `window` samples: padded, with their lengths beside."""
+    samples = np.zeros((len(clips), window), np.float32)
+    for row, clip in zip(samples, clips, strict=True):
+        row[: len(clip)] = clip
+    return {SAMPLES: samples, LENGTHS: np.array([len(clip) for clip in clips], np.int64)}
+
+
 def build_front_end(config: FeatureConfig, normaliser: features.Normaliser) -> onnx.ModelProto:
     """Samples to features, as `features.extract_batch` and `Normaliser.apply` make them.
 

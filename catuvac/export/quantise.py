@@ -54,9 +54,9 @@ def quantise(network: onnx.ModelProto, x: NDArray[np.float32]) -> onnx.ModelProt
     return model
 
 
-def calibration_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most `CALIBRATION` of a split's rows, evenly spread: the same ones every time."""
-    return rows[np.linspace(0, len(rows) - 1, min(CALIBRATION, len(rows))).astype(np.int64)]
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of a split's rows, evenly spread: the same ones every time."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
 class _Features(CalibrationDataReader):  # type: ignore[misc]

@@ -25,17 +25,16 @@ from jinja2 import Environment
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catuvac import inference
-from catuvac.data import features
+from catuvac import inference, io
+from catuvac.data import features, store
 from catuvac.data.audio import AudioError
-from catuvac.data.corpora import CORPORA
+from catuvac.data.corpora import CORPORA, starts
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.export import graph, quantise
 from catuvac.export.budget import Cost, cost
 from catuvac.export.consumer import session
 from catuvac.inference import FittedModel
-from catuvac.io import replacing, write_text
 from catuvac.models.cat_uvac import CatUVAC
 from catuvac.training import run_dir
 
@@ -105,7 +104,7 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
         FLOAT32: graph.build_network(network.encoder_y, n_frames=frames, n_bands=bands)
     }
     if int8 and corpus is not None:
-        x = corpus.x[quantise.calibration_rows(corpus.splits["train"])]
+        x = corpus.x[quantise.spread(corpus.splits["train"], quantise.CALIBRATION)]
         networks[INT8] = quantise.quantise(networks[FLOAT32], np.asarray(x))
     metadata = graph.metadata(model, run_dir.revision())
     files = {name: graph.merge(front, each, metadata) for name, each in networks.items()}
@@ -134,27 +133,20 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
 def inputs(samples: Sequence[Tensor], durations: Sequence[float], model: FittedModel) -> dict[str, NDArray[Any]]:
     """Clips `[s]` as the exported graph takes them: padded, with their true lengths beside them."""
     config = model.config.features
-    padded = np.zeros((len(samples), features.clip_samples(config)), np.float32)
-    lengths = np.zeros(len(samples), np.int64)
-    for row, (clip, seconds) in enumerate(zip(samples, durations, strict=True)):
-        lengths[row] = features.own_samples(len(clip), seconds, config)
-        padded[row, : lengths[row]] = clip[: lengths[row]]
-    return {graph.SAMPLES: padded, graph.LENGTHS: lengths}
+    pairs = zip(samples, durations, strict=True)
+    own = [clip[: features.own_samples(len(clip), seconds, config)] for clip, seconds in pairs]
+    return graph.inputs(own, window=features.clip_samples(config))
 
 
 def _validation_clips(model: FittedModel, corpus: FeatureSet) -> Iterator[Clips]:
     """Clips of the validation split, as the training read them, as far as the recordings are still there."""
-    rows = corpus.splits["val"]
-    rows = rows[np.linspace(0, len(rows) - 1, min(MOST_CLIPS, len(rows))).astype(np.int64)]
-    config, rate = model.config.corpus, model.config.features.sample_rate
-    table = corpus.clips.iloc[rows]
-    for start in range(0, len(table), CHUNK):
+    config, table = model.config, corpus.clips.iloc[quantise.spread(corpus.splits["val"], MOST_CLIPS)]
+    for first in range(0, len(table), CHUNK):
         samples, durations = [], []
-        chunk = table.iloc[start : start + CHUNK]
-        for path, duration in zip(chunk["path"], chunk["duration"], strict=True):
-            seconds = min(model.config.features.clip_seconds, duration)  # in this order: NaN is not below anything
+        chunk = table.iloc[first : first + CHUNK]
+        for path, start, duration in zip(chunk["path"], starts(chunk), chunk["duration"], strict=True):
             try:
-                samples.append(CORPORA[config.corpus].read(config, str(path), rate, seconds=seconds))
+                samples.append(store.read_clip(config.corpus, config.features, path, start=start, duration=duration))
             except AudioError:
                 continue
             durations.append(float(duration))
@@ -223,10 +215,9 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
         if INT8 not in files:
             (out / INT8).unlink(missing_ok=True)  # of an earlier export, which the record would not be about
         for name, file in files.items():
-            with replacing(out / name) as temporary:
-                temporary.write_bytes(file.SerializeToString())
-        write_text(out / "export.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
-        write_text(out / "model_card.md", _card(model, result))
+            io.write(out / name, file.SerializeToString())
+        io.write_text(out / "export.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+        io.write_text(out / "model_card.md", _card(model, result))
     except OSError as error:
         raise CatuvacError(f"cannot write to {out}: {error.strerror}; give another --out") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,10 @@ def test_the_card_states_corpus_licence_and_scores(exported: Path, tiny_run: Pat
 
 def test_calibration_clips_are_the_same_every_time() -> None:
     rows = np.arange(1000, 2000)
-    chosen = quantise.calibration_rows(rows)
+    chosen = quantise.spread(rows, quantise.CALIBRATION)
     assert len(np.unique(chosen)) == quantise.CALIBRATION
     assert (chosen[0], chosen[-1]) == (1000, 1999)
-    np.testing.assert_array_equal(quantise.calibration_rows(rows[:7]), rows[:7])
+    np.testing.assert_array_equal(quantise.spread(rows[:7], quantise.CALIBRATION), rows[:7])
 
 
 def test_without_recordings_noise_is_what_is_compared(tiny_run: Path, tmp_path: Path) -> None:
@@ -136,3 +137,21 @@ def test_a_uvac_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert "has no q(y|x) to export" in line
     assert not (tmp_path / "run" / "export").exists()
+
+
+def test_clips_that_are_parts_of_recordings_are_checked_from_their_starts(tmp_path: Path, tiny_run: Path) -> None:
+    """Each recording is a ramp, so that a sample says where it lies."""
+    ramp = np.linspace(0.0, 0.5, 4000, dtype=np.float32)
+    for number in range(12):
+        soundfile.write(tmp_path / f"{number}.wav", ramp, 8000, subtype="FLOAT")
+    lines = [f"{number}.wav,{start},{start + 0.25}" for number in range(12) for start in (0.0, 0.25)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,start,end", *lines]))
+    model = inference.load(tiny_run)
+    settings = {"corpus": "folder", "table": "clips.csv", "sample_rate": 8000, "clip_seconds": 0.25, "n_classes": 2}
+    config = model.config.with_settings({**settings, "limit": 0, "split": "random"})
+    corpus = store.prepare(config, data_root=tmp_path, cache_dir=tmp_path / "cache", progress=False)
+    clips = list(write._validation_clips(replace(model, config=config), corpus))
+    firsts = [round(float(samples[0]), 2) for chunk, _ in clips for samples in chunk]
+    starts = corpus.clips["start"].iloc[corpus.splits["val"]]
+    assert firsts == [0.0 if start == 0 else 0.25 for start in starts]
+    assert set(firsts) == {0.0, 0.25}
