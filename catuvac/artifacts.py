@@ -12,13 +12,14 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 from catuvac.errors import CatuvacError
-from catuvac.io import write
+from catuvac.io import exclusive, write
 
 LOCK = ".lock"  # in a folder that one process at a time may write to
 MARK = "catuvac-sha256="
@@ -141,6 +142,32 @@ def _parse(data: bytes) -> Any:
         if depth > DEEPEST:
             raise ValueError("it is nested too deeply")
     return json.loads(data.decode("utf-8"))
+
+
+@contextmanager
+def alone(folder: Path, *, busy: str, flag: str) -> Iterator[None]:
+    """Makes a folder and keeps every other process of its kind out; what a killed one had begun to write is removed.
+
+    Args:
+        folder: for one process at a time.
+        busy: what to say where another process holds it.
+        flag: of the command, which chooses another place where this one cannot be written to.
+
+    Raises:
+        CatuvacError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_writable(folder, error, flag) from error
+    with exclusive(folder / LOCK, busy=busy):
+        remove_leftovers(folder)
+        yield
+
+
+def not_writable(folder: Path, error: OSError, flag: str) -> CatuvacError:
+    """The one line for a folder that cannot be written to, where `flag` chooses another."""
+    return CatuvacError(f"cannot write to {folder}: {error.strerror or error}; give another {flag}")
 
 
 def remove_leftovers(folder: Path) -> None:

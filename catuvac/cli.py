@@ -244,7 +244,8 @@ class Export:
 
         write = _export_module("write")
         model = inference.load(self.model)
-        out = self.out or Path(str(model.folder)) / "export"
+        assert model.folder is not None  # what was loaded lies in one
+        out = self.out or model.folder / "export"
         result = write.export(model, out=out, int8=self.int8)
         for what, value in write.budget_rows(model, result):
             print(f"{what:50} {value}")

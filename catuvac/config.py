@@ -399,10 +399,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(error)) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text") from error
-    except _TooLargeError as error:
-        raise ConfigError(f"{path} expands to more than {MAX_YAML_NODES} values: write out its aliases") from error
-    except _TooDeepError as error:
-        raise ConfigError(f"{path} is nested too deeply to hold settings") from error
+    except _NoSettingsError as error:
+        raise ConfigError(f"{path} {error}") from error
     except Exception as error:  # PyYAML passes on whatever its conversion of a value raises
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(mapping, dict):
@@ -410,30 +408,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return mapping
 
 
-class _TooLargeError(Exception):
-    """A document whose aliases make it more than a file of settings."""
-
-
-class _TooDeepError(Exception):
-    """Of `_check_depth`."""
+class _NoSettingsError(Exception):
+    """YAML that is larger than any settings; the text says by what."""
 
 
 def _check_depth(text: str) -> None:
-    """Raises `_TooDeepError` for YAML that is nested deeper than any settings; PyYAML's parser keeps its own stack."""
+    """Raises `_NoSettingsError` for YAML that is nested deeper than any settings.
+
+    PyYAML's parser of events keeps its own stack; what builds values of them calls itself.
+    """
     import yaml
 
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_YAML_DEPTH:
-            raise _TooDeepError
+            raise _NoSettingsError("is nested too deeply to hold settings")
 
 
 def _check_nodes(root: yaml.Node | None) -> None:
     """Counts what a document expands to before it is built, and looks for keys that are given twice.
 
     Raises:
-        _TooLargeError: more than `MAX_YAML_NODES`, or an alias that holds itself.
+        _NoSettingsError: more than `MAX_YAML_NODES`, or an alias that holds itself.
         ValueError: a key of a mapping is given twice.
     """
     import yaml
@@ -455,7 +452,7 @@ def _check_nodes(root: yaml.Node | None) -> None:
         return sizes[id(node)]
 
     if root is not None and size(root) > MAX_YAML_NODES:
-        raise _TooLargeError
+        raise _NoSettingsError(f"expands to more than {MAX_YAML_NODES} values: write out its aliases")
 
 
 def load_yaml(path: Path) -> Config:

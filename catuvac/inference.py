@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import entr
 from torch import Tensor
 
 from catuvac import artifacts, results, trained
@@ -57,8 +58,7 @@ class Prediction:
     @property
     def entropy(self) -> NDArray[np.float32]:
         """Of q(y | x), `[n]`, in nats."""
-        p = np.clip(self.probabilities, np.finfo(np.float32).tiny, 1)
-        return np.asarray(-(p * np.log(p)).sum(axis=1), dtype=np.float32)
+        return np.asarray(entr(self.probabilities).sum(axis=1), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -232,8 +232,6 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
     """
     if model.folder is None:
         raise CatuvacError("a model in memory keeps no names: save it first")
-    if model.folder is None:
-        raise CatuvacError("the model is in memory alone; save it first, and name the clusters of what is saved")
     k = len(model.names)
     for cluster, name in names.items():
         if name in (".", ".."):
@@ -254,9 +252,8 @@ def _run(folder: Path) -> FittedModel:
 
 
 def _trial(study: Path, number: int) -> FittedModel:
-    config, path = trained.stored_trial(study, number)
-    stored = checkpoint.load(path, advice=trained.NO_TRIAL).get("run")
-    return _fitted(config, stored if isinstance(stored, dict) else {}, path.parent, of=f"trial {number} of {study}")
+    config, path, state = trained.stored_trial(study, number)
+    return _fitted(config, state, path.parent, of=f"trial {number} of {study}")
 
 
 def _fitted(config: Config, state: dict[str, object], folder: Path | None, *, of: str) -> FittedModel:

@@ -24,6 +24,7 @@ import numpy as np
 import soxr
 import torch
 from numpy.typing import NDArray
+from scipy.special import entr, softmax
 from torch import Tensor
 
 from catuvac.data import audio
@@ -169,20 +170,19 @@ class Stream:
     def decide(self, logits: NDArray[np.float32], *, at: float) -> Decision:
         """The decision on a window with logits `[K]` that ends `at` s."""
         self.recent.append(logits)
-        probabilities = _softmax(np.mean(self.recent, axis=0))
+        probabilities = softmax(np.mean(self.recent, axis=0))
         cluster = int(probabilities.argmax())
         before = cluster if self.state is None else self.state
         changed = bool(cluster != before and probabilities[cluster] - probabilities[before] > self.hysteresis)
         self.state = cluster if changed else before
         self.windows += 1
         self.changes += changed
-        entropy = -(probabilities * np.log(np.clip(probabilities, np.finfo(np.float32).tiny, 1))).sum()
         return Decision(
             time=at,
             cluster=cluster,
             name=self.model.names[cluster],
             probability=float(probabilities[cluster]),
-            undecided=bool(entropy > self.model.undecided_above),
+            undecided=bool(entr(probabilities).sum() > self.model.undecided_above),
             state=self.state,
             changed=changed,
         )
@@ -358,8 +358,3 @@ def open_microphone(device: str, *, rate: int) -> Sound:
             raise CatuvacError(f"the input {device!r} cannot be read: {' '.join(str(error).split())}") from error
 
     return Sound(rate, read())
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum(), dtype=np.float32)

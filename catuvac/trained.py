@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,19 +142,17 @@ def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
     Raises:
         CatuvacError: no such trial, no checkpoint of it, or features that are gone from the cache.
     """
-    config, path = stored_trial(folder, number)
+    config, path, state = stored_trial(folder, number)
     run = TrainingRun(config, study_features(folder, config))
-    stored = checkpoint.load(path, advice=NO_TRIAL).get("run")
-    weights = stored.get("model") if isinstance(stored, dict) else None
-    checkpoint.fill(run.model, weights, f"{path} does not fit trial {number}; {NO_TRIAL}")
+    checkpoint.fill(run.model, state.get("model"), f"{path} does not fit trial {number}; {NO_TRIAL}")
     return Trained(f"trial {number} of {folder.name}", run, split)
 
 
-def stored_trial(folder: Path, number: int) -> tuple[Config, Path]:
-    """A trial's settings, and the checkpoint of its last epoch.
+def stored_trial(folder: Path, number: int) -> tuple[Config, Path, dict[str, Any]]:
+    """A trial's settings, the checkpoint of its last epoch, and the state of its training in there.
 
     Raises:
-        CatuvacError: no such trial, or no checkpoint of it.
+        CatuvacError: no such trial, no checkpoint of it, or a damaged one.
     """
     rows = [row for row in results.records(results.read_trials(folder)) if row["number"] == number]
     if not rows:
@@ -161,7 +160,8 @@ def stored_trial(folder: Path, number: int) -> tuple[Config, Path]:
     path = folder / CHECKPOINTS / f"{number:04}" / "last.pt"
     if not path.exists():
         raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps the best trials' alone")
-    return Config().with_settings(settings_of(rows[0])), path
+    state = checkpoint.load(path, advice=NO_TRIAL).get("run")
+    return Config().with_settings(settings_of(rows[0])), path, state if isinstance(state, dict) else {}
 
 
 def kept(folder: Path) -> list[int]:

@@ -120,12 +120,12 @@ def sample(study: Study) -> Sample:
     total = len(trials)
     if total > CAP:
         trials = trials.iloc[np.sort(np.random.default_rng(0).choice(total, CAP, replace=False))]
-    tau_end, left_out = values(trials, "config/tau_end"), {}
-    found: dict[str, Any] = {}
+    settings: dict[str, pd.Series[Any]] = {}
+    left_out = {}
     for name, dimension in DIMENSIONS.items():
         column = f"config/{name}"
         if name == "tau_ratio":
-            setting: pd.Series[Any] = tau_end / found["tau_start"]
+            setting: pd.Series[Any] = values(trials, "config/tau_end") / values(trials, "config/tau_start")
         elif isinstance(dimension, Choice):
             setting = trials.get(column, pd.Series(pd.NA, index=trials.index)).astype(object)
         else:
@@ -135,14 +135,13 @@ def sample(study: Study) -> Sample:
             why = "not recorded for every trial"
         elif np.ptp(_coordinate(setting)) < 1e-9:  # the ratio of a fixed pair is rounded
             why = "does not vary"
-        found[name] = setting
-        if why and dimension.default is not None:  # what no study searches unasked is not missed
+        if not why:
+            settings[name] = setting
+        elif dimension.default is not None:  # what no study searches unasked is not missed
             left_out[label(name)] = why
-        elif why:
-            del found[name]
     scores = pd.DataFrame({metric.column: values(trials, metric.column) for metric in METRICS})
-    settings = pd.DataFrame({name: found[name] for name in found if label(name) not in left_out})
-    return Sample(settings, scores, units(trials), left_out, total, int(ties.sum()), int((~reading).sum()))
+    varied = pd.DataFrame(settings, index=trials.index)
+    return Sample(varied, scores, units(trials), left_out, total, int(ties.sum()), int((~reading).sum()))
 
 
 def label(setting: str) -> str:

@@ -15,8 +15,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from catuvac.data import store
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError, printable
 from catuvac.evaluation import metrics
-from catuvac.io import exclusive, write_text
+from catuvac.io import write_text
 from catuvac.models.shallow import Assignment, kmeans
 from catuvac.training import checkpoint
 from catuvac.training.run import Report, TrainingRun
@@ -93,28 +91,7 @@ def _start(folder: Path, config: Config, features: FeatureSet) -> None:
         artifacts.write_json(folder / "run.json", record)
         artifacts.write_yaml(folder / "config.yaml", config.to_yaml())
     except OSError as error:
-        raise _not_writable(folder, error) from error
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Makes a run's folder and keeps every other training out of it; what a killed one had begun to write is removed.
-
-    Raises:
-        CatuvacError: another process trains in it, or it cannot be written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    busy = f"another process trains in {folder}; wait for its end, or give another --out"
-    with exclusive(folder / artifacts.LOCK, busy=busy):
-        artifacts.remove_leftovers(folder)
-        yield
-
-
-def _not_writable(folder: Path, error: OSError) -> CatuvacError:
-    return CatuvacError(f"cannot write to {folder}: {error.strerror or error}; give another --out")
+        raise artifacts.not_writable(folder, error, "--out") from error
 
 
 def config(folder: Path) -> Config:
@@ -201,7 +178,8 @@ def train(
     if threads > 0:
         torch.set_num_threads(threads)
     run = TrainingRun(config, features, device=pick_device(device))
-    with _alone(folder):
+    busy = f"another process trains in {folder}; wait for its end, or give another --out"
+    with artifacts.alone(folder, busy=busy, flag="--out"):
         check(folder, config, resume=resume)
         return _train(folder, run)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,6 @@ from catuvac.experiments.base import DESIGN, settings_of
 from catuvac.experiments.branching import Branches
 from catuvac.experiments.search import GROWING, Search, Stage
 from catuvac.experiments.trial_queue import TrialQueue, mend_journal
-from catuvac.io import exclusive
 from catuvac.training import run_dir
 from catuvac.tune import storage
 from catuvac.tune.connection import connect
@@ -102,21 +101,10 @@ def _run(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: b
         _run_alone(plan, trainable, features, resume=resume)
 
 
-@contextmanager
-def _alone(plan: Trials) -> Iterator[None]:
-    """Makes a study's folder and keeps every other driver out; what a killed one had begun to write is removed."""
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(plan, error) from error
+def _alone(plan: Trials) -> AbstractContextManager[None]:
+    """Keeps every other driver out of a study's folder."""
     busy = f"another process runs study {plan.folder}; wait for its end, or give another --name"
-    with exclusive(plan.folder / artifacts.LOCK, busy=busy):
-        artifacts.remove_leftovers(plan.folder)
-        yield
-
-
-def _not_writable(plan: Trials, error: OSError) -> CatuvacError:
-    return CatuvacError(f"cannot write to {plan.folder}: {error.strerror or error}; give another --storage")
+    return artifacts.alone(plan.folder, busy=busy, flag="--storage")
 
 
 def _run_alone(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
@@ -236,7 +224,7 @@ def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
         plan.folder.mkdir(parents=True, exist_ok=True)
         artifacts.write_json(plan.folder / DESIGN, record)
     except OSError as error:
-        raise _not_writable(plan, error) from error
+        raise artifacts.not_writable(plan.folder, error, "--storage") from error
     storage.push(plan)
 
 

@@ -143,10 +143,10 @@ def _train(
 
 def _restore(run: TrainingRun, plan: Search | Comparison, number: int) -> list[Report]:
     """Puts a run where its last good checkpoint left it, and returns the reports before that; none for a new run."""
-    fresh = copy.deepcopy(run.state())
     for kind in ("last", "best"):  # the best one where the last is damaged, or of another version
         stored = storage.load_checkpoint(plan, number, kind, device=run.device) or {}
         if isinstance(reports := stored.get("reports"), list):
+            fresh = copy.deepcopy(run.state())
             try:
                 run.load_state(stored.get("run", {}))
             except CatuvacError:
