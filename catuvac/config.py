@@ -344,6 +344,13 @@ class Config:
         """Twelve hexadecimal digits that depend on every setting and on nothing else."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
+    def start_hash(self) -> str:
+        """As `hash`, of what the start by invariance depends on: trainings of one hash have the same start.
+
+        It reads neither the temperature nor the terms and weights of the ELBO, which come after it.
+        """
+        return self.with_settings({name: DEFAULTS[name] for name in AFTER_START}).hash()
+
     def to_yaml(self) -> str:
         """YAML that `load_yaml` reads back to an equal configuration."""
         import yaml  # imported here: `catuvac --help` must stay fast
@@ -369,6 +376,23 @@ def plain(section: Any) -> dict[str, Any]:
         for f in fields(section)
         if not (f.metadata == LATER and values[f.name] == f.default)
     }
+
+
+AFTER_START = (
+    "tau_start",
+    "tau_end",
+    "tau_schedule",
+    "beta",
+    "beta_on",
+    "beta_marginal",
+    "beta_information",
+    "likelihood",
+    "sigma",
+    "y_estimator",
+    "invariance",
+    "lr_y_scale",
+)
+DEFAULTS: dict[str, Any] = {f.name: f.default for cls in SECTIONS.values() for f in fields(cls)}
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

@@ -15,6 +15,7 @@ AT_PAPER = "-paper"  # ends the name of a confirmed setting that has the paper's
 BRANCH = "branch"  # the arm of trainings that share their first epochs with others (catuvac/experiments/branching.py)
 PARTITIONS = "partitions"  # of branches, an array a trial, named by its id
 CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
+STARTS = "starts"  # what several trials start from, each named by `Config.start_hash`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,11 @@ class Experiment:
     def folder(self) -> Path:
         """results/NAME"""
         return self.storage / self.name
+
+    def shares_start(self, point: Mapping[str, Any]) -> bool:
+        """Whether other trials may have the same start by invariance as the trial at a point, which then keeps it."""
+        del point
+        return False
 
     def epochs_before(self, point: Mapping[str, Any]) -> int:
         """Of the epochs that a trial reports, those that it has not trained itself."""

@@ -8,8 +8,10 @@ point. Shares are of the ELBO phase: before it, in the warm-up, the temperature 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from catuvac.config import Config, ConfigError
@@ -107,6 +109,11 @@ class Branches(Comparison):
             "branch/tau": cell.point.tau,
             "branch/parent_tau_end": cell.parent.training.tau_end,
         }
+
+    @cached_property
+    def _starts(self) -> Counter[str]:
+        """None: branches start from their trunks."""
+        return Counter()
 
     def epochs_before(self, point: Mapping[str, Any]) -> int:
         """Those of the trunk."""

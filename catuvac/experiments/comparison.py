@@ -6,8 +6,10 @@ Every method of a corpus sees the same features and split, and the same number o
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast, get_args
 
 from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, unknown
@@ -139,6 +141,12 @@ class Comparison(Experiment):
         """Of all cells together."""
         return sum(cell.epochs for cell in self.cells)
 
+    @property
+    def trained_epochs(self) -> int:
+        """Of these, those that are trained if cells with one start all train it once."""
+        starts = {cell.config.start_hash(): cell.config.training.start_epochs for cell in self.cells}
+        return self.epochs - sum(epochs * max(0, self._starts[name] - 1) for name, epochs in starts.items())
+
     def design(self) -> dict[str, Any]:
         """What must not change when the grid is resumed: each cell's settings; resources may."""
         margin = {} if self.margin is None else {"margin": self.margin}
@@ -160,6 +168,15 @@ class Comparison(Experiment):
         """A cell in a few words."""
         cell: Cell = self.cells[point["number"]]
         return cell.trial_id
+
+    @cached_property
+    def _starts(self) -> Counter[str]:
+        """How many cells have each start."""
+        return Counter(cell.config.start_hash() for cell in self.cells if cell.method in VARIATIONAL)
+
+    def shares_start(self, point: Mapping[str, Any]) -> bool:
+        """Cells do that differ in what the start does not read, such as the temperature."""
+        return self._starts[self.cells[point["number"]].config.start_hash()] > 1
 
     def objective(self, report: Report) -> float | None:
         """The first objective's value; None where the grid has none, or the method no such score."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -172,6 +173,12 @@ class Search(Experiment):
     def epochs(self) -> int:
         """Of all trials together."""
         return self.trials * self.config.training.epochs
+
+    @property
+    def trained_epochs(self) -> int:
+        """Of these, those that are trained if trials with one start all train it once."""
+        starts = Counter(self.trial_config(point).start_hash() for _, point in self._slots if self.shares_start(point))
+        return self.epochs - self.config.training.start_epochs * (starts.total() - len(starts))
 
     @property
     def optuna_name(self) -> str:
@@ -355,6 +362,10 @@ class Search(Experiment):
         """What ranks the trials."""
         return float(report[self.metrics[0]])
 
+    def shares_start(self, point: Mapping[str, Any]) -> bool:
+        """A factorial's settings do, on each of its blocks; any other trial has a seed of its own."""
+        return "block" in point
+
     def trial_config(self, point: Mapping[str, Any]) -> Config:
         """The settings of one trial from its point and its number.
 
@@ -362,7 +373,7 @@ class Search(Experiment):
         and a search on one seed would tune to it. All settings of a factorial's block share the block's seed and its
         split, so that they can be compared block by block.
         """
-        seed = self.seed + point.get("block", point["number"])
+        seed = self.seed + (point["block"] if "block" in point else point["number"])
         if point.get("arm") == "paper":
             return self.config.with_settings({**PAPER_PROTOCOL, "seed": seed})
         split = self._split(point.get("block", 0))

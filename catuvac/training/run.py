@@ -484,6 +484,37 @@ class TrainingRun:
         self.turn = None if turn is None else Turn(**turn)
         self.step = self._new_step()  # a graph would go on with the tensors that the optimiser had
 
+    def start(self) -> dict[str, Any] | None:
+        """What the start by invariance has left, for `take_start`; None unless the last epoch was the last of it."""
+        if not self.config.training.start_epochs == self.epoch > 0:
+            return None
+        return {
+            "format": STATE_FORMAT,
+            "start_hash": self.config.start_hash(),
+            "epoch": self.epoch,
+            "encoder_y": self.model.encoder_y.state_dict(),
+            "order": self.order.get_state(),
+            "noise": self.noise.get_state(),
+            "clusters": self.clusters,
+        }
+
+    def take_start(self, state: Mapping[str, Any]) -> None:
+        """Goes on from the start of another training as from one's own: on a CPU to the same bits.
+
+        Raises:
+            CatuvacError: the state is of another start, or none.
+        """
+        if (state.get("format"), state.get("start_hash")) != (STATE_FORMAT, self.config.start_hash()):
+            raise CatuvacError("the state is not that of such a start")
+        assert isinstance(self.model, CatUVAC)  # no other model starts by invariance
+        checkpoint.fill(self.model.encoder_y, state["encoder_y"], "the start is of a model of another shape")
+        self.others = []
+        self.order.set_state(state["order"].cpu())
+        self.noise.set_state(state["noise"].cpu())
+        self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
+        self.epoch = state["epoch"]
+        self._renew()
+
     def branch(self, state: Mapping[str, Any], parent: Config) -> None:
         """Continues another training from where `state` was taken, with this run's end of the temperature.
 

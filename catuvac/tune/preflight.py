@@ -452,8 +452,9 @@ def _time(plan: Search | Comparison, config: Config, features: Prepared, at_once
         reason = _reason(getattr(error, "cause", None) or error)
         raise CatuvacError(f"a training step fails on the cluster: {reason}") from error
     shared = math.floor(1 / plan.gpus_per_trial + 1e-9) if 0 < plan.gpus_per_trial < 1 else 1
+    epochs = plan.trained_epochs
     return (
-        f"time       about {duration(plan.epochs * steps * seconds / at_once)}: {plan.epochs} epochs × {steps} steps × "
+        f"time       about {duration(epochs * steps * seconds / at_once)}: {epochs} epochs × {steps} steps × "
         f"{1000 * seconds:.3g} ms, {at_once} trials at once; on top come the scores and the start of trials"
         + (f"; up to {shared} × that where trials that share a GPU wait for each other" if shared > 1 else "")
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from catuvac import artifacts, results
 from catuvac.errors import CatuvacError
-from catuvac.experiments.base import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, Experiment
+from catuvac.experiments.base import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, STARTS, Experiment
 from catuvac.training import checkpoint
 
 Kind = str  # of a checkpoint: last, best, or where branches start
@@ -73,15 +73,23 @@ def save_checkpoint(plan: Experiment, number: int, kind: Kind, state: Mapping[st
     Ray is not given it: Ray restores the checkpoint that its last snapshot knew, which may be gone, and snapshots the
     whole study at each.
     """
+    _save_state(plan, f"{CHECKPOINTS}/{number:04}", kind, state)
+
+
+def save_start(plan: Experiment, start_hash: str, state: Mapping[str, Any]) -> None:
+    """Writes a start for the trials that have the same; whole or not at all."""
+    _save_state(plan, STARTS, start_hash, state)
+
+
+def _save_state(plan: Experiment, folder: str, name: str, state: Mapping[str, Any]) -> None:
     system, root = where(plan)
-    folder = f"{root}/{CHECKPOINTS}/{number:04}"
     if not plan.remote:
-        checkpoint.save(Path(folder) / f"{kind}.pt", state)
+        checkpoint.save(Path(root) / folder / f"{name}.pt", state)
         return
     with tempfile.TemporaryDirectory() as local:
         checkpoint.save(Path(local) / "state.pt", state)
-        system.create_dir(folder)
-        _copy(pyarrow.fs.LocalFileSystem(), f"{local}/state.pt", system, f"{folder}/{kind}.pt")
+        system.create_dir(f"{root}/{folder}")
+        _copy(pyarrow.fs.LocalFileSystem(), f"{local}/state.pt", system, f"{root}/{folder}/{name}.pt")
 
 
 def remove_leftovers(plan: Experiment, number: int) -> None:
@@ -111,8 +119,17 @@ def last_is_best(plan: Experiment, number: int) -> None:
 
 def load_checkpoint(plan: Experiment, number: int, kind: Kind, *, device: torch.device) -> dict[str, Any] | None:
     """Reads it; None where there is none, or where it is damaged."""
+    return _load_state(plan, f"{CHECKPOINTS}/{number:04}/{kind}.pt", device=device)
+
+
+def load_start(plan: Experiment, start_hash: str, *, device: torch.device) -> dict[str, Any] | None:
+    """Reads it; None where no trial has left one, or where it is damaged."""
+    return _load_state(plan, f"{STARTS}/{start_hash}.pt", device=device)
+
+
+def _load_state(plan: Experiment, name: str, *, device: torch.device) -> dict[str, Any] | None:
     system, root = where(plan)
-    path = f"{root}/{CHECKPOINTS}/{number:04}/{kind}.pt"
+    path = f"{root}/{name}"
     try:
         if not plan.remote:
             return checkpoint.load(Path(path), device=device)

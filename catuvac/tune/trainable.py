@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def train_trial(point: dict[str, Any], *, study: Search, features: Prepared, don
         return
     config = study.trial_config(point)
     run = TrainingRun(config, features.under(config.split).open(), device=_device(study))
-    _train(run, study, point["number"], at_end=lambda _: {})
+    _train(run, study, point, at_end=lambda _: {})
 
 
 def run_cell(point: dict[str, Any], *, grid: Comparison, done: Done) -> None:
@@ -55,7 +55,7 @@ def run_cell(point: dict[str, Any], *, grid: Comparison, done: Done) -> None:
     if last is not None:
         _repeat(last)
     elif cell.method in VARIATIONAL:
-        _train(cell.training(_device(grid)), grid, point["number"], at_end=test_scores)
+        _train(cell.training(_device(grid)), grid, point, at_end=test_scores)
     else:
         tune.report(cell.fit(_device(grid)))
 
@@ -104,7 +104,7 @@ def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
             storage.save_partitions(grid, cell.trial_id, torch.stack([trunk["clusters"].cpu(), run.clusters]).numpy())
         return test_scores(run)
 
-    _train(run, grid, point["number"], at_end=keep)
+    _train(run, grid, point, at_end=keep)
 
 
 def _repeat(row: Mapping[str, Any]) -> None:
@@ -119,12 +119,17 @@ def _device(plan: Experiment) -> str:
 
 
 def _train(
-    run: TrainingRun, plan: Search | Comparison, number: int, *, at_end: Callable[[TrainingRun], Report]
+    run: TrainingRun,
+    plan: Search | Comparison,
+    point: Mapping[str, Any],
+    *,
+    at_end: Callable[[TrainingRun], Report],
 ) -> None:
     """Goes on from the trial's last checkpoint, if any, and reports every evaluation, the last with what `at_end` adds.
 
     A checkpoint holds the reports before it, and they are sent again: the driver may have died before it wrote them.
     """
+    number = point["number"]
     storage.remove_leftovers(plan, number)
     reports = _restore(run, plan, number)
     for report in reports:
@@ -132,13 +137,29 @@ def _train(
     if run.finished:
         return
     checkpoints = Checkpoints(plan, number)
-    for report in run:
+    for report in _all(run, plan) if plan.shares_start(point) else run:
         more: Report = at_end(run) if run.finished else {}
         reports.append({**report, **more, **scored(report, n_clusters=run.config.model.n_clusters)})
         ranks = [plan.objective(report) or 0.0 for report in reports]
         best = bool(plan.objectives) and ranks[-1] > max(ranks[:-1], default=-math.inf)
         checkpoints.add({"run": run.state(), "reports": reports}, best=best, final=run.finished)
         tune.report(reports[-1])
+
+
+def _all(run: TrainingRun, plan: Experiment) -> Iterator[Report]:
+    """Trains to the end, from the start that another trial has left where there is one, and leaves its own otherwise.
+
+    Trials that begin at the same time each train it: waiting for one of them would be no faster.
+    """
+    start, name = run.config.training.start_epochs, run.config.start_hash()
+    if run.epoch < start:
+        try:
+            run.take_start(storage.load_start(plan, name, device=run.device) or {})
+        except CatuvacError:  # there is none, or one of another version
+            yield from run.until(start)
+            if (state := run.start()) is not None:
+                storage.save_start(plan, name, state)
+    yield from run
 
 
 def _restore(run: TrainingRun, plan: Search | Comparison, number: int) -> list[Report]:

@@ -1,4 +1,4 @@
-"""A training that leaves another one: bit-equal where nothing changes, without a jump where the temperature does."""
+"""Trainings that share their first epochs: the same bits where nothing changes, and a temperature that never jumps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
+from catuvac.errors import CatuvacError
 from catuvac.training import checkpoint
 from catuvac.training.run import Report, TrainingRun
 
@@ -138,3 +139,43 @@ def test_states_that_cannot_be_branched_from(parent: Config, tiny_features: Feat
     list(run)
     with pytest.raises(ValueError, match="has not ended"):
         branch(run.config, tiny_features, run.state())
+
+
+@pytest.fixture
+def invariant(tiny_config: Config) -> Config:
+    """Four epochs of a start, two others and two of the ELBO."""
+    start = {"cluster_init": "invariance", "warmup_share": 0.7, "n_init": 2, "invariance": 1.0, "n_clusters": 2}
+    return tiny_config.with_settings({"epochs": 8, "eval_every": 3, "batch_size": 16, **start})
+
+
+AFTER_THE_START = [{"tau_start": 3.0, "tau_end": 0.2}, {"beta": 0.01, "invariance": 0.0}, {"y_estimator": "exact"}]
+
+
+@pytest.mark.parametrize("changes", AFTER_THE_START)
+def test_a_training_from_the_start_of_another_is_the_whole_one_bit_for_bit(
+    changes: dict[str, Any], invariant: Config, tiny_features: FeatureSet, tmp_path: Path
+) -> None:
+    first, config = TrainingRun(invariant, tiny_features), invariant.with_settings(changes)
+    assert first.start() is None
+    list(first.until(invariant.training.start_epochs))
+    checkpoint.save(tmp_path / "start.pt", first.start() or {})
+    whole, run = TrainingRun(config, tiny_features), TrainingRun(config, tiny_features)
+    run.take_start(checkpoint.load(tmp_path / "start.pt"))
+    assert untimed(list(run)[-1]) == untimed(list(whole)[-1])
+    assert same(whole, run)
+    assert run.train_seconds < whole.train_seconds
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"n_init": 1}, {"epochs": 10}, {"views": "speech"}, {"latent_dim": 3}]
+)
+def test_another_start_is_refused_and_leaves_the_training_as_it_is(
+    changes: dict[str, Any], invariant: Config, tiny_features: FeatureSet
+) -> None:
+    first = TrainingRun(invariant, tiny_features)
+    list(first.until(invariant.training.start_epochs))
+    run = TrainingRun(invariant.with_settings(changes), tiny_features)
+    with pytest.raises(CatuvacError, match="such a start"):
+        run.take_start(first.start() or {})
+    assert run.epoch == 0
+    assert same(run, TrainingRun(run.config, tiny_features))

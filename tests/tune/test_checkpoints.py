@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from catuvac.config import Config
+from catuvac.data.store import FeatureSet
 from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
+from catuvac.training.run import TrainingRun
+from catuvac.tune import trainable
 from catuvac.tune.trainable import Checkpoints
 
 
@@ -49,3 +52,37 @@ def test_what_costs_nothing_is_written_at_each_evaluation(kept: tuple[Checkpoint
         checkpoints.add({"weight": torch.tensor(weight)}, best=weight == 1, final=False)
         checkpoints.cost = 0.0
     assert values(folder) == {"last": 2, "best": 1}
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["folder", "object store"])
+def test_trials_with_one_start_train_it_once(
+    remote: bool, tmp_path: Path, tiny_config: Config, tiny_features: FeatureSet
+) -> None:
+    start = {"cluster_init": "invariance", "warmup_share": 0.7, "n_clusters": 2, "epochs": 8, "eval_every": 1}
+    plan = Search(
+        name="a",
+        storage=tmp_path,
+        remote=(tmp_path / "store").as_uri() if remote else "",
+        config=tiny_config.with_settings({**start, "batch_size": 16}),
+        arms=(Arm.parse("factorial:tau_start=0.5/2", seeds=2), Arm("random", 1)),
+    )
+    points = [{**point, "arm": arm, "number": number} for number, (arm, point) in enumerate(plan.slots())]
+    assert [plan.shares_start(point) for point in points] == [True] * 4 + [False]
+    assert plan.trained_epochs == plan.epochs - 2 * plan.config.training.start_epochs == 30
+    left = (tmp_path / "store" if remote else tmp_path) / "a" / "starts"
+
+    def trained(point: dict[str, Any]) -> list[int]:
+        run = TrainingRun(plan.trial_config(point), tiny_features)
+        epochs = [report["epoch"] for report in trainable._all(run, plan)]
+        alone = TrainingRun(plan.trial_config(point), tiny_features)
+        assert list(alone)[-1]["val/elbo"] == run.last_report["val/elbo"]
+        return epochs
+
+    assert trained(points[0]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert trained(points[1]) == [6, 7, 8]  # five epochs are the start
+    assert trained(points[2]) == [1, 2, 3, 4, 5, 6, 7, 8]  # of another block
+    assert len(list(left.iterdir())) == 2
+    for damaged in left.iterdir():
+        damaged.write_bytes(damaged.read_bytes()[:-1000])
+    assert trained(points[1]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert trained(points[0]) == [6, 7, 8]
