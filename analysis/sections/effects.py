@@ -79,8 +79,9 @@ def verdict(contrast: Contrast, *, fixed: bool, unit: str = "settings") -> str:
             return f"It is negligible: the whole interval lies within {margin}.{found}"
     if contrast.more is None:
         return f"This is not decided, and far more {unit} than these {{n}} would be needed.{found}"
+    more = unit.removesuffix("s") if contrast.more == 1 else unit
     return (
-        f"This is not decided: about {{more}} more {unit} would decide it against {margin}, if estimate and noise "
+        f"This is not decided: about {{more}} more {more} would decide it against {margin}, if estimate and noise "
         f"stay.{found}"
     )
 
