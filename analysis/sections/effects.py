@@ -25,11 +25,10 @@ def section(study: Study, plans: Mapping[str, Plan]) -> Section:
     if not found:
         why = "No trial of Cat. UVAC has been recorded, so there is no temperature to study."
         return Section(QUESTION, (Statement("effects/none", why),), (Group(why),), ("effects/none",))
-    statements, headline = [], []
+    statements, headline, mattering = [], [], []
     together = pooled(found)
     if together is not None:
-        statements.append(_pooled(found, together))
-        headline.append(statements[0].name)
+        statements += [_pooled(found, together), _all_seeds(found)]
     for panel in found:
         key = f"effects/{slug(panel.name)}"
         own = [_effect(f"{key}/{e.factor}", e, panel) for e in panel.effects if e.outcome == panel.primary.outcome]
@@ -38,9 +37,14 @@ def section(study: Study, plans: Mapping[str, Plan]) -> Section:
         statements += own
         if len(panel.plan.grown) > 1:
             statements.append(_extended(f"{key}/extended", panel))
+        # The primary contrasts have no interval that is corrected for the number of corpora; their summary needs none.
+        secondary = [each for each in own if not each.name.endswith(panel.plan.factor)]
+        mattering += [each.name for each in secondary if each.values.get("verdict") == "matters"]
         if len(found) == 1:
             headline += [each.name for each in own]
-    if len(found) > 1 and together is None:
+    if together is not None:
+        headline = ["effects/pooled", *mattering[:2], "effects/seeds"][:3]
+    elif len(found) > 1:
         headline += [f"effects/{slug(panel.name)}/{panel.plan.factor}" for panel in found[:3]]
     parts: list[Group | Table] = []
     if any(effect.found for panel in found for effect in panel.effects):
@@ -196,6 +200,19 @@ def _pooled(found: tuple[Panel, ...], together: Pooled) -> Statement:
         + " The corpora do not differ beyond chance (Welch's test, p = {heterogeneity:.2g})."
     )
     return Statement("effects/pooled", text, words)
+
+
+def _all_seeds(found: tuple[Panel, ...]) -> Statement:
+    """One sentence on what stands beside the pooled effect."""
+    words: dict[str, Value] = {
+        "outcome": title(found[0].primary.outcome),
+        "decided": sum(panel.decided.count for panel in found if panel.decided),
+        "trials": sum(panel.decided.n for panel in found if panel.decided),
+        "each": "; ".join(f"{p.name.split(',')[0]} {p.seed_sd:.3f}" for p in found if p.seed_sd is not None),
+    }
+    seeds = "another seed moves {outcome} by (standard deviation within a setting): {each}." if words["each"] else ""
+    text = "q(y|x) decided in {decided} of {trials} trainings, and all of the above is of those"
+    return Statement("effects/seeds", f"{text}; {seeds}" if seeds else f"{text}.", words)
 
 
 CAPTION = (

@@ -126,6 +126,19 @@ def test_at_most_three_sentences_and_one_figure_open_the_page() -> None:
         assert sum(len(part.drawings) for part in section.parts if isinstance(part, Group)) == 1
 
 
+def test_what_matters_in_one_corpus_opens_the_page_of_several_beside_their_summary() -> None:
+    def by_start(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+        return {"val/ami": 0.5 - 0.1 * np.log2(design["config/tau_start"]) + rng.normal(0, 0.02, len(design))}
+
+    nothing, start = study(64, corpus="tau2019", name="other", seed=1), study(64, planted=by_start)
+    assert effects.section(both(start, nothing), {}).headline == (
+        "effects/pooled",
+        "effects/fsdd-k-10/tau_start",
+        "effects/seeds",
+    )
+    assert effects.section(both(study(64), nothing), {}).headline == ("effects/pooled", "effects/seeds")
+
+
 def test_corpora_with_opposite_effects_are_not_summed_up_in_silence() -> None:
     up = study(60, planted=planted(0.2))
     down = study(60, seed=1, corpus="tau2019", name="other", planted=planted(-0.2))
