@@ -4,11 +4,13 @@
     python studies/ablation.py --preset fsdd --data-root DIR --arms paper start+term --seeds 0 1 2
 
 On generated scenes the classes are known, so that what is missed is missed by the method. The test split is read once,
-at the end of each training; finished cells are kept in OUT/ablation.csv and not run again.
+at the end of each training; finished cells are kept in OUT/ablation.csv and not run again. Arms of one seed that have
+the same start by invariance share it, so that `seconds` are those of the rest.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,13 +88,14 @@ class Ablation:
         rows: list[dict[str, Any]] = results.records(pd.read_csv(path)) if path.exists() else []
         done = {tuple(row[name] for name in KEY) for row in rows}
         bases = self._bases()
+        starts: dict[str, dict[str, Any]] = {}
         cells = [(base, arm, seed) for seed in self.seeds for base in bases for arm in self.arms]
         for number, (base, arm, seed) in enumerate(cells, start=1):
             corpus, epochs = base.corpus, base.training.epochs
             key = (self.preset, base.model.n_clusters, corpus.overlap, epochs, arm, seed)
             if key not in done:
                 config = base.with_settings({**ARMS[arm], "seed": seed})
-                rows.append(dict(zip(KEY, key, strict=True)) | self._cell(config))
+                rows.append(dict(zip(KEY, key, strict=True)) | self._cell(config, starts))
                 write_text(path, pd.DataFrame(rows).to_csv(index=False))
                 print(f"{number}/{len(cells)}", rows[-1], flush=True)
         print(table(pd.DataFrame(rows)).to_string(index=False))
@@ -118,7 +121,8 @@ class Ablation:
             for overlap in self.overlaps
         ]
 
-    def _cell(self, config: Config) -> dict[str, Any]:
+    def _cell(self, config: Config, starts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Trains and scores one; arms that differ in nothing that the start reads train it once, into `starts`."""
         from catuvac.data import store
         from catuvac.evaluation.objectives import scored
         from catuvac.training import run_dir
@@ -126,6 +130,13 @@ class Ablation:
 
         features = store.prepare(config, data_root=self.data_root, cache_dir=store.default_cache_dir(), progress=False)
         run = TrainingRun(config, features)
+        if (start := starts.get(config.start_hash())) is not None:
+            run.take_start(start)
+        else:
+            for _ in run.until(config.training.start_epochs):
+                pass
+            if (start := run.start()) is not None:
+                starts[config.start_hash()] = copy.deepcopy(start)
         report = list(run)[-1]
         label_free = {**scored(report, n_clusters=config.model.n_clusters), "val/objective_elbo": report["val/elbo"]}
         scores, kmeans = run.evaluate("test"), run_dir.kmeans_scores(config, features, split="test")
