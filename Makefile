@@ -1,4 +1,5 @@
 # make study   a temperature study on generated audio, as a Ray job on this machine, with its report at the end
+# make report  the pages of the recorded studies (studies/recorded), built again from their tables
 # make test    lint, types and tests
 # make stop    end the local Ray head that `make study` started
 PYTHON ?= python3
@@ -7,7 +8,7 @@ NAME ?= synthetic-$(shell date +%Y%m%d-%H%M%S)
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: study test lint stop
+.PHONY: study report test lint stop
 .DELETE_ON_ERROR:
 
 # pip would compile on one core. Some packages hold templates that are no Python, which is no failure.
@@ -23,6 +24,11 @@ study: .venv/.installed
 	STORAGE=$(CURDIR)/results bash cluster_configs/single_machine.sh $(NAME) --preset synthetic
 	@echo "report: $(CURDIR)/results/$(NAME)/report.html"
 	@echo "Ray still runs; make stop ends it"
+
+report: .venv/.installed
+	for study in studies/recorded/*/; do \
+	  catuvac report $$study --out results/recorded/$$(basename $$study) --figures png || exit; \
+	done
 
 test: lint
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -117,6 +117,7 @@ class Provenance:
     """What was run, with what, and where the page was written."""
 
     commands: dict[str, str]  # by study; "not recorded" where there is none
+    machines: dict[str, str]  # of the drivers, by study; likewise
     revisions: str
     environment: str
     settings: dict[str, Any]  # that every trial shares
@@ -190,7 +191,12 @@ def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], s
 def answer(sections: Sequence[Section], provenance: Provenance) -> dict[str, Any]:
     """Every statement of the report with its numbers, by name."""
     statements = {each.name: {"text": str(each), **each.values} for part in sections for each in part.statements}
-    run = {"commands": provenance.commands, "revision": provenance.revisions, "environment": provenance.environment}
+    run = {
+        "commands": provenance.commands,
+        "machines": provenance.machines,
+        "revision": provenance.revisions,
+        "environment": provenance.environment,
+    }
     return {"run": run, "headline": [each.name for each in headline(sections)], "statements": statements}
 
 
@@ -201,21 +207,19 @@ def headline(sections: Sequence[Section]) -> list[Statement]:
 
 
 def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenance:
-    commands = {folder.name: _recorded(folder) for folder in folders}
+    commands, machines = ({folder.name: _recorded(folder, key) for folder in folders} for key in ("command", "machine"))
     if command:
         commands[folders[0].name] = command
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
-    machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
-    )
+    here = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
     revisions = ", ".join(study.trials["revision"].dropna().unique())
-    return Provenance(commands, revisions or "not recorded", f"{machine}; {versions}", constant_settings(study))
+    return Provenance(commands, machines, revisions or "not recorded", f"{here}; {versions}", constant_settings(study))
 
 
-def _recorded(folder: Path) -> str:
-    """The command that started a study, from its study.json."""
+def _recorded(folder: Path, key: str) -> str:
+    """What a study's study.json says of how it was started."""
     path = folder / DESIGN
-    found = artifacts.read_json(path, {}).get("command") if path.exists() else None
+    found = artifacts.read_json(path, {}).get(key) if path.exists() else None
     return str(found or "not recorded")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -51,6 +52,21 @@ def revision() -> str | None:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """The processor, accelerator and versions that decide a result's bits, and how many cores there are, in a line."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    cores = f"{len(os.sched_getaffinity(0))} cores of {processor()}{gpu}"
+    return f"{cores}; {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def history_row(report: Report, *, study: str, trial_id: str) -> dict[str, Any]:

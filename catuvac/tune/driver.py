@@ -250,7 +250,8 @@ def _stage(study: Search) -> dict[str, Any]:
 
 
 def _origin() -> dict[str, Any]:
-    return {"command": shlex.join(["python", *sys.argv]), "revision": run_dir.revision()}
+    command = shlex.join(["python", *sys.argv])
+    return {"command": command, "revision": run_dir.revision(), "machine": run_dir.machine()}
 
 
 def finish(study: Search) -> str:

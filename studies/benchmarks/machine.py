@@ -26,9 +26,8 @@ CLUSTERS, LATENT = 10, 10
 
 def describe() -> dict[str, str | int]:
     """Processor, accelerator, versions and the source's revision."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": run_dir.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "AMX": "yes" if torch.cpu._is_amx_tile_supported() else "no",
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
@@ -36,11 +35,6 @@ def describe() -> dict[str, str | int]:
         "torch": torch.__version__,
         "revision": run_dir.revision() or "unknown",
     }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def devices() -> list[str]:

@@ -1,0 +1,92 @@
+"""Keep studies for good: what a report is built from, without checkpoints and without this machine's paths.
+
+    python studies/record.py results/fsdd-main results/fsdd-main-confirm
+
+It leaves OUT/NAME/ with study.json, the tables and the partitions of branches, as small as a commit should be.
+`make report` builds every recorded page again from them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from catuvac import artifacts, results
+from catuvac.errors import CatuvacError, guarded
+from catuvac.experiments.base import DESIGN, PARTITIONS
+from catuvac.io import expand_home
+
+MOST_BYTES = 1 << 20  # of a study: what is larger does not belong into a repository
+LEFT_OUT = ("features", "split_features", "seal")  # of study.json: where the features lay, and the sum of the original
+PLACES = ("--storage", "--cache-dir")  # flags that say where a study lay, and nothing else of it
+
+
+@dataclass(kw_only=True)
+class Record:
+    """Copy studies into a folder of the repository."""
+
+    studies: tyro.conf.Positional[tuple[Path, ...]]
+    """folders of finished studies, results/NAME"""
+    out: Path = field(default_factory=lambda: Path(__file__).parent / "recorded")
+    """folder that gets one folder per study"""
+
+    def run(self) -> None:
+        if not self.studies:
+            raise CatuvacError("name at least one study, results/NAME")
+        for study in self.studies:
+            results.read_trials(study)  # whole, or this stops here
+            print(f"recorded   {record(study, self.out)}")
+
+
+def record(study: Path, out: Path) -> Path:
+    """Copies one study; what was recorded of it before is replaced.
+
+    Raises:
+        CatuvacError: it has no study.json, or is larger than a commit should be.
+    """
+    design = artifacts.read_json(study / DESIGN, {})
+    files = [study / name for name in (results.TRIALS, results.HISTORY) if (study / name).exists()]
+    files += sorted((study / PARTITIONS).glob("*.npz"))
+    size = sum(path.stat().st_size for path in files)
+    if size > MOST_BYTES:
+        raise CatuvacError(
+            f"{study} has {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.1f} MB is the most that is recorded; "
+            "evaluate less often (--eval-every)"
+        )
+    target = out / study.name
+    target.mkdir(parents=True, exist_ok=True)
+    artifacts.write_json(target / DESIGN, without_paths(design))
+    for path in files:
+        copy = target / path.relative_to(study)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+    return target
+
+
+def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
+    """study.json, or a stage of it, without the folders of the machine that it ran on."""
+    kept = {name: value for name, value in record.items() if name not in LEFT_OUT}
+    if "command" in kept:
+        kept["command"] = _command(kept["command"])
+    if "warm_start" in kept.get("design", {}):
+        kept["design"] = kept["design"] | {"warm_start": Path(kept["design"]["warm_start"]).name}
+    if "stages" in kept:
+        kept["stages"] = [without_paths(stage) for stage in kept["stages"]]
+    return kept
+
+
+def _command(text: str) -> str:
+    words = shlex.split(text)
+    kept = [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & set(PLACES)]
+    return shlex.join(Path(word).name if word.startswith("/") else word for word in kept)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(Record, args=expand_home(sys.argv[1:]), description=__doc__).run()))
