@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ablation import ARMS
+
+from catuvac.config import preset
 
 SCRIPT = Path(__file__).parents[2] / "studies" / "ablation.py"
 
@@ -20,6 +23,14 @@ def test_an_unknown_arm_is_one_line() -> None:
     done = run("--arms", "paperr")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == ["error: unknown arm 'paperr'; did you mean 'paper'?"]
+
+
+@pytest.mark.parametrize("name", ["synthetic", "fsdd", "arabic_digits", "urbansound8k_k10"])
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_is_a_valid_setting_of_every_preset(arm: str, name: str) -> None:
+    base = preset(name)
+    same = arm == "start+term" or arm == f"n-init-{base.training.n_init}"
+    assert (base.with_settings(ARMS[arm]) == base) == same
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import confirm
 import pandas as pd
 import pytest
 
@@ -19,12 +19,6 @@ from catuvac.errors import CatuvacError
 from catuvac.experiments.base import columns
 
 CONFIRM = Path(__file__).parents[2] / "studies" / "confirm.py"
-SPEC = importlib.util.spec_from_file_location("confirm", CONFIRM)
-assert SPEC is not None
-assert SPEC.loader is not None
-confirm = importlib.util.module_from_spec(SPEC)
-sys.modules["confirm"] = confirm  # dataclasses look their module up
-SPEC.loader.exec_module(confirm)
 
 
 def row(number: int, config: Config, objective: float | None, **changes: Any) -> dict[str, Any]:

@@ -13,17 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import machine, plain_loop
+from benchmarks.apart import apart
 from torch.utils.data import DataLoader
 
+from catuvac.errors import CatuvacError
+from catuvac.training.run import TrainingRun
+
 STUDIES = Path(__file__).parents[2] / "studies"
-sys.path.insert(0, str(STUDIES))
-
-from benchmarks import machine, plain_loop  # noqa: E402
-from benchmarks.apart import apart  # noqa: E402
-
-from catuvac.errors import CatuvacError  # noqa: E402
-from catuvac.training.run import TrainingRun  # noqa: E402
-
 SHAPE, BATCH, STEPS = (32, 32), 8, 50
 
 

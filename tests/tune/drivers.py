@@ -38,14 +38,10 @@ class Driver:
         preset.write_text(PRESET.replace("CLIPS", str(clips_per_class)))
         places = ("--no-report", "--preset", str(preset), "--storage", str(folder), "--cache-dir", str(cache_dir))
         self.log = folder.with_suffix(".log")
+        self.command = [sys.executable, str(SWEEP), *places, *flags]
+        self.env = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONUNBUFFERED": "1"}
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(SWEEP), *places, *flags],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONUNBUFFERED": "1"},
-            )
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True, env=self.env)
 
     def text(self) -> str:
         """What it, and its predecessors on the same folder, have printed."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from drivers import Driver, busy_nodes, check_complete, rows
 from ray.cluster_utils import Cluster
 
@@ -24,8 +28,8 @@ from catuvac.errors import CatuvacError
 from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
 
-KILLS = int(os.environ.get("CATUVAC_TEST_KILLS", "1"))  # of the driver; studies/README.md records a run with 10
-TRIALS = 6 + KILLS  # 16 with ten kills
+EVENTS = int(os.environ.get("CATUVAC_TEST_EVENTS", "5"))  # studies/README.md records a run with 30
+TRIALS = 4 + 2 * EVENTS
 
 
 @pytest.fixture(scope="module")
@@ -36,63 +40,99 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()
 
 
-def more_rows(folder: Path, wanted: int) -> bool:
-    """Whether so many trials are in the table, or as many as there are."""
-    return rows(folder) >= min(wanted, TRIALS - 1)
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 800 MB in memory; skips where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.getuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=800m", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+class Training:
+    """`catuvac train` as a process, again and again into one folder."""
+
+    def __init__(self, folder: Path, cache_dir: Path) -> None:
+        self.run, self.log = folder / "run", folder.with_suffix(".train")
+        flags = ("--preset", "synthetic", "--clips-per-class", "16", "--n-bands", "16", "--epochs", "150")
+        flags += ("--eval-every", "1", "--batch-size", "32", "--threads", "1", "--cache-dir", str(cache_dir))
+        self.command = [sys.executable, "-c", TRAIN, "train", *flags, "--out", str(self.run)]
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """From the last checkpoint, where there is one."""
+        resume = ["--resume"] if (self.run / "config.yaml").exists() else []
+        with self.log.open("a") as log:
+            return subprocess.Popen([*self.command, *resume], stdout=log, stderr=log, start_new_session=True)
+
+    def weights(self) -> dict[str, Any]:
+        return checkpoint.load(self.run / "weights.pt")
+
+
+TRAIN = "import sys; from catuvac.cli import main; sys.exit(main())"
+EVENT = itertools.cycle([signal.SIGKILL, signal.SIGTERM, "a full disk", "a second person", signal.SIGINT])
+WHOLE = "interrupted; what is on disk is whole"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_driver_killed_again_and_again_loses_and_repeats_nothing(
-    cluster: Cluster, tmp_path: Path, cache_dir: Path
-) -> None:
-    moments = random.Random(0)
-    flags = ("--name", "a", "--sampler", "qmc", "--trials", str(TRIALS))
-    driver = Driver(cluster, tmp_path, cache_dir, *flags)
-    driver.wait_for(lambda: (tmp_path / "a" / "study.json").exists())
-    for _ in range(KILLS):
-        before = rows(tmp_path)
-        driver.wait_for(partial(more_rows, tmp_path, before + moments.randint(0, 1)))
+@pytest.mark.timeout(300 + 60 * EVENTS)
+def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, small_disk: Path, cache_dir: Path) -> None:
+    """A study and a training share a disk; at random moments somebody ends both, fills it, or starts what runs."""
+    moments, folder = random.Random(0), small_disk
+    flags = ("--name", "a", "--sampler", "qmc", "--trials", str(TRIALS), "--keep-top", "2", "--epochs", "30")
+    driver, training = Driver(cluster, folder, cache_dir, *flags), Training(folder, cache_dir)
+    driver.wait_for(lambda: (folder / "a" / "study.json").exists() and (training.run / "checkpoint.pt").exists())
+    for event in itertools.islice(EVENT, EVENTS):
+        before = rows(folder)
+        driver.wait_for(partial(lambda wanted: rows(folder) >= wanted, min(before + moments.randint(0, 1), TRIALS - 2)))
         time.sleep(moments.uniform(0, 4))
-        driver.kill()
-        print(f"killed with {rows(tmp_path)} of {TRIALS} trials done")
+        print(f"{event!r} with {rows(folder)} of {TRIALS} trials done")
+        if event == "a second person":
+            for command, first in ((driver.command, driver), ([*training.command, "--resume"], training)):
+                done = subprocess.run(command, capture_output=True, text=True, check=False, env=driver.env)
+                assert done.returncode == 2 or first.process.poll() == 0, done.stderr
+            continue
+        if event == "a full disk":
+            with contextlib.suppress(OSError), (folder / "filler").open("wb") as filler:
+                while True:
+                    filler.write(bytes(1 << 20))
+            assert driver.end() == 2, driver.text()
+            assert "--resume" in driver.text().strip().splitlines()[-1]
+            assert training.process.wait(60) in (0, 2), training.log.read_text()
+            (folder / "filler").unlink()
+        else:
+            for process in (driver.process, training.process):
+                process.send_signal(event)
+            ended = driver.end(), training.process.wait(60)
+            if event != signal.SIGKILL:
+                assert set(ended) <= {130, 0}, (driver.text(), training.log.read_text())  # 0: it had ended by itself
+                assert ended[0] == 0 or driver.text().splitlines()[-1] == WHOLE
         checked = driver.text().count("storage    ")
-        driver = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
+        driver = Driver(cluster, folder, cache_dir, *flags, "--resume")
+        training.process = training.start()
         driver.wait_for(partial(lambda last, count: last.text().count("storage    ") > count, driver, checked))
     assert driver.end() == 0, driver.text()
-    assert driver.text().count("snapshot   cannot be read") < KILLS  # Ray itself goes on, but where it died writing
-    check_complete(tmp_path, trials=TRIALS)
-    table = results.read_trials(tmp_path / "a").set_index("number")
-    made = Search(name="a", storage=tmp_path, config=preset("synthetic"), arms=(Arm("qmc", TRIALS),))
+    assert training.process.wait(240) == 0, training.log.read_text()
+    for text in (driver.text(), training.log.read_text()):
+        assert "Traceback" not in text
+        assert "Exception in thread" not in text
+    check_complete(folder, trials=TRIALS, last=30)
+    table = results.read_trials(folder / "a").set_index("number")
+    made = Search(name="a", storage=folder, config=preset("synthetic"), arms=(Arm("qmc", TRIALS),))
     for number, (_, point) in enumerate(made.slots()):  # what an undisturbed study tries
         assert table["config/tau_start"][number] == point["tau_start"]
         assert table["config/beta"][number] == point["beta"]
         assert table["seed"][number] == number
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
-def test_ctrl_c_or_the_end_of_a_job_ends_the_study_at_once_and_it_goes_on(
-    ending: signal.Signals, cluster: Cluster, tmp_path: Path, cache_dir: Path
-) -> None:
-    flags = ("--name", "a", "--sampler", "random", "--trials", "4", "--epochs", "20")
-    driver = Driver(cluster, tmp_path, cache_dir, *flags)
-    driver.wait_for(lambda: rows(tmp_path) >= 1 and len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 2)
-    began = time.monotonic()
-    driver.process.send_signal(ending)
-    assert driver.end() == 130, driver.text()
-    print(f"ended {time.monotonic() - began:.1f} s after {ending.name}")
-    assert driver.text().splitlines()[-1] == "interrupted; what is on disk is whole"
-    assert "Traceback" not in driver.text()
-    # What had ended is in both tables, and its evaluations no longer lie about.
-    done = results.read_trials(tmp_path / "a")
-    assert 1 <= len(done) < 4
-    assert set(done["trial_id"]) <= set(results.read_history(tmp_path / "a")["trial_id"])
-    again = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
-    assert again.end() == 0, again.text()
-    assert "damaged" not in again.text()
-    check_complete(tmp_path, trials=4, last=20)
+    assert list(results.read_history(training.run)["epoch"]) == list(range(1, 151))
+    undisturbed = Training(folder.with_name("quiet"), cache_dir)
+    assert undisturbed.process.wait(240) == 0, undisturbed.log.read_text()
+    ours, theirs = training.weights(), undisturbed.weights()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.slow
@@ -172,20 +212,6 @@ def test_a_lost_node_gives_its_trials_to_the_others_and_a_new_one_is_used(
     finally:
         ray.shutdown()
     check_complete(tmp_path, trials=4, last=80)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 MB in memory; skips where it cannot be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        os.getuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], check=False).returncode
-    ):
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.slow
