@@ -33,6 +33,9 @@ NAMES = {
     "beta": "β",
     "beta_on": "β on",
     "latent_dim": "d",
+    "channels": "channels of the first convolution",
+    "gru_size": "size of the recurrent layers",
+    "macs": "MACs of a clip",
 }
 
 

@@ -178,10 +178,14 @@ class ModelConfig:
     beta_marginal: float | None = None  # weight of KL(mean of q(y|x) || 1/K): equal clusters; None: as beta
     beta_information: float | None = None  # weight of I(x; y), which a positive one lowers; None: as beta
     y_estimator: Estimator = "gumbel"  # straight_through: one-hot forward; exact: the sum over all K, without tau
+    channels: int = field(default=16, metadata=LATER)  # of the first convolution; the next three have 2, 4 and 8 × that
+    gru_size: int = field(default=128, metadata=LATER)  # of each recurrent layer
 
     def __post_init__(self) -> None:
         _require(self.n_clusters >= 2, f"n_clusters must be at least 2, got {self.n_clusters}")
         _require(self.latent_dim >= 1, f"latent_dim must be at least 1, got {self.latent_dim}")
+        _require(self.channels >= 1, f"channels must be at least 1, got {self.channels}")
+        _require(self.gru_size >= 1, f"gru_size must be at least 1, got {self.gru_size}")
         _require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
         _require(self.sigma >= 0, f"sigma must not be negative, got {self.sigma}")
         for name in ("beta_marginal", "beta_information"):

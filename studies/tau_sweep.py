@@ -61,6 +61,12 @@ class TauSweep(StudyFlags):
     invariance: tuple[float, ...] | None = None
     """weight of balanced invariance beside the ELBO; or its lowest and highest value, between which it is searched too;
     default: the preset's"""
+    channels: tuple[int, ...] | None = None
+    """of the first convolution, from which the widths of the networks follow; or the lowest and highest number, between
+    which it is searched too; default: the preset's"""
+    gru_size: tuple[int, ...] | None = None
+    """of each recurrent layer; or its lowest and highest value, between which it is searched too; default: the
+    preset's"""
     seed: int = 0
     """of the sampler; trial i trains with seed + i, and all of a factorial's block i too"""
     sampler: str = "tpe"
@@ -82,8 +88,8 @@ class TauSweep(StudyFlags):
     scheduler: str = "fifo"
     """fifo, or asha or median, which stop poor trials early: those are left out of temperature curves"""
     objectives: tuple[str, ...] = ()
-    """label-free scores to maximise: one, or several for a multi-objective search whose first one ranks;
-    default: the preset's"""
+    """label-free scores to maximise: one, or several for a multi-objective search whose first one ranks,
+    such as invariant_information macs; default: the preset's"""
     gpus_per_trial: float | Literal["auto"] = 0.0
     """share of a GPU: 0.25 packs four trials on each; auto: as many as fit into its memory, none where there is no GPU;
     a trial that runs out of the GPU's memory goes on with twice its share"""
@@ -143,7 +149,7 @@ class TauSweep(StudyFlags):
         given = {name: getattr(self, name, None) for name in (*DIMENSIONS, "epochs", "eval_every")}
         given = {name: value for name, value in given.items() if value is not None}
         if () in given.values():
-            raise ConfigError("give --n-clusters, --y-estimator and --invariance at least one value")
+            raise ConfigError("give every flag of a searched setting at least one value")
         ranges = {name: value for name, value in given.items() if isinstance(value, tuple) and len(value) > 1}
         fixed = {name: value[0] if isinstance(value, tuple) else value for name, value in given.items()}
         config = config.with_settings({name: value for name, value in fixed.items() if name not in ranges})

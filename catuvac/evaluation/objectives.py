@@ -15,6 +15,9 @@ guarded Silhouette in x alike (+0.62), I(x; y) +0.50 and the ELBO +0.32; over tw
 scenes the ELBO preferred the undecided ones (-0.64) and the others did not (studies/cold-start.md). The Silhouette in
 feature space prefers k-means on spoken digits, whose clusters are compact and wrong.
 
+`macs` says how small a network is, times the guard: a second objective, with which a study finds the sizes that are
+worth their cost.
+
 Adding an objective is one line in `OBJECTIVES`.
 """
 
@@ -28,6 +31,7 @@ from catuvac.errors import CatuvacError
 from catuvac.evaluation.metrics import LABEL_SCORES
 
 DEFAULT_OBJECTIVE = "invariant_information"
+MACS = 1e6  # of a clip, at which the objective of small networks is 1/2
 OBJECTIVE_FLOOR = 0.0  # every objective lies in [0, 1]
 
 
@@ -42,6 +46,7 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], int], float]] = {
     "silhouette_z": lambda scores, k: (1.0 + scores["silhouette_z"]) / 2.0 * guard(scores, k),
     "silhouette_p": lambda scores, k: (1.0 + scores["silhouette_p"]) / 2.0 * guard(scores, k),
     "mutual_information": lambda scores, k: scores["mutual_information"] / math.log(k),  # the guard's own quantity
+    "macs": lambda scores, k: MACS / (MACS + scores["macs"]) * guard(scores, k),
 }
 
 

@@ -151,6 +151,7 @@ class Search(Experiment):
                 f"primary must be one of {', '.join(FACTORS)}; got {self.primary!r}": self.primary in FACTORS,
                 f"margin must be positive, got {self.margin}": self.margin > 0,
                 "give at least one objective": len(self.objectives) > 0,
+                "macs ranks sizes and no clusters: name another objective before it": self.objectives[:1] != ("macs",),
                 f"scheduler must be one of {', '.join(known)}; got {self.scheduler!r}": self.scheduler in known,
             }
         )
@@ -281,7 +282,9 @@ class Search(Experiment):
 
     def largest(self) -> Config:
         """The settings of a trial that takes the most memory and time, as far as the search decides it."""
-        sizes = {name: max(self.values(name)) for name in ("latent_dim", "n_clusters", "invariance")}
+        sizes = {
+            name: max(self.values(name)) for name in ("latent_dim", "n_clusters", "invariance", "channels", "gru_size")
+        }
         exact = {"y_estimator": "exact"} if "exact" in self.values("y_estimator") else {}
         return self.config.with_settings({**sizes, **exact})
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from catuvac.config import ConfigError, Estimator, unknown
+from catuvac.config import DEFAULTS, ConfigError, Estimator, unknown
 from catuvac.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ DIMENSIONS: dict[str, Dimension] = {
         Number("n_clusters", None, lowest=2, integer=True),
         Choice("y_estimator", None, known=get_args(Estimator)),
         Number("invariance", None, lowest=0, log=False),  # 0 is a level of interest
+        Number("channels", None, lowest=1, integer=True),
+        Number("gru_size", None, lowest=1, integer=True),
     )
 }
 FACTORS = ("tau_start", "tau_ratio")  # the temperatures that a study asks about; the design makes them orthogonal
@@ -202,7 +204,9 @@ FACTORS = ("tau_start", "tau_ratio")  # the temperatures that a study asks about
 
 def value_of(name: str, settings: Mapping[str, Any]) -> Any:
     """The value of a dimension in settings by their names, as `Config.flat` has them."""
-    return settings["tau_end"] / settings["tau_start"] if name == "tau_ratio" else settings[name]
+    return (
+        settings["tau_end"] / settings["tau_start"] if name == "tau_ratio" else settings.get(name, DEFAULTS.get(name))
+    )
 
 
 def settings_at(point: Mapping[str, Any]) -> dict[str, Any]:

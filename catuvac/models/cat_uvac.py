@@ -22,11 +22,21 @@ class CatUVAC(VariationalModel):
         super().__init__()
         self.config = config
         k, d = config.n_clusters, config.latent_dim
-        self.encoder_y = ConvRecurrentEncoder(n_frames=n_frames, n_bands=n_bands, out_features=k)
-        self.encoder_z = ConvRecurrentEncoder(n_clusters=k, n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
-        self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, n_frames=n_frames, n_bands=n_bands)
+        self.size: dict[str, int] = {"n_frames": n_frames, "n_bands": n_bands, "channels": config.channels}
+        self.encoder_y = self.new_start()
+        self.encoder_z = ConvRecurrentEncoder(n_clusters=k, out_features=2 * d, gru_size=config.gru_size, **self.size)
+        self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, **self.size)
         self.held = False  # the ELBO does not reach q(y | x)
         self.limited = False  # what the ELBO pulls on the logits of a clip is limited
+
+    def new_start(self) -> ConvRecurrentEncoder:
+        """A q(y | x) with weights of its own."""
+        return ConvRecurrentEncoder(out_features=self.config.n_clusters, gru_size=self.config.gru_size, **self.size)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications with an addition that the cluster of one clip takes."""
+        return self.encoder_y.macs
 
     def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(y | x) and q(z | x, y); without `generator` y is the one-hot argmax of the logits and z the mean."""

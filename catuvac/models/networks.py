@@ -1,5 +1,7 @@
 """The convolutional-recurrent encoder and the convolutional decoder (paper, model section; design, section 2).
 
+The paper has 16 channels in the first convolution and recurrent layers of 128; smaller networks are for devices.
+
 Shape legend: B clips, C channels, T frames, F bands, K clusters, d latent dimensions.
 """
 
@@ -18,9 +20,8 @@ from catuvac.models.fast_conv import (
     TransposedConvolution,
 )
 
-CHANNELS = (16, 32, 64, 128)
-GRID = 2 ** len(CHANNELS)  # four halvings: T and F are multiples of this
-GRU_SIZE = 128
+WIDENING = (1, 2, 4, 8)  # channels of the four convolutions, in those of the first
+GRID = 2 ** len(WIDENING)  # four halvings: T and F are multiples of this
 GRU_LAYERS = 2
 
 
@@ -33,20 +34,42 @@ def require_grid(n_frames: int, n_bands: int) -> None:
 class ConvRecurrentEncoder(nn.Module):
     """Four strided convolutions with batch norm and ReLU, two GRU layers over time, a linear head on the last step."""
 
-    def __init__(self, *, n_clusters: int = 0, n_frames: int, n_bands: int, out_features: int) -> None:
+    def __init__(
+        self,
+        *,
+        n_clusters: int = 0,
+        n_frames: int,
+        n_bands: int,
+        out_features: int,
+        channels: int = 16,
+        gru_size: int = 128,
+    ) -> None:
         super().__init__()
         require_grid(n_frames, n_bands)
-        first = FirstConvolution(n_clusters=n_clusters, out_channels=CHANNELS[0])
-        layers: list[nn.Module] = [first, nn.BatchNorm2d(CHANNELS[0]), nn.ReLU(inplace=True)]
-        for previous, channels in itertools.pairwise(CHANNELS):
+        self.size = (n_frames, n_bands)
+        widths = [channels * factor for factor in WIDENING]
+        first = FirstConvolution(n_clusters=n_clusters, out_channels=widths[0])
+        layers: list[nn.Module] = [first, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
+        for previous, width in itertools.pairwise(widths):
             layers += [
-                nn.Conv2d(previous, channels, bias=False, **STRIDED),
-                nn.BatchNorm2d(channels),
+                nn.Conv2d(previous, width, bias=False, **STRIDED),
+                nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]
         self.convolutions = nn.Sequential(*layers)
-        self.recurrent = nn.GRU(CHANNELS[-1] * n_bands // GRID, GRU_SIZE, num_layers=GRU_LAYERS, batch_first=True)
-        self.head = nn.Linear(GRU_SIZE, out_features)
+        self.recurrent = nn.GRU(widths[-1] * n_bands // GRID, gru_size, num_layers=GRU_LAYERS, batch_first=True)
+        self.head = nn.Linear(gru_size, out_features)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications with an addition that one clip takes in convolutions and matrix products."""
+        cells, products = self.size[0] * self.size[1], self.head.weight.numel()
+        for layer in self.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                cells //= 4
+                products += cells * layer.weight.numel()
+        weights = (parameter for name, parameter in self.recurrent.named_parameters() if name.startswith("weight"))
+        return int(products + self.size[0] // GRID * sum(weight.numel() for weight in weights))
 
     def forward(self, pixels: Tensor, y: Tensor | None = None) -> Tensor:
         """`split_pixels(x)`, and y `[B, K]` where there are clusters, → `[B, out_features]` float32."""
@@ -64,16 +87,17 @@ class ConvRecurrentEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """z → grid; y beside its channels; four transposed convolutions; the sigmoid is left to the loss."""
 
-    def __init__(self, *, latent_dim: int, n_clusters: int, n_frames: int, n_bands: int) -> None:
+    def __init__(self, *, latent_dim: int, n_clusters: int, n_frames: int, n_bands: int, channels: int = 16) -> None:
         super().__init__()
         require_grid(n_frames, n_bands)
-        self.grid = (CHANNELS[-1], n_frames // GRID, n_bands // GRID)
+        widths = [channels * factor for factor in reversed(WIDENING)]
+        self.grid = (widths[0], n_frames // GRID, n_bands // GRID)
         self.project = nn.Linear(latent_dim, self.grid[0] * self.grid[1] * self.grid[2])
-        layers: list[nn.Module] = [FirstTransposedConvolution(CHANNELS[-1], CHANNELS[-2], n_clusters=n_clusters)]
-        for previous, following in itertools.pairwise(CHANNELS[-2::-1]):  # 64 → 32 → 16
+        layers: list[nn.Module] = [FirstTransposedConvolution(widths[0], widths[1], n_clusters=n_clusters)]
+        for previous, following in itertools.pairwise(widths[1:]):  # 64 → 32 → 16
             layers += [nn.ReLU(), TransposedConvolution(previous, following)]
         self.convolutions = nn.Sequential(
-            *layers, nn.ReLU(), LastTransposedConvolution(CHANNELS[0])
+            *layers, nn.ReLU(), LastTransposedConvolution(widths[-1])
         )  # logits: no ReLU at the end
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:

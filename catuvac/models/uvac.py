@@ -32,12 +32,18 @@ class UVAC(VariationalModel):
         super().__init__()
         self.config = config
         k, d = config.n_clusters, config.latent_dim
-        self.encoder = ConvRecurrentEncoder(n_frames=n_frames, n_bands=n_bands, out_features=2 * d)
-        self.decoder = ConvDecoder(latent_dim=d, n_clusters=0, n_frames=n_frames, n_bands=n_bands)
+        size: dict[str, int] = {"n_frames": n_frames, "n_bands": n_bands, "channels": config.channels}
+        self.encoder = ConvRecurrentEncoder(out_features=2 * d, gru_size=config.gru_size, **size)
+        self.decoder = ConvDecoder(latent_dim=d, n_clusters=0, **size)
         self.prior_logits = nn.Parameter(torch.zeros(k))  # log π up to a constant
         self.prior_mean = nn.Parameter(torch.randn(k, d))  # μ
         self.prior_log_variance = nn.Parameter(torch.zeros(k, d))  # log σ²
         self.autoencoder = False  # warm-up: no noise, reconstruction alone
+
+    @property
+    def macs(self) -> int:
+        """Multiplications with an addition that the cluster of one clip takes: the mixture's are a few hundred."""
+        return self.encoder.macs
 
     def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
         """Runs q(z | x) and p(c | z); there is no relaxed y, so `tau` is not read."""

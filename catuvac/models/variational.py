@@ -66,6 +66,11 @@ class VariationalModel(nn.Module, ABC):
     def warm_up(self, on: bool) -> None:
         """Switches a mode of the first epochs, in which the clusters do not learn yet."""
 
+    @property
+    @abstractmethod
+    def macs(self) -> int:
+        """Multiplications with an addition that the cluster of one clip takes, in convolutions and matrix products."""
+
     @abstractmethod
     def cluster_logits(self, x: Tensor) -> Tensor:
         """What `infer` has as its logits, without the rest: `[B, 1, T, F]` → `[B, K]` float32."""

@@ -138,10 +138,9 @@ class TrainingRun:
         with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
-            others = [
-                ConvRecurrentEncoder(n_frames=n_frames, n_bands=n_bands, out_features=config.model.n_clusters)
-                for _ in range(config.training.n_init - 1)
-            ]
+            others = (
+                [model.new_start() for _ in range(config.training.n_init - 1)] if isinstance(model, CatUVAC) else []
+            )
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Further starts of q(y | x); the first is the model's own. Empty once one is chosen.
         self.others = [other.to(self.device, memory_format=torch.channels_last) for other in others]  # type: ignore[call-overload]
@@ -357,7 +356,12 @@ class TrainingRun:
             with_views=True,
             nuisances=tuple(self.features.nuisances(rows)),
         )
-        return {**scores, "active_units": 0, **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo", "churn"))}
+        return {
+            **scores,
+            "macs": self.model.macs,
+            "active_units": 0,
+            **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo", "churn")),
+        }
 
     def _validate(self) -> dict[str, Any]:
         """`evaluate("val")`, and churn: the share of clips in another cluster than at the evaluation before, if any."""
@@ -430,7 +434,8 @@ class TrainingRun:
         )
         terms = {name: float(out[name].mean(dtype=np.float64)) for name in ("recon", "kl_y", "kl_z")}
         active = metrics.active_units(out["mean"])
-        return {**scores, **terms, "elbo": -sum(terms.values()), "active_units": active}
+        own = {"elbo": -sum(terms.values()), "active_units": active, "macs": self.model.macs}
+        return {**scores, **terms, **own}
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, as tensors and plain values for `checkpoint.save`."""

@@ -18,7 +18,7 @@ def real_scores(q: np.ndarray, seed: int = 0) -> dict[str, float]:
     clusters = q.argmax(axis=1)
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(K, 8))[clusters] + rng.normal(size=(len(q), 8))
-    return metrics.evaluate(probabilities=q, x=x, z=x[:, :3], views=(q, q))
+    return {**metrics.evaluate(probabilities=q, x=x, z=x[:, :3], views=(q, q)), "macs": 1.0}
 
 
 def soft(clusters: np.ndarray, peak: float, spread: float, seed: int = 0) -> np.ndarray:
@@ -62,10 +62,17 @@ def test_undecided_assignments_do_not_pass_the_guard(name: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_perfect_partition_scores_high_and_a_diverged_run_zero(name: str) -> None:
     perfect = dict.fromkeys(("silhouette_x", "silhouette_z", "silhouette_p"), 1.0) | {"mutual_information": math.log(K)}
-    perfect["invariant_information"] = 1.0
+    perfect |= {"invariant_information": 1.0, "macs": 1.0}
     assert objective(perfect, name=name, n_clusters=K) == pytest.approx(1.0)
-    assert objective(metrics.floors(n_clusters=K, with_views=True), name=name, n_clusters=K) == 0.0
+    diverged = {**metrics.floors(n_clusters=K, with_views=True), "macs": 1.0}
+    assert objective(diverged, name=name, n_clusters=K) == 0.0
     assert objective(dict.fromkeys(perfect, math.nan), name=name, n_clusters=K) == 0.0
+
+
+def test_of_two_networks_with_equal_clusters_the_smaller_one_has_the_better_macs() -> None:
+    scores = real_scores(soft(np.arange(300) % K, 4.0, 0.9))
+    small, large = (objective({**scores, "macs": macs}, name="macs", n_clusters=K) for macs in (1e5, 1e7))
+    assert small > 5 * large > 0
 
 
 def test_labels_change_nothing() -> None:

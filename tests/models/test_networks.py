@@ -30,3 +30,12 @@ def test_layers_are_the_papers() -> None:
     decoder = ConvDecoder(latent_dim=2, n_clusters=10, n_frames=32, n_bands=32)
     transposed = [layer for layer in decoder.convolutions if isinstance(layer, torch.nn.ConvTranspose2d)]
     assert [(c.in_channels, c.out_channels) for c in transposed] == [(138, 64), (64, 32), (32, 16), (16, 1)]
+
+
+def test_a_smaller_network_has_the_same_shape_throughout() -> None:
+    encoder = ConvRecurrentEncoder(n_frames=32, n_bands=32, out_features=2, channels=4, gru_size=24)
+    widths = [layer.out_channels for layer in encoder.convolutions if isinstance(layer, torch.nn.Conv2d)]
+    assert widths == [4, 8, 16, 32]
+    assert encoder(split_pixels(torch.rand(2, 1, 32, 32))).shape == (2, 2)
+    decoder = ConvDecoder(latent_dim=2, n_clusters=3, n_frames=32, n_bands=32, channels=4)
+    assert decoder(torch.rand(2, 3), torch.rand(2, 2)).shape == (2, 1, 32, 32)

@@ -210,3 +210,14 @@ def test_bfloat16_is_refused_where_the_cpu_computes_it_wrongly() -> None:
     assert not use_bf16("float32", cpu, 32)
     with pytest.raises(ConfigError, match="F = 16"):
         use_bf16("bf16", cpu, 16)
+
+
+def test_a_smaller_network_trains_resumes_and_says_its_cost(tiny_config: Config, tiny_features: FeatureSet) -> None:
+    small = tiny_config.with_settings({"channels": 4, "gru_size": 16})
+    assert small.hash() != tiny_config.hash() == small.with_settings({"channels": 16, "gru_size": 128}).hash()
+    run, whole = TrainingRun(small, tiny_features), TrainingRun(tiny_config, tiny_features)
+    report = list(run)[-1]
+    assert report["val/macs"] == run.model.macs < whole.model.macs / 8
+    again = TrainingRun(small, tiny_features)
+    again.load_state(run.state())
+    assert again.evaluate("val") == run.evaluate("val")
