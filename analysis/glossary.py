@@ -55,6 +55,7 @@ TERMS = (
         "each clip is surely in one of K equal clusters",
     ),
     Term("nats", "the unit of information with the natural logarithm; 1 nat is 1.44 bits", r"\bnats\b"),
+    Term("MACs", "multiplications with an addition, of which the arithmetic of a network consists"),
     Term("AMI", "adjusted mutual information of clusters and labels: 0 by chance, 1 for the same partition"),
     Term("NMI", "normalised mutual information of clusters and labels, 0 to 1, not corrected for chance"),
     Term("ARI", "adjusted Rand index of clusters and labels: 0 by chance, 1 for the same partition"),
