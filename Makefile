@@ -15,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 .venv/.installed: pyproject.toml
 	@echo "creating .venv: torch brings about 5 GB, this takes minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,datasets,peers,export]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,datasets,peers,export,trackers]'
 	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	touch $@
 

@@ -1,0 +1,178 @@
+"""Show a study in the tracker that a lab already runs: MLflow, or Weights & Biases.
+
+    python studies/track.py results/NAME --to mlflow            # then: mlflow ui --backend-store-uri sqlite:///mlruns.db
+    python studies/track.py results/NAME --to wandb --at DIR    # offline; then: wandb sync DIR/wandb/offline-run-*
+
+One run per trial with its settings, its evaluations by epoch and its last scores; MLflow has them below a run of the
+study, W&B in its group. It reads the tables, so that it can be called while a study runs, again at its end, and for one
+that is long over: what is there already is not sent again. Needs the extra `trackers`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from catuvac import results
+from catuvac.errors import CatuvacError, guarded
+from catuvac.experiments.base import settings_of
+from catuvac.io import expand_home
+
+Tracker = Literal["mlflow", "wandb"]
+STUDY, TRIAL = "catuvac.study", "catuvac.trial"  # tags that find what is there already
+BATCH = 1000  # metrics that MLflow takes at once
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of the table of trials.
+
+    Attributes:
+        row: of `trials.parquet`.
+        evaluations: of `history.parquet`, by epoch.
+    """
+
+    row: dict[str, Any]
+    evaluations: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Such as "trial 7"."""
+        return f"trial {self.row['number']}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arm, seed and every setting that has a value."""
+        return {"arm": self.row["arm"], "status": self.row["status"], **settings_of(self.row)}
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The last ones, with the test split's where it was read."""
+        return numbers({name: value for name, value in self.row.items() if "/" in name or name == "objective"})
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The finite numbers of a row, without its settings."""
+    kept = {
+        name: value for name, value in row.items() if isinstance(value, int | float) and not name.startswith("config/")
+    }
+    return {name: float(value) for name, value in kept.items()}
+
+
+def to_mlflow(study: str, trials: list[Trial], at: str) -> int:
+    """Adds what is missing to the experiment "catuvac" of a tracking server or file; returns how many trials."""
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    client = mlflow.MlflowClient(tracking_uri=at or "sqlite:///mlruns.db")
+    known = client.get_experiment_by_name("catuvac")
+    experiment = known.experiment_id if known else client.create_experiment("catuvac")
+    ours = f"tags.`{STUDY}` = '{study}'"
+
+    def found(what: str) -> list[Any]:
+        return list(client.search_runs([experiment], f"{ours} and {what}", max_results=50_000))
+
+    parents = found(f"tags.`{TRIAL}` = ''")
+    parent = parents[0] if parents else client.create_run(experiment, run_name=study, tags={STUDY: study, TRIAL: ""})
+    sent = {run.data.tags[TRIAL] for run in found("attributes.status = 'FINISHED'")}
+    missing = [trial for trial in trials if trial.row["trial_id"] not in sent]
+    for trial in shown(missing, "MLflow"):
+        start = int(datetime.fromisoformat(trial.row["started_at"]).timestamp() * 1000)
+        tags = {STUDY: study, TRIAL: trial.row["trial_id"], "mlflow.parentRunId": parent.info.run_id}
+        run = client.create_run(experiment, run_name=trial.name, start_time=start, tags=tags).info.run_id
+        metrics = [
+            Metric(name, value, start, int(evaluation["epoch"]))
+            for evaluation in trial.evaluations
+            for name, value in numbers(evaluation).items()
+        ]
+        metrics += [Metric(name, value, start, int(trial.row["epochs"] or 0)) for name, value in trial.scores.items()]
+        params = [Param(name, str(value)) for name, value in trial.settings.items()]
+        client.log_batch(run, params=params, tags=[RunTag("mlflow.source.git.commit", str(trial.row["revision"]))])
+        for first in range(0, len(metrics), BATCH):
+            client.log_batch(run, metrics=metrics[first : first + BATCH])
+        client.set_terminated(run, end_time=start + int(1000 * (trial.row["wall_seconds"] or 0)))
+    client.set_terminated(parent.info.run_id)
+    return len(missing)
+
+
+def to_wandb(study: str, trials: list[Trial], at: str) -> int:
+    """Writes runs of the project "catuvac", grouped by study, for `wandb sync` to upload; returns how many trials."""
+    import wandb
+
+    folder = Path(at or ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    sent = {path.name.split("-", 3)[3] for path in (folder / "wandb").glob("offline-run-*-*")}  # …-TIME-ID
+    identity = {trial.row["trial_id"]: f"{study}.{trial.row['trial_id']}" for trial in trials}
+    missing = [trial for trial in trials if identity[trial.row["trial_id"]] not in sent]
+    for trial in shown(missing, "W&B"):
+        run = wandb.init(
+            project="catuvac",
+            group=study,
+            name=trial.name,
+            id=identity[trial.row["trial_id"]],
+            config=trial.settings,
+            dir=folder,
+            mode="offline",
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        for evaluation in trial.evaluations:
+            run.log(numbers(evaluation), step=int(evaluation["epoch"]))
+        run.summary.update(trial.scores)
+        run.finish()
+    return len(missing)
+
+
+TRACKERS: dict[Tracker, Callable[[str, list[Trial], str], int]] = {"mlflow": to_mlflow, "wandb": to_wandb}
+
+
+def shown(trials: list[Trial], tracker: str) -> Iterator[Trial]:
+    """The trials, with a bar on standard error."""
+    yield from track(trials, tracker, console=Console(stderr=True), transient=True)
+
+
+def read(folder: Path) -> tuple[str, list[Trial]]:
+    """A study's name and its trials in order.
+
+    Raises:
+        CatuvacError: no such table, or a damaged one.
+    """
+    trials = results.read_trials(folder)
+    history = results.read_history(folder) if (folder / results.HISTORY).exists() else pd.DataFrame({"trial_id": []})
+    by_trial: dict[str, list[dict[str, Any]]] = {}
+    for row in results.records(history):
+        by_trial.setdefault(row["trial_id"], []).append(row)
+    found = [Trial(row, by_trial.get(row["trial_id"], [])) for row in results.records(trials.sort_values("number"))]
+    return str(trials["study"].iloc[0]), found
+
+
+@dataclass(kw_only=True)
+class Track:
+    """Send a study's trials to a tracker."""
+
+    study: tyro.conf.Positional[Path]
+    """folder of the study, results/NAME"""
+    to: Tracker = "mlflow"
+    """which tracker"""
+    at: str = ""
+    """mlflow: tracking URI, default sqlite:///mlruns.db; wandb: folder, default the current one"""
+
+    def run(self) -> None:
+        study, trials = read(self.study)
+        try:
+            new = TRACKERS[self.to](study, trials, self.at)
+        except ImportError as error:
+            raise CatuvacError(f"{error.name} is not installed: pip install 'catuvac[trackers]'") from error
+        print(f"{self.to}     {new} of {len(trials)} trials of {study} are new")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: tyro.cli(Track, args=expand_home(sys.argv[1:]), description=__doc__).run()))

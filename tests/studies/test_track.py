@@ -1,0 +1,72 @@
+"""Trials in trackers that are really there: an MLflow database, and W&B's files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catuvac import results
+
+SCRIPT = Path(__file__).parents[2] / "studies" / "track.py"
+
+
+def add(folder: Path, number: int, **changes: Any) -> None:
+    """A trial with two evaluations."""
+    row = {"study": "a-b", "trial_id": f"t{number}", "number": number, "corpus": "fsdd", "method": "cat_uvac"}
+    row |= {"n_clusters": 10, "seed": 0, "arm": "qmc", "status": "complete", "objective": 0.5, "epochs": 2}
+    row |= {"wall_seconds": 1.5, "config_hash": "abc", "started_at": "2026-01-01T00:00:00+00:00", "revision": "1a2b"}
+    row |= {"config/beta": 0.1, "config/views": "scene", "config/beta_marginal": None, "val/ami": 0.4, "test/ami": 0.3}
+    results.append_trial(folder, row | changes)
+    for epoch in (1, 2):
+        evaluation = {"study": "a-b", "trial_id": f"t{number}", "epoch": epoch, "tau": 1.0, "lr": 1e-3}
+        results.append_history(folder, [evaluation | {"val/ami": 0.2 * epoch, "val/churn": None}])
+
+
+def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), str(folder), *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*noload:DeprecationWarning")  # MLflow's own, of SQLAlchemy
+def test_mlflow_has_each_trial_once_below_its_study(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    at = f"sqlite:///{tmp_path}/mlruns.db"
+    for number in (0, 1):  # the second time, the first one is there
+        add(tmp_path / "a", number)
+        done = run(tmp_path / "a", "--at", at)
+        assert done.returncode == 0, done.stderr
+        assert f"1 of {number + 1} trials" in done.stdout
+    client = mlflow.MlflowClient(tracking_uri=at)
+    runs = client.search_runs([client.get_experiment_by_name("catuvac").experiment_id])
+    (parent,) = (each for each in runs if each.data.tags["catuvac.trial"] == "")
+    children = {each.data.tags["catuvac.trial"]: each for each in runs if each is not parent}
+    assert set(children) == {"t0", "t1"}
+    assert {each.data.tags["mlflow.parentRunId"] for each in children.values()} == {parent.info.run_id}
+    trial = children["t0"]
+    assert trial.data.params == {"arm": "qmc", "status": "complete", "beta": "0.1", "views": "scene"}
+    assert trial.data.metrics["test/ami"] == 0.3
+    steps = [(each.step, each.value) for each in client.get_metric_history(trial.info.run_id, "val/ami")]
+    assert steps == [(1, 0.2), (2, 0.4)]
+    assert trial.info.end_time - trial.info.start_time == 1500
+
+
+def test_wandb_has_a_run_for_each_trial_once(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    add(tmp_path / "a", 0)
+    for new in (1, 0):
+        done = run(tmp_path / "a", "--to", "wandb", "--at", str(tmp_path / "w"))
+        assert done.returncode == 0, done.stderr
+        assert f"{new} of 1 trials" in done.stdout
+    (folder,) = (tmp_path / "w" / "wandb").glob("offline-run-*")
+    assert folder.name.endswith("-a-b.t0")
+    assert b"val/ami" in next(folder.glob("*.wandb")).read_bytes()
+
+
+def test_what_is_no_study_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path / "absent")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
