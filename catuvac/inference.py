@@ -27,8 +27,7 @@ from catuvac.errors import CatuvacError
 from catuvac.evaluation import metrics
 from catuvac.evaluation.metrics import DECIDED
 from catuvac.io import locked
-from catuvac.models.cat_uvac import CatUVAC
-from catuvac.models.uvac import UVAC
+from catuvac.models.variational import VariationalModel
 from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import EVAL_BATCH, MODELS, Report, TrainingRun, two_views, use_bf16
 
@@ -72,7 +71,7 @@ class FittedModel:
     """
 
     config: Config
-    model: CatUVAC | UVAC
+    model: VariationalModel
     normaliser: features.Normaliser
     folder: Path | None
     names: tuple[str, ...]

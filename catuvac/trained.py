@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from catuvac import results
@@ -22,7 +21,6 @@ from catuvac.data.corpora import CORPORA
 from catuvac.data.store import FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.experiments.base import CHECKPOINTS, DESIGN, recorded_features, settings_of
-from catuvac.models.uvac import UVAC
 from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import VIEW_SEED, TrainingRun
 
@@ -89,13 +87,8 @@ class Trained:
     @cached_property
     def prototypes(self) -> NDArray[np.float32]:
         """`[K, T, F]` in [0, 1]: what the decoder draws for each cluster at the prior's mean of z."""
-        model, k = self.run.model, self.config.model.n_clusters
         with torch.no_grad():
-            model.eval()
-            if isinstance(model, UVAC):
-                drawn = model.generate(torch.zeros(k, 0), model.prior_mean)
-            else:
-                drawn = model.generate(F.one_hot(torch.arange(k), k).float(), torch.zeros(k, self.z.shape[1]))
+            drawn = self.run.model.eval().prototypes
             picture: NDArray[np.float32] = torch.sigmoid(drawn.float())[:, 0, :, : self.features.n_bands].numpy()
         return picture
 

@@ -35,7 +35,6 @@ from catuvac.export import graph, quantise
 from catuvac.export.budget import Cost, cost
 from catuvac.export.consumer import session
 from catuvac.inference import FittedModel
-from catuvac.models.cat_uvac import CatUVAC
 from catuvac.training import run_dir
 
 FLOAT32, INT8 = "model.onnx", "model-int8.onnx"
@@ -92,8 +91,8 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
         CatuvacError: a model without q(y | x), logits that differ from PyTorch's, no training features for int8, or a
             folder that cannot be written to.
     """
-    network = model.model
-    if not isinstance(network, CatUVAC):
+    encoder = model.model.cluster_encoder
+    if encoder is None:
         raise CatuvacError(f"{model.folder} holds a UVAC, which has no q(y|x) to export: give a Cat. UVAC")
     front_end, corpus = model.config.features, inference.training_features(model)
     if int8 and corpus is None:
@@ -101,7 +100,7 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
     front = graph.build_front_end(front_end, model.normaliser)
     frames, bands = features.frames(front_end)
     networks: dict[str, onnx.ModelProto] = {
-        FLOAT32: graph.build_network(network.encoder_y, n_frames=frames, n_bands=bands)
+        FLOAT32: graph.build_network(encoder, n_frames=frames, n_bands=bands)
     }
     if int8 and corpus is not None:
         x = corpus.x[quantise.spread(corpus.splits["train"], quantise.CALIBRATION)]
@@ -123,7 +122,7 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
             f"{TOLERANCE:.0e}: nothing was written; use another onnxruntime"
         )
     front_cost = cost(front)
-    parameters = sum(parameter.numel() for parameter in network.encoder_y.parameters())
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
     trained_on = model.config.corpus.corpus if corpus is None else corpus.note
     result = Export(trained_on, front_cost, _fft_macs(model, front, front_cost), parameters, where, count, checks)
     _write(model, out, files, result)

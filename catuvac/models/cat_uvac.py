@@ -23,15 +23,31 @@ class CatUVAC(VariationalModel):
         self.config = config
         k, d = config.n_clusters, config.latent_dim
         self.size: dict[str, int] = {"n_frames": n_frames, "n_bands": n_bands, "channels": config.channels}
-        self.encoder_y = self.new_start()
+        self.encoder_y = self.new_cluster_encoder()
         self.encoder_z = ConvRecurrentEncoder(n_clusters=k, out_features=2 * d, gru_size=config.gru_size, **self.size)
         self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, **self.size)
         self.held = False  # the ELBO does not reach q(y | x)
         self.limited = False  # what the ELBO pulls on the logits of a clip is limited
 
-    def new_start(self) -> ConvRecurrentEncoder:
+    @property
+    def cluster_encoder(self) -> ConvRecurrentEncoder:
+        """q(y | x)."""
+        return self.encoder_y
+
+    def new_cluster_encoder(self) -> ConvRecurrentEncoder:
         """A q(y | x) with weights of its own."""
         return ConvRecurrentEncoder(out_features=self.config.n_clusters, gru_size=self.config.gru_size, **self.size)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """As every model's: the decoder at each one-hot y, and z = 0."""
+        k, d = self.config.n_clusters, self.config.latent_dim
+        device = self.encoder_y.head.weight.device
+        return self.generate(torch.eye(k, device=device), torch.zeros(k, d, device=device))
+
+    def limit(self, on: bool) -> None:
+        """Limits what the ELBO pulls on the logits of a clip to norm 1."""
+        self.limited = on
 
     @property
     def macs(self) -> int:

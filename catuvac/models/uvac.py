@@ -9,6 +9,8 @@ responsible for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,6 +41,11 @@ class UVAC(VariationalModel):
         self.prior_mean = nn.Parameter(torch.randn(k, d))  # μ
         self.prior_log_variance = nn.Parameter(torch.zeros(k, d))  # log σ²
         self.autoencoder = False  # warm-up: no noise, reconstruction alone
+
+    @property
+    def prototypes(self) -> Tensor:
+        """As every model's: the decoder at the mean of each component."""
+        return self.generate(self.prior_mean.new_zeros(len(self.prior_mean), 0), self.prior_mean)
 
     @property
     def macs(self) -> int:
@@ -98,17 +105,17 @@ class UVAC(VariationalModel):
         """Trains as a plain autoencoder."""
         self.autoencoder = on
 
-    def start_from_mixture(self, mean: NDArray[np.float32], *, seed: int) -> None:
+    def after_warm_up(self, means: Callable[[], NDArray[np.float32]], *, seed: int) -> None:
         """Sets the prior to a Gaussian mixture of the clips' means, itself started from k-means.
 
         The warm-up fixes neither the scale of z nor a variance of q(z | x), so the latter follows the mixture's.
 
         Args:
-            mean: `[N, d]` of q(z | x) over the training clips.
+            means: computes those `[N, d]` of q(z | x) over the training clips.
             seed: of the mixture's restarts.
         """
         k = self.config.n_clusters
-        mixture = GaussianMixture(k, covariance_type="diag", n_init=N_INIT, random_state=seed).fit(mean)
+        mixture = GaussianMixture(k, covariance_type="diag", n_init=N_INIT, random_state=seed).fit(means())
         within = mixture.weights_ @ mixture.covariances_  # [d]
         d = self.config.latent_dim
         with torch.no_grad():

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from catuvac.config import ModelConfig
 from catuvac.models.distributions import kl_marginal
+from catuvac.models.networks import ConvRecurrentEncoder
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,31 @@ class VariationalModel(nn.Module, ABC):
     @abstractmethod
     def warm_up(self, on: bool) -> None:
         """Switches a mode of the first epochs, in which the clusters do not learn yet."""
+
+    @property
+    @abstractmethod
+    def prototypes(self) -> Tensor:
+        """What the decoder draws for each cluster at the prior's mean of z: logits `[K, 1, T, F]`."""
+
+    @property
+    def cluster_encoder(self) -> ConvRecurrentEncoder | None:
+        """q(y | x) as a network of its own, where the model has one: what a start by invariance trains."""
+        return None
+
+    def new_cluster_encoder(self) -> ConvRecurrentEncoder:
+        """A further one with weights of its own, for a further start; raises TypeError where there is none."""
+        raise TypeError(f"{type(self).__name__} has no q(y | x) of its own")
+
+    def limit(self, on: bool) -> None:
+        """Limits what the ELBO pulls on the logits of a clip, where the logits are learned beside it."""
+
+    def after_warm_up(self, means: Callable[[], NDArray[np.float32]], *, seed: int) -> None:
+        """Starts what the warm-up has prepared.
+
+        Args:
+            means: computes the means `[N, d]` of z of the training clips.
+            seed: of all that is drawn.
+        """
 
     @property
     @abstractmethod

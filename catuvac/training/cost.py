@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from catuvac.config import Config
 from catuvac.data import features
-from catuvac.models.cat_uvac import CatUVAC
-from catuvac.models.uvac import UVAC
+from catuvac.models.variational import VariationalModel
 from catuvac.training.invariance import swap_loss
 from catuvac.training.run import MODELS
 
@@ -68,7 +67,7 @@ def _saved(config: Config, clips: int) -> int:
     return sum(saved.values())
 
 
-def _model(config: Config, *, clips: int) -> tuple[CatUVAC | UVAC, Tensor]:
+def _model(config: Config, *, clips: int) -> tuple[VariationalModel, Tensor]:
     """A model and x `[clips, 1, T, F]`."""
     time, bands = features.frames(config.features)
     settings = replace(config.model, likelihood="bernoulli")  # costs no product, and needs no sigma from the features
@@ -76,7 +75,7 @@ def _model(config: Config, *, clips: int) -> tuple[CatUVAC | UVAC, Tensor]:
     return model, torch.rand(clips, 1, time, bands)
 
 
-def _loss(config: Config, model: CatUVAC | UVAC, x: Tensor) -> Tensor:
+def _loss(config: Config, model: VariationalModel, x: Tensor) -> Tensor:
     """Of a step after the warm-up; the view that the invariance term compares a clip with costs what a clip costs."""
     noise = torch.Generator().manual_seed(0)
     terms, logits = model.negative_elbo(x, torch.ones_like(x), tau=1.0, generator=noise)

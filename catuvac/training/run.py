@@ -33,6 +33,7 @@ from catuvac.models.fast_conv import split_pixels
 from catuvac.models.networks import GRID, ConvRecurrentEncoder
 from catuvac.models.shallow import kmeans, pca_gmm
 from catuvac.models.uvac import UVAC
+from catuvac.models.variational import VariationalModel
 from catuvac.training import checkpoint
 from catuvac.training.allocator import disable_trimming
 from catuvac.training.augment import VIEWS, view
@@ -47,7 +48,7 @@ SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
 VIEW_SEED = 0  # of the views that the score is computed on: the same for every model
 AFTER_BRANCH = ("tau_end", "tau_schedule")  # settings that a branch may change
-MODELS: dict[str, type[CatUVAC] | type[UVAC]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
+MODELS: dict[str, Callable[..., VariationalModel]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
 
 
 def use_bf16(precision: Precision, device: torch.device, n_bands: int) -> bool:
@@ -138,9 +139,7 @@ class TrainingRun:
         with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
-            others = (
-                [model.new_start() for _ in range(config.training.n_init - 1)] if isinstance(model, CatUVAC) else []
-            )
+            others = [model.new_cluster_encoder() for _ in range(config.training.n_init - 1)]
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Further starts of q(y | x); the first is the model's own. Empty once one is chosen.
         self.others = [other.to(self.device, memory_format=torch.channels_last) for other in others]  # type: ignore[call-overload]
@@ -211,8 +210,14 @@ class TrainingRun:
             bf16=self.bf16,
             grad_clip=self.config.training.grad_clip,
             invariance=self.invariance,
-            starts=[self.model.encoder_y, *self.others] if isinstance(self.model, CatUVAC) else (),
+            starts=self.starts,
         )
+
+    @property
+    def starts(self) -> list[ConvRecurrentEncoder]:
+        """The encoders q(y | x) that there are: the model's own, and the other starts until one of them is chosen."""
+        own = self.model.cluster_encoder
+        return [] if own is None else [own, *self.others]
 
     def _new_optimizer(self) -> torch.optim.Adam:
         return torch.optim.Adam(
@@ -243,11 +248,10 @@ class TrainingRun:
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """q(y | x) apart from the rest: its learning rate is another after the warm-up."""
-        y = list(self.model.encoder_y.parameters()) if isinstance(self.model, CatUVAC) else []
-        others = {id(parameter) for parameter in y}
-        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in others]
-        starts = [{"params": list(other.parameters())} for other in self.others]
-        return [{"params": rest}, {"params": y}, *starts] if y else [{"params": rest}]
+        starts = [list(start.parameters()) for start in self.starts]
+        of_y = {id(parameter) for start in starts for parameter in start}
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in of_y]
+        return [{"params": parameters} for parameters in (rest, *starts)]
 
     def _start_clusters(self) -> None:
         """Prepares what the next epoch starts from, where there is such a thing.
@@ -257,15 +261,14 @@ class TrainingRun:
         """
         init, rows = self.config.training.cluster_init, self.features.splits["train"]
         seed, k = self.config.training.seed, self.config.model.n_clusters
-        if isinstance(self.model, UVAC):
-            if init != "random" and self.epoch == self.config.training.warmup_epochs:
-                self.model.start_from_mixture(self.infer(rows)["mean"], seed=seed)
-        elif init == "invariance":
+        if init != "random" and self.epoch == self.config.training.warmup_epochs:
+            self.model.after_warm_up(lambda: self.infer(rows)["mean"], seed=seed)
+        if init == "invariance":
             if self.others and self.epoch == self.config.training.trial_epochs:
                 self._choose_start()
             if self.epoch == self.config.training.start_epochs:
                 self._renew()
-        elif init != "random" and self.phase == "warm_up" and self.step.start is None:
+        elif init != "random" and self.starts and self.phase == "warm_up" and self.step.start is None:
             x = self.features.x[rows]
             fit = pca_gmm if init == "pca_gmm" else kmeans
             start = torch.zeros(len(self.features.x), dtype=torch.int64)
@@ -274,11 +277,9 @@ class TrainingRun:
 
     def _choose_start(self) -> None:
         """Goes on with the start whose clusters hold most invariant information of training clips; reads no label."""
-        assert isinstance(self.model, CatUVAC)
         rows = self.features.splits["train"][:MAX_CLIPS]
-        starts = [self.model.encoder_y, *self.others]
-        scores = [metrics.invariant_information(*self._two_views(rows, start)) for start in starts]
-        self.model.encoder_y.load_state_dict(starts[int(np.argmax(scores))].state_dict())
+        scores = [metrics.invariant_information(*self._two_views(rows, start)) for start in self.starts]
+        self.starts[0].load_state_dict(self.starts[int(np.argmax(scores))].state_dict())
         self.others = []
         self._renew()
 
@@ -300,8 +301,7 @@ class TrainingRun:
             other.train()
         phase = self.phase
         self.model.warm_up(phase != "main")
-        if isinstance(self.model, CatUVAC):
-            self.model.limited = training.invariance > 0
+        self.model.limit(training.invariance > 0)
         self.step.sums.zero_()
         with kernels(self.device, deterministic=training.deterministic):
             for step in range(steps):
@@ -497,7 +497,7 @@ class TrainingRun:
             "format": STATE_FORMAT,
             "start_hash": self.config.start_hash(),
             "epoch": self.epoch,
-            "encoder_y": self.model.encoder_y.state_dict(),
+            "encoder_y": self.starts[0].state_dict(),
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "clusters": self.clusters,
@@ -511,8 +511,7 @@ class TrainingRun:
         """
         if (state.get("format"), state.get("start_hash")) != (STATE_FORMAT, self.config.start_hash()):
             raise CatuvacError("the state is not that of such a start")
-        assert isinstance(self.model, CatUVAC)  # no other model starts by invariance
-        checkpoint.fill(self.model.encoder_y, state["encoder_y"], "the start is of a model of another shape")
+        checkpoint.fill(self.starts[0], state["encoder_y"], "the start is of a model of another shape")
         self.others = []
         self.order.set_state(state["order"].cpu())
         self.noise.set_state(state["noise"].cpu())

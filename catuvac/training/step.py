@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from catuvac.data.store import FeatureSet
-from catuvac.models.cat_uvac import CatUVAC
 from catuvac.models.fast_conv import split_pixels
 from catuvac.models.networks import ConvRecurrentEncoder
-from catuvac.models.uvac import UVAC
+from catuvac.models.variational import VariationalModel
 from catuvac.training.augment import Views, view
 from catuvac.training.invariance import swap_loss
 
@@ -65,7 +64,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: CatUVAC | UVAC,
+        model: VariationalModel,
         optimizer: torch.optim.Adam,
         data: DeviceFeatures,
         *,

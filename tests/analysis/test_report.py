@@ -18,7 +18,9 @@ import pytest
 from fabricate import study
 from planted import evaluations, falling_with_tau_end, trial
 
+from analysis import report
 from analysis.report import SHOWN, Format, build
+from analysis.section import Section, Statement
 from analysis.trials import Study
 from catuvac import artifacts
 from catuvac.errors import CatuvacError
@@ -272,3 +274,14 @@ def test_what_is_asked_for_and_absent_is_one_line_and_exit_code_2(tmp_path: Path
         assert done.stderr.startswith("error: ")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_section_is_one_entry_of_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def section(inputs: report.ReportInputs) -> Section:
+        count = Statement("toy/count", "There are {n} trials.", {"n": len(inputs.study.trials)})
+        return Section("How many trials are there?", (count,), (), ())
+
+    monkeypatch.setattr(report, "SECTIONS", (*report.SECTIONS[:1], section))
+    page = build(written(study(6), tmp_path / "a"), figures="none").read_text()
+    assert "How many trials are there?" in page
+    assert "There are 6 trials." in page

@@ -74,7 +74,7 @@ def test_prior_starts_from_the_mixture(net: UVAC) -> None:
     rng = np.random.default_rng(0)
     centres = np.array([[0, 0], [5, 5], [-5, 5]])
     points = (centres[rng.integers(0, 3, 300)] + rng.normal(size=(300, 2)) * [1.0, 0.5]).astype(np.float32)
-    net.start_from_mixture(points, seed=0)
+    net.after_warm_up(lambda: points, seed=0)
     assert torch.softmax(net.prior_logits, 0).sum().item() == pytest.approx(1.0)
     found = net.prior_mean.detach().numpy()
     assert all(np.linalg.norm(found - centre, axis=1).min() < 0.3 for centre in centres)
