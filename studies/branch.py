@@ -25,6 +25,7 @@ from options import StudyFlags
 from catuvac.config import Config, ConfigError
 from catuvac.errors import guarded
 from catuvac.experiments import options
+from catuvac.io import expand_home
 from catuvac.training.schedules import Shape
 
 if TYPE_CHECKING:
@@ -140,4 +141,4 @@ def _designed(branches: Branches) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: tyro.cli(BranchStudy, description=__doc__).run()))
+    sys.exit(guarded(lambda: tyro.cli(BranchStudy, args=expand_home(sys.argv[1:]), description=__doc__).run()))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import tyro
 
 from catuvac.config import Config, preset
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
+from catuvac.errors import guarded
 from catuvac.training import run_dir
 
 os.environ["RAY_ADDRESS"] = "local"  # never the cluster of somebody who works on this machine
@@ -78,3 +82,17 @@ def tiny_run(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: p
     folder = tmp_path_factory.mktemp("tiny") / "run"
     run_dir.train(folder, tiny_config, tiny_features, device="cpu", threads=1)
     return folder
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a script of studies/ in this process, which has to refuse its flags; returns what it says."""
+
+    def run(script: type[Any], flags: Sequence[str]) -> str:
+        assert guarded(lambda: tyro.cli(script, args=flags).run()) == 2
+        errors = capsys.readouterr().err
+        assert errors.strip().splitlines()[-1].startswith("error: ")
+        assert "Traceback" not in errors
+        return errors
+
+    return run

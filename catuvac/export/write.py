@@ -99,9 +99,7 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
         raise CatuvacError("--int8 needs the training features, which the cache has no more: run `catuvac prepare`")
     front = graph.build_front_end(front_end, model.normaliser)
     frames, bands = features.frames(front_end)
-    networks: dict[str, onnx.ModelProto] = {
-        FLOAT32: graph.build_network(encoder, n_frames=frames, n_bands=bands)
-    }
+    networks: dict[str, onnx.ModelProto] = {FLOAT32: graph.build_network(encoder, n_frames=frames, n_bands=bands)}
     if int8 and corpus is not None:
         x = corpus.x[quantise.spread(corpus.splits["train"], quantise.CALIBRATION)]
         networks[INT8] = quantise.quantise(networks[FLOAT32], np.asarray(x))

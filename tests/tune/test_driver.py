@@ -8,11 +8,12 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tau_sweep import TauSweep
 
 from catuvac import results, trained
 from catuvac.config import Config, load_yaml
@@ -311,19 +312,26 @@ def sweep(storage: Path, cache_dir: Path, *flags: str) -> list[str]:
         (["--storage", "ftp://host/x"], "must be a path or start with s3:// or gs://"),
         (["--optuna-storage", "postgresql://me:secret@host/x"], "$CATUVAC_OPTUNA_STORAGE"),
         (["--preset", "absent.yaml"], "cannot read absent.yaml"),
-        (["--gpus-per-trial", "0.25"], "no node can carry a trial of 1 CPUs and 0.25 GPUs"),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_code_2(
-    flags: list[str], words: str, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    flags: list[str],
+    words: str,
+    tmp_path: Path,
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[..., str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    command = sweep(tmp_path / "results", cache_dir, *flags)
+    assert words in refused(TauSweep, sweep(tmp_path / "results", cache_dir, *flags)[2:])
+    assert not (tmp_path / "results" / "a").exists()
+
+
+def test_a_cluster_that_can_carry_no_trial_is_one_line_and_exit_code_2(tmp_path: Path, cache_dir: Path) -> None:
+    command = sweep(tmp_path / "results", cache_dir, "--gpus-per-trial", "0.25")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert words in done.stderr
+    assert "no node can carry a trial of 1 CPUs and 0.25 GPUs" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results" / "a").exists()
 
