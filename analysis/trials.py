@@ -150,10 +150,19 @@ def load_all(folders: Sequence[Path]) -> Study:
     )
 
 
+def settings(trials: pd.DataFrame) -> NDArray[np.int64]:
+    """Codes `[n]` of the settings: equal for trials that differ in nothing but seeds, in whichever study they ran."""
+    return _codes(trials, [])
+
+
 def units(trials: pd.DataFrame) -> NDArray[np.int64]:
     """Codes `[n]` of what was drawn independently: one setting of one study, whatever its seeds."""
+    return _codes(trials, ["study"])
+
+
+def _codes(trials: pd.DataFrame, further: list[str]) -> NDArray[np.int64]:
     names = [name for name in map(str, trials.columns) if name.startswith("config/") and name not in NOT_A_SETTING]
-    words: Any = trials[["study", *names]].astype(str)
+    words: Any = trials[[*further, *names]].astype(str)
     hashed = pd.util.hash_pandas_object(words, index=False).to_numpy()
     return np.unique(hashed, return_inverse=True)[1].astype(np.int64)
 

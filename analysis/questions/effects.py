@@ -22,7 +22,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
-from analysis.trials import Study, reads_temperature, undecided, units, values
+from analysis.trials import Study, reads_temperature, settings, undecided, values
 from catuvac.artifacts import read_json
 from catuvac.experiments.base import DESIGN
 from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
@@ -216,7 +216,7 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     outcome = LABELLED if labelled or used.empty else UNLABELLED
     margins = {outcome: plan.margin, **dict.fromkeys(SECONDARY, plan.margin)}
     margins["val/clusters_used"] *= k
-    codes = units(trials)
+    codes = settings(trials)
     effects = [
         each for column, margin in margins.items() for each in _effects(name, used, column, margin, codes[~ties])
     ]

@@ -139,6 +139,40 @@ def test_what_matters_in_one_corpus_opens_the_page_of_several_beside_their_summa
     assert effects.section(both(study(64), nothing), {}).headline == ("effects/pooled", "effects/seeds")
 
 
+def test_more_seeds_in_a_second_study_are_more_seeds_of_the_same_settings() -> None:
+    """Seeds differ by ten times what settings do, and their levels go out, whichever study they were trained in."""
+
+    def seeds(first: int, name: str) -> Study:
+        def grid(design: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
+            place = np.arange(len(design))
+            start, share = np.array([0.5, 1, 2, 4])[place % 4], np.array([0.1, 0.3, 1])[place // 4 % 3]
+            seed = first + place // 12
+            level = np.random.default_rng(0).normal(0, 0.2, 100)[seed]
+            return {
+                "seed": seed,
+                "config/tau_start": start,
+                "config/tau_end": start * share,
+                "config/tau_schedule": "linear",
+                "config/tau_mean": 1.0,
+                "config/beta": 0.1,
+                "config/latent_dim": 4,
+                "val/ami": 0.5 - 0.02 * np.log2(start) + level + rng.normal(0, 0.02, len(design)),
+            }
+
+        return study(36, seed=first, arm="factorial", name=name, planted=grid)
+
+    def half(made: Study) -> float:
+        (panel,) = panels(made, {})
+        found = next(each.found for each in panel.effects if (each.factor, each.outcome) == ("tau_start", "val/ami"))
+        assert found is not None
+        assert found.settings == 12
+        assert found.contrast.low < -0.06 < found.contrast.high
+        return found.contrast.half
+
+    one, other = seeds(0, "one"), seeds(3, "other")
+    assert half(both(one, other)) < (half(one) + half(other)) / 2
+
+
 def test_corpora_with_opposite_effects_are_not_summed_up_in_silence() -> None:
     up = study(60, planted=planted(0.2))
     down = study(60, seed=1, corpus="tau2019", name="other", planted=planted(-0.2))
