@@ -10,9 +10,10 @@ the same start by invariance share it, so that `seconds` are those of the rest.
 
 from __future__ import annotations
 
-import copy
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Ablation:
         rows: list[dict[str, Any]] = results.records(pd.read_csv(path)) if path.exists() else []
         done = {tuple(row[name] for name in KEY) for row in rows}
         bases = self._bases()
-        starts: dict[str, dict[str, Any]] = {}
+        starts: dict[str, Mapping[str, Any]] = {}
         # All settings first: one that cannot be must not end a grid that has run for hours.
         cells = [
             (arm, base.with_settings({**ARMS[arm], "seed": seed}))
@@ -126,7 +127,7 @@ class Ablation:
             for overlap in self.overlaps
         ]
 
-    def _cell(self, config: Config, starts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def _cell(self, config: Config, starts: dict[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Trains and scores one; arms that differ in nothing that the start reads train it once, into `starts`."""
         from catuvac.data import store
         from catuvac.evaluation.objectives import scored
@@ -134,15 +135,8 @@ class Ablation:
         from catuvac.training.run import TrainingRun
 
         features = store.prepare(config, data_root=self.data_root, cache_dir=store.default_cache_dir(), progress=False)
-        run = TrainingRun(config, features)
-        if (start := starts.get(config.start_hash())) is not None:
-            run.take_start(start)
-        else:
-            for _ in run.until(config.training.start_epochs):
-                pass
-            if (start := run.start()) is not None:
-                starts[config.start_hash()] = copy.deepcopy(start)
-        report = list(run)[-1]
+        run, name = TrainingRun(config, features), config.start_hash()
+        report = list(run.from_shared_start(partial(starts.get, name), partial(starts.__setitem__, name)))[-1]
         label_free = {**scored(report, n_clusters=config.model.n_clusters), "val/objective_elbo": report["val/elbo"]}
         scores, kmeans = run.evaluate("test"), run_dir.kmeans_scores(config, features, split="test")
         return {

@@ -11,6 +11,7 @@ that loads a `state` ends with the same weights as one that never stopped. On CU
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
@@ -480,16 +481,36 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:  # the state may be of a run on another device
             group["capturable"] = self.device.type == "cuda"
-        self.order.set_state(state["order"].cpu())
-        self.noise.set_state(state["noise"].cpu())
-        self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
+        self._go_on_drawing(state)
         self.epoch, self.last_report = state["epoch"], state["last_report"]
         self.seconds, self.train_seconds = state["seconds"], state["train_seconds"]
         turn = state.get("turn")  # a state from before there were branches has none
         self.turn = None if turn is None else Turn(**turn)
         self.step = self._new_step()  # a graph would go on with the tensors that the optimiser had
 
-    def start(self) -> dict[str, Any] | None:
+    def from_shared_start(
+        self, load: Callable[[], Mapping[str, Any] | None], save: Callable[[Mapping[str, Any]], None]
+    ) -> Iterator[Report]:
+        """Trains to the end, from a start by invariance that another training has left, or leaves its own.
+
+        On a CPU the result is the same to the bit. Trainings that begin at the same time each train the start: waiting
+        for one of them would be no faster.
+
+        Args:
+            load: the start of `Config.start_hash`; None where none has been left, or it cannot be read.
+            save: keeps this training's start for others.
+        """
+        start = self.config.training.start_epochs
+        if self.epoch < start:
+            with contextlib.suppress(CatuvacError):  # there is none, or one of another version
+                self.take_start(load() or {})
+        if self.epoch < start:
+            yield from self.until(start)
+            if not self.finished and (state := self.start_state()) is not None:
+                save(state)
+        yield from self
+
+    def start_state(self) -> dict[str, Any] | None:
         """What the start by invariance has left, for `take_start`; None unless the last epoch was the last of it."""
         if not self.config.training.start_epochs == self.epoch > 0:
             return None
@@ -497,7 +518,7 @@ class TrainingRun:
             "format": STATE_FORMAT,
             "start_hash": self.config.start_hash(),
             "epoch": self.epoch,
-            "encoder_y": self.starts[0].state_dict(),
+            "encoder_y": copy.deepcopy(self.starts[0].state_dict()),  # the training goes on with the tensors
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "clusters": self.clusters,
@@ -507,17 +528,21 @@ class TrainingRun:
         """Goes on from the start of another training as from one's own: on a CPU to the same bits.
 
         Raises:
-            CatuvacError: the state is of another start, or none.
+            CatuvacError: the state is of another start, or none; the run is then as it was.
         """
         if (state.get("format"), state.get("start_hash")) != (STATE_FORMAT, self.config.start_hash()):
             raise CatuvacError("the state is not that of such a start")
         checkpoint.fill(self.starts[0], state["encoder_y"], "the start is of a model of another shape")
         self.others = []
+        self._go_on_drawing(state)
+        self.epoch = state["epoch"]
+        self._renew()
+
+    def _go_on_drawing(self, state: Mapping[str, Any]) -> None:
+        """Puts the generators, and the clusters that churn is told from, where they were."""
         self.order.set_state(state["order"].cpu())
         self.noise.set_state(state["noise"].cpu())
         self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
-        self.epoch = state["epoch"]
-        self._renew()
 
     def branch(self, state: Mapping[str, Any], parent: Config) -> None:
         """Continues another training from where `state` was taken, with this run's end of the temperature.

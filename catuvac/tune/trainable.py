@@ -137,7 +137,7 @@ def _train(
     if run.finished:
         return
     checkpoints = Checkpoints(plan, number)
-    for report in _all(run, plan) if plan.shares_start(point) else run:
+    for report in from_shared_start(run, plan) if plan.shares_start(point) else run:
         more: Report = at_end(run) if run.finished else {}
         reports.append({**report, **more, **scored(report, n_clusters=run.config.model.n_clusters)})
         ranks = [plan.objective(report) or 0.0 for report in reports]
@@ -146,20 +146,12 @@ def _train(
         tune.report(reports[-1])
 
 
-def _all(run: TrainingRun, plan: Experiment) -> Iterator[Report]:
-    """Trains to the end, from the start that another trial has left where there is one, and leaves its own otherwise.
-
-    Trials that begin at the same time each train it: waiting for one of them would be no faster.
-    """
-    start, name = run.config.training.start_epochs, run.config.start_hash()
-    if run.epoch < start:
-        try:
-            run.take_start(storage.load_start(plan, name, device=run.device) or {})
-        except CatuvacError:  # there is none, or one of another version
-            yield from run.until(start)
-            if (state := run.start()) is not None:
-                storage.save_start(plan, name, state)
-    yield from run
+def from_shared_start(run: TrainingRun, plan: Experiment) -> Iterator[Report]:
+    """Trains to the end from the study's own start of that hash, or leaves its own there."""
+    name = run.config.start_hash()
+    return run.from_shared_start(
+        lambda: storage.load_start(plan, name, device=run.device), lambda state: storage.save_start(plan, name, state)
+    )
 
 
 def _restore(run: TrainingRun, plan: Search | Comparison, number: int) -> list[Report]:

@@ -156,9 +156,9 @@ def test_a_training_from_the_start_of_another_is_the_whole_one_bit_for_bit(
     changes: dict[str, Any], invariant: Config, tiny_features: FeatureSet, tmp_path: Path
 ) -> None:
     first, config = TrainingRun(invariant, tiny_features), invariant.with_settings(changes)
-    assert first.start() is None
+    assert first.start_state() is None
     list(first.until(invariant.training.start_epochs))
-    checkpoint.save(tmp_path / "start.pt", first.start() or {})
+    checkpoint.save(tmp_path / "start.pt", first.start_state() or {})
     whole, run = TrainingRun(config, tiny_features), TrainingRun(config, tiny_features)
     run.take_start(checkpoint.load(tmp_path / "start.pt"))
     assert untimed(list(run)[-1]) == untimed(list(whole)[-1])
@@ -176,6 +176,6 @@ def test_another_start_is_refused_and_leaves_the_training_as_it_is(
     list(first.until(invariant.training.start_epochs))
     run = TrainingRun(invariant.with_settings(changes), tiny_features)
     with pytest.raises(CatuvacError, match="such a start"):
-        run.take_start(first.start() or {})
+        run.take_start(first.start_state() or {})
     assert run.epoch == 0
     assert same(run, TrainingRun(run.config, tiny_features))

@@ -73,7 +73,7 @@ def test_trials_with_one_start_train_it_once(
 
     def trained(point: dict[str, Any]) -> list[int]:
         run = TrainingRun(plan.trial_config(point), tiny_features)
-        epochs = [report["epoch"] for report in trainable._all(run, plan)]
+        epochs = [report["epoch"] for report in trainable.from_shared_start(run, plan)]
         alone = TrainingRun(plan.trial_config(point), tiny_features)
         assert list(alone)[-1]["val/elbo"] == run.last_report["val/elbo"]
         return epochs
