@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import SETTINGS, title
-from catuvac.config import unknown
+from catuvac.config import OMITTED, unknown
 from catuvac.errors import CatuvacError
 from catuvac.evaluation.metrics import DECIDED
 from catuvac.experiments.base import BRANCH, DESIGN
@@ -99,7 +99,7 @@ def load(folder: Path) -> Study:
     """
     if not folder.is_dir():
         raise CatuvacError(f"no folder {folder}; give the results folder of a study, such as results/NAME")
-    trials = read_trials(folder).sort_values(["study", "number"], ignore_index=True)
+    trials = _whole(read_trials(folder)).sort_values(["study", "number"], ignore_index=True)
     if (folder / HISTORY).exists():
         history = read_history(folder).sort_values(["study", "trial_id", "epoch"], ignore_index=True)
     else:
@@ -138,7 +138,7 @@ def load_all(folders: Sequence[Path]) -> Study:
     if twice:
         raise CatuvacError(f"two of the folders hold a study named {', '.join(twice)}; give each folder once")
     empty = pd.DataFrame({name: [] for name in TRIALS_SCHEMA.names})
-    table = pd.concat(trials, ignore_index=True) if trials else empty
+    table = _whole(pd.concat(trials, ignore_index=True)) if trials else empty
     nothing = pd.DataFrame({name: [] for name in HISTORY_SCHEMA.names})
     history = pd.concat(histories, ignore_index=True) if histories else nothing
     table = table.assign(**{"config/tau_mean": _mean_temperature(table)})
@@ -148,6 +148,12 @@ def load_all(folders: Sequence[Path]) -> Study:
         history=history.sort_values([*KEY, "epoch"], ignore_index=True),
         problems=tuple(problems),
     )
+
+
+def _whole(trials: pd.DataFrame) -> pd.DataFrame:
+    """The table with the settings that rows at their default leave out, where other rows have them."""
+    # Words are no single value of a table, and no study searches them.
+    return trials.fillna({f"config/{name}": default for name, default in OMITTED.items() if default != ()})
 
 
 def settings(trials: pd.DataFrame) -> NDArray[np.int64]:

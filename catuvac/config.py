@@ -382,7 +382,7 @@ def plain(section: Any) -> dict[str, Any]:
     }
 
 
-AFTER_START = (
+AFTER_START = (  # settings that the start by invariance does not read
     "tau_start",
     "tau_end",
     "tau_schedule",
@@ -396,6 +396,8 @@ AFTER_START = (
     "invariance",
     "lr_y_scale",
 )
+# What the plain values, and so the columns of a table, leave out of rows that have it.
+OMITTED: dict[str, Any] = {f.name: f.default for cls in SECTIONS.values() for f in fields(cls) if f.metadata == LATER}
 DEFAULTS: dict[str, Any] = {f.name: f.default for cls in SECTIONS.values() for f in fields(cls)}
 
 

@@ -9,8 +9,9 @@ import pytest
 from planted import falling_with_tau_end, trial
 
 from analysis.trials import load, load_all, units
+from catuvac.config import Config
 from catuvac.errors import CatuvacError
-from catuvac.experiments.base import DESIGN
+from catuvac.experiments.base import DESIGN, columns
 from catuvac.results import HISTORY, TRIALS, append_trial
 from catuvac.training.schedules import Shape, anneal
 
@@ -30,6 +31,14 @@ def test_a_bad_folder_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / TRIALS).write_bytes(b"PAR1")
     with pytest.raises(CatuvacError, match="damaged"):
         load(tmp_path)
+
+
+def test_a_setting_that_rows_at_its_default_leave_out_is_there_beside_rows_that_have_it(tmp_path: Path) -> None:
+    for number, config in enumerate((Config(), Config().with_settings({"channels": 4}))):
+        append_trial(tmp_path, {**trial(number), **columns(config), "seed": number})
+    for study in (load(tmp_path), load_all([tmp_path])):
+        assert study.trials["config/channels"].tolist() == [16, 4]
+        assert len(np.unique(units(study.trials))) == 2
 
 
 def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
