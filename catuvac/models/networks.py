@@ -12,6 +12,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from catuvac.config import ModelConfig
 from catuvac.models.fast_conv import (
     STRIDED,
     FirstConvolution,
@@ -41,8 +42,8 @@ class ConvRecurrentEncoder(nn.Module):
         n_frames: int,
         n_bands: int,
         out_features: int,
-        channels: int = 16,
-        gru_size: int = 128,
+        channels: int = ModelConfig.channels,
+        gru_size: int = ModelConfig.gru_size,
     ) -> None:
         super().__init__()
         require_grid(n_frames, n_bands)
@@ -87,7 +88,9 @@ class ConvRecurrentEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """z → grid; y beside its channels; four transposed convolutions; the sigmoid is left to the loss."""
 
-    def __init__(self, *, latent_dim: int, n_clusters: int, n_frames: int, n_bands: int, channels: int = 16) -> None:
+    def __init__(
+        self, *, latent_dim: int, n_clusters: int, n_frames: int, n_bands: int, channels: int = ModelConfig.channels
+    ) -> None:
         super().__init__()
         require_grid(n_frames, n_bands)
         widths = [channels * factor for factor in reversed(WIDENING)]
