@@ -88,6 +88,7 @@ def test_every_latent_dim_is_reached() -> None:
         ({"storage": Path("results")}, "absolute"),
         ({"objectives": ("acc",)}, "unknown objective 'acc'"),
         ({"objectives": ()}, "at least one objective"),
+        ({"objectives": ("macs",)}, "name another objective before it"),
         ({"scheduler": "hyperband"}, "scheduler must be one of"),
         ({"gpus_per_trial": -1.0}, "gpus_per_trial"),
         ({"keep_top": -1}, "keep_top"),

@@ -331,7 +331,8 @@ def test_a_cluster_that_can_carry_no_trial_is_one_line_and_exit_code_2(tmp_path:
     command = sweep(tmp_path / "results", cache_dir, "--gpus-per-trial", "0.25")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert "no node can carry a trial of 1 CPUs and 0.25 GPUs" in done.stderr.splitlines()[-1]
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "no node can carry a trial of 1 CPUs and 0.25 GPUs" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results" / "a").exists()
 

@@ -121,6 +121,7 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, small_disk
     for text in (driver.text(), training.log.read_text()):
         assert "Traceback" not in text
         assert "Exception in thread" not in text
+    assert driver.text().count("snapshot   cannot be read") < EVENTS  # Ray itself goes on, but where it died writing
     check_complete(folder, trials=TRIALS, last=30)
     table = results.read_trials(folder / "a").set_index("number")
     made = Search(name="a", storage=folder, config=preset("synthetic"), arms=(Arm("qmc", TRIALS),))
@@ -133,6 +134,31 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, small_disk
     assert undisturbed.process.wait(240) == 0, undisturbed.log.read_text()
     ours, theirs = training.weights(), undisturbed.weights()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+def test_ctrl_c_or_the_end_of_a_job_ends_the_study_at_once_and_it_goes_on(
+    ending: signal.Signals, cluster: Cluster, tmp_path: Path, cache_dir: Path
+) -> None:
+    flags = ("--name", "a", "--sampler", "random", "--trials", "4", "--epochs", "20")
+    driver = Driver(cluster, tmp_path, cache_dir, *flags)
+    driver.wait_for(lambda: rows(tmp_path) >= 1 and len(list(tmp_path.glob("a/checkpoints/*/last.pt"))) >= 2)
+    began = time.monotonic()
+    driver.process.send_signal(ending)
+    assert driver.end() == 130, driver.text()
+    print(f"ended {time.monotonic() - began:.1f} s after {ending.name}")
+    assert driver.text().splitlines()[-1] == "interrupted; what is on disk is whole"
+    assert "Traceback" not in driver.text()
+    # What had ended is in both tables, and its evaluations no longer lie about.
+    done = results.read_trials(tmp_path / "a")
+    assert 1 <= len(done) < 4
+    assert set(done["trial_id"]) <= set(results.read_history(tmp_path / "a")["trial_id"])
+    again = Driver(cluster, tmp_path, cache_dir, *flags, "--resume")
+    assert again.end() == 0, again.text()
+    assert "damaged" not in again.text()
+    check_complete(tmp_path, trials=4, last=20)
 
 
 @pytest.mark.slow
