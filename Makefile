@@ -11,10 +11,13 @@ export PATH := $(BIN):$(PATH)
 .PHONY: study report test lint stop
 .DELETE_ON_ERROR:
 
+# Without extras pip says at once that Python is too old; with them it tries every version of everything, for hours.
+# An environment that could not take the package must not stay: the next make, with another Python, would use it again.
 # pip would compile on one core. Some packages hold templates that are no Python, which is no failure.
 .venv/.installed: pyproject.toml
 	@echo "creating .venv: torch brings about 5 GB, this takes minutes"
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . || { test -e $@ || rm -rf .venv; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,datasets,peers,export,trackers]'
 	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	touch $@
