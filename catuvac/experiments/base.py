@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from catuvac.config import Config, ConfigError
+from catuvac.config import Config, ConfigError, unknown
+from catuvac.evaluation.objectives import OBJECTIVES
+
+if TYPE_CHECKING:  # it imports torch, which whoever reads a study's folder need not wait for
+    from catuvac.data.store import Prepared
 
 DESIGN = "study.json"  # in every study's folder from the start: what it was started with
 JOURNAL = "optuna.journal"  # beside it: a study's slots, where they are in no database
@@ -19,8 +24,13 @@ STARTS = "starts"  # what several trials start from, each named by `Config.start
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Trials to run as one Ray job; raises `ConfigError` for a bad value."""
+class Experiment(ABC):
+    """Trials to run as one Ray job; raises `ConfigError` for a bad value.
+
+    A trial's `point` is what Ray gives it: its number and, in a search, the values that were chosen for it.
+    """
+
+    growing: ClassVar[tuple[str, ...]] = ()  # parts of the design to which a resumption may add
 
     name: str
     storage: Path  # absolute; the results lie in storage/name
@@ -30,6 +40,7 @@ class Experiment:
     max_concurrent: int = 0  # 0: as many as the resources carry
     autoscaling: bool = False  # the cluster adds nodes on demand: that none can carry a trial yet is no error
     max_failures: int = 3  # retries of a trial, each from its last checkpoint
+    objectives: tuple[str, ...] = ()  # keys of OBJECTIVES; the first one ranks, where the trials are ranked
     keep_top: int = 0  # finished trials that keep their checkpoints, the best ones; 0: all
 
     def __post_init__(self) -> None:
@@ -44,6 +55,9 @@ class Experiment:
                 f"storage must be an absolute path, got {self.storage}": self.storage.is_absolute(),
             }
         )
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ConfigError(unknown("objective", name, OBJECTIVES))
 
     @staticmethod
     def _check(checks: dict[str, bool]) -> None:
@@ -55,6 +69,66 @@ class Experiment:
     def folder(self) -> Path:
         """results/NAME"""
         return self.storage / self.name
+
+    @property
+    @abstractmethod
+    def trials(self) -> int:
+        """How many there are."""
+
+    @property
+    @abstractmethod
+    def epochs(self) -> int:
+        """Of all trials together."""
+
+    @property
+    @abstractmethod
+    def trained_epochs(self) -> int:
+        """Of these, those that are trained if trials with one start all train it once."""
+
+    @property
+    def configs(self) -> list[Config]:
+        """The settings of trainings that are known beforehand."""
+        return []
+
+    @property
+    def features(self) -> list[Prepared]:
+        """The features that trials bring with them."""
+        return []
+
+    @abstractmethod
+    def design(self) -> dict[str, Any]:
+        """What must not change when it is resumed, as plain values, but for `growing`; resources may change."""
+
+    @abstractmethod
+    def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
+        """The columns of a trial's row that do not depend on how it went; `trial_id` is Ray's."""
+
+    @abstractmethod
+    def describe(self, point: Mapping[str, Any]) -> str:
+        """A trial in a few words."""
+
+    @abstractmethod
+    def objective(self, report: Mapping[str, Any]) -> float | None:
+        """What ranks the trials; None where nothing does."""
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        """What it was started with, extended to, and is now; none where it cannot grow."""
+        return ()
+
+    def read_stages(self, record: Mapping[str, Any]) -> list[Any]:
+        """The stages that `DESIGN` holds."""
+        del record
+        return []
+
+    def continuing(self, stages: Sequence[Any]) -> Self:
+        """This experiment as what goes on from recorded stages; raises `ConfigError` where it cannot."""
+        del stages
+        return self
+
+    def compared(self, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A recorded design and this one's, without what may differ."""
+        return dict(recorded), self.design()
 
     def shares_start(self, point: Mapping[str, Any]) -> bool:
         """Whether other trials may have the same start by invariance as the trial at a point, which then keeps it."""

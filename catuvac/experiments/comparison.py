@@ -14,7 +14,6 @@ from typing import Any, cast, get_args
 
 from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, unknown
 from catuvac.data.store import FeatureSet, Prepared
-from catuvac.evaluation.objectives import OBJECTIVES
 from catuvac.experiments.base import Experiment, columns
 from catuvac.models.clustpy_baselines import Peer, peer
 from catuvac.models.shallow import Assign, Assignment, kmeans, pca_gmm
@@ -119,7 +118,6 @@ class Comparison(Experiment):
 
     cells: tuple[Cell, ...]
     arm: str = "grid"  # of the table of trials
-    objectives: tuple[str, ...] = ()  # keys of OBJECTIVES; a grid only records the first
     margin: float | None = None  # an effect smaller than this does not matter; of the search that a grid confirms
 
     def __post_init__(self) -> None:
@@ -127,14 +125,21 @@ class Comparison(Experiment):
         ids = [cell.trial_id for cell in self.cells]
         twice = sorted({name for name in ids if ids.count(name) > 1})
         self._check({"the grid has no cells": len(ids) > 0, f"cells named twice: {', '.join(twice)}": not twice})
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise ConfigError(unknown("objective", name, OBJECTIVES))
 
     @property
     def trials(self) -> int:
         """How many cells."""
         return len(self.cells)
+
+    @property
+    def configs(self) -> list[Config]:
+        """Of the variational methods' cells, whose trainings leave checkpoints."""
+        return [cell.config for cell in self.cells if cell.method in VARIATIONAL]
+
+    @property
+    def features(self) -> list[Prepared]:
+        """Of all cells, each once."""
+        return list({cell.features.path: cell.features for cell in self.cells}.values())
 
     @property
     def epochs(self) -> int:
@@ -172,13 +177,13 @@ class Comparison(Experiment):
     @cached_property
     def _starts(self) -> Counter[str]:
         """How many cells have each start."""
-        return Counter(cell.config.start_hash() for cell in self.cells if cell.method in VARIATIONAL)
+        return Counter(config.start_hash() for config in self.configs)
 
     def shares_start(self, point: Mapping[str, Any]) -> bool:
         """Cells do that differ in what the start does not read, such as the temperature."""
         return self._starts[self.cells[point["number"]].config.start_hash()] > 1
 
-    def objective(self, report: Report) -> float | None:
+    def objective(self, report: Mapping[str, Any]) -> float | None:
         """The first objective's value; None where the grid has none, or the method no such score."""
         name = f"val/objective_{self.objectives[0]}" if self.objectives else ""
         return float(report[name]) if name in report else None

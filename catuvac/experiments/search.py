@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from scipy.stats import qmc
 
-from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, SplitConfig, unknown
-from catuvac.evaluation.objectives import DEFAULT_OBJECTIVE, OBJECTIVES
+from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, SplitConfig
+from catuvac.evaluation.objectives import DEFAULT_OBJECTIVE
 from catuvac.experiments.base import Experiment, columns
 from catuvac.experiments.search_space import (
     DIMENSIONS,
@@ -36,7 +36,6 @@ from catuvac.experiments.search_space import (
 # factorial: named levels of some settings, each setting on every seed block; paper: nothing but the seed differs.
 Sampler = Literal["tpe", "random", "qmc", "grid", "factorial", "paper"]
 FULL = ("grid", "factorial")  # arms that are sets of points; of the others there are so many trials
-GROWING = ("arms", "space", "trials")  # of a design: what an extension may add to
 PRIMARY_FACTOR = "tau_ratio"
 MARGIN = 0.03  # of AMI: an effect smaller than this does not matter
 Scheduler = Literal["fifo", "asha", "median"]
@@ -125,11 +124,13 @@ class Stage:
 class Search(Experiment):
     """What to search, on what, and with which resources."""
 
+    growing: ClassVar[tuple[str, ...]] = ("arms", "space", "trials")
+
     config: Config  # the settings that the search does not touch
     arms: tuple[Arm, ...]  # run one after the other: tpe learns from the arms before it
     space: SearchSpace = field(default_factory=SearchSpace)
     earlier: tuple[Stage, ...] = ()  # of a study that was extended: what it was before, the start first
-    objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)  # keys of OBJECTIVES; the first one ranks
+    objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)
     primary: str = PRIMARY_FACTOR  # one of FACTORS: the contrast that the study was made for
     margin: float = MARGIN  # an effect smaller than this does not matter; fixed before the first trial
     scheduler: Scheduler = "fifo"  # asha and median stop trials early: those never reach tau_end
@@ -155,9 +156,6 @@ class Search(Experiment):
                 f"scheduler must be one of {', '.join(known)}; got {self.scheduler!r}": self.scheduler in known,
             }
         )
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise ConfigError(unknown("objective", name, OBJECTIVES))
         self.largest()  # too many clusters for a batch, or a grid that cannot be filled, are refused here
 
     @property
@@ -246,6 +244,22 @@ class Search(Experiment):
                 space.check(name, value)
         return [{**point, "block": block} for block in range(arm.seeds) for point in points]
 
+    def read_stages(self, record: Mapping[str, Any]) -> list[Any]:
+        """The stages that `study.json` holds; of an earlier version, its start alone."""
+        return [Stage.read(stage) for stage in record.get("stages") or [record["design"]]]
+
+    def compared(self, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A recorded design and this one's, without what may grow."""
+        old, new = super().compared(recorded)
+        if not any(str(arm).startswith("factorial") for arm in old["arms"]):
+            new.pop("blocks", None)  # there are none yet whose splits could differ
+        elif "blocks" in new:
+            old.setdefault("blocks", "weights and order")  # of an earlier version
+        for name in self.growing:
+            old.pop(name, None)
+            new.pop(name, None)
+        return old, new
+
     def continuing(self, stages: Sequence[Stage]) -> Self:
         """This study as what goes on from recorded stages: the same as the last of them, or an extension of it.
 
@@ -305,7 +319,7 @@ class Search(Experiment):
     def design(self) -> dict[str, Any]:
         """What the study is, as plain values: resources are not part of it.
 
-        `GROWING` may be extended; nothing else may change when the study is resumed.
+        `growing` may be extended; nothing else may change when the study is resumed.
         """
         factorial = any(arm.sampler == "factorial" for arm in self.arms)
         return {

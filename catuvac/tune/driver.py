@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import tune
 from ray.tune.error import TuneError
@@ -18,9 +18,10 @@ from catuvac import artifacts, results
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
-from catuvac.experiments.base import DESIGN, settings_of
+from catuvac.experiments.base import DESIGN, Experiment, settings_of
 from catuvac.experiments.branching import Branches
-from catuvac.experiments.search import GROWING, Search, Stage
+from catuvac.experiments.comparison import Comparison
+from catuvac.experiments.search import Search
 from catuvac.experiments.trial_queue import TrialQueue, mend_journal
 from catuvac.training import run_dir
 from catuvac.tune import storage
@@ -29,10 +30,12 @@ from catuvac.tune.failures import STORAGE, failure
 from catuvac.tune.gpu_sharing import Asha, Fifo, Median
 from catuvac.tune.preflight import check_resources
 from catuvac.tune.prometheus import Gauges
-from catuvac.tune.results_callback import ResultsCallback, Trials, finished
+from catuvac.tune.results_callback import ResultsCallback, finished
 from catuvac.tune.searcher import SlotSearch
 from catuvac.tune.tensorboard import TensorBoard
 from catuvac.tune.trainable import run_cell, train_branch, train_trial, train_trunk
+
+AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 
 DIFFERENT = "study {} was started with different settings"
 
@@ -52,10 +55,10 @@ def run_study(study: Search, features: Prepared, *, resume: bool = False) -> Non
     check_folder(study, resume=resume)
     study = continued(study) if resume else study
     trainable = functools.partial(tune.with_parameters, train_trial, study=study, features=features)
-    _run(study, trainable, _recorded(features), resume=resume)
+    _run(study, trainable, _recorded(features), resume=resume, search=study)
 
 
-def run_grid(grid: Trials, *, resume: bool = False) -> None:
+def run_grid(grid: Comparison, *, resume: bool = False) -> None:
     """Runs the cells of a grid, or those that an interrupted one left; as `run_study` otherwise."""
     check_folder(grid, resume=resume)
     _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), {"features": ""}, resume=resume)
@@ -93,39 +96,44 @@ def _recorded(features: Prepared) -> dict[str, Any]:
     }
 
 
-def _run(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
+def _run(
+    plan: Experiment, trainable: Any, features: Mapping[str, Any], *, resume: bool, search: Search | None = None
+) -> None:
     connect()
     check_resources(plan)
     with _alone(plan):
         check_folder(plan, resume=resume)  # another driver may have begun, and ended, meanwhile
-        _run_alone(plan, trainable, features, resume=resume)
+        _run_alone(plan, trainable, features, resume=resume, search=search)
 
 
-def _alone(plan: Trials) -> AbstractContextManager[None]:
+def _alone(plan: Experiment) -> AbstractContextManager[None]:
     """Keeps every other driver out of a study's folder."""
     busy = f"another process runs study {plan.folder}; wait for its end, or give another --name"
     return artifacts.alone(plan.folder, busy=busy, flag="--storage")
 
 
-def _run_alone(plan: Trials, trainable: Any, features: Mapping[str, Any], *, resume: bool) -> None:
-    extended = resume and isinstance(plan, Search) and _extend_folder(plan, features)
+def _run_alone(
+    plan: Experiment, trainable: Any, features: Mapping[str, Any], *, resume: bool, search: Search | None = None
+) -> None:
+    """Runs what is left; `search` is the plan itself where Optuna hands out its trials, else all are known."""
+    extended = resume and _extend_folder(plan, features)
     if not resume:
         _start_folder(plan, features)
-    if isinstance(plan, Search) and resume:
-        mend_journal(plan)
-    if isinstance(plan, Search) and not finished(plan):
-        TrialQueue.create(plan, exist_ok=resume)
+    if search is not None and resume:
+        mend_journal(search)
+    if search is not None and not finished(search):
+        TrialQueue.create(search, exist_ok=resume)
     # A snapshot of a study that was finished holds that there are no more trials.
     restored = resume and not extended and storage.has_snapshot(plan)
-    tables = _fit(plan, trainable, resume=restored)
+    tables = _fit(plan, search, trainable, resume=restored)
     if restored and _rows(plan) < plan.trials:
         # Ray could not read its snapshot after all, or the snapshot is older than an extension of the study: Ray ended
         # as if there were no more trials.
         print("snapshot   lacks trials of the study; those that are left go on from their checkpoints", flush=True)
-        _fit(plan, trainable, resume=False)
+        _fit(plan, search, trainable, resume=False)
     if (rows := _rows(plan)) < plan.trials:
         raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
-    if isinstance(plan, Search):
+    if search is not None:
         print(f"overhead   {_overhead(tables, resumed=resume)}", flush=True)
 
 
@@ -135,17 +143,17 @@ def _overhead(tables: ResultsCallback, *, resumed: bool) -> str:
     return str(tables.overhead() or "not stated: nothing was trained")
 
 
-def _rows(plan: Trials) -> int:
+def _rows(plan: Experiment) -> int:
     return len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0
 
 
-def _fit(plan: Trials, trainable: Any, *, resume: bool) -> ResultsCallback:
+def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: bool) -> ResultsCallback:
     """Runs what is left, restored from Ray's snapshot or begun without it; returns what has kept its tables."""
     done = finished(plan)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
-    board, tables = TensorBoard(plan), ResultsCallback(plan, done)
+    board, tables = TensorBoard(plan), ResultsCallback(plan, done, search)
     callbacks = [tables, board, Gauges(plan)]
-    tuner = _tuner(plan, tune.with_resources(trainable(done=done), resources), callbacks, resume=resume)
+    tuner = _tuner(plan, search, tune.with_resources(trainable(done=done), resources), callbacks, resume=resume)
     try:
         tuner.fit()
     except (TuneError, OSError) as error:
@@ -163,9 +171,11 @@ def _fit(plan: Trials, trainable: Any, *, resume: bool) -> ResultsCallback:
     return tables
 
 
-def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resume: bool) -> tune.Tuner:
+def _tuner(
+    plan: Experiment, search: Search | None, trainable: Any, callbacks: list[tune.Callback], *, resume: bool
+) -> tune.Tuner:
     """A restored tuner where Ray can go on, else one that begins with what is left."""
-    search = SlotSearch(plan) if isinstance(plan, Search) else None  # a restored tuner finds it by its name
+    algorithm = None if search is None else SlotSearch(search)  # a restored tuner finds it by its name
     if resume:
         system, path = storage.where(plan)
         try:
@@ -179,8 +189,8 @@ def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resu
         param_space={"number": tune.grid_search(list(range(plan.trials)))} if search is None else None,
         tune_config=tune.TuneConfig(
             num_samples=1 if search is None else -1,  # the slots end it
-            search_alg=search,
-            scheduler=_scheduler(plan),
+            search_alg=algorithm,
+            scheduler=_scheduler(search),
             max_concurrent_trials=(plan.max_concurrent or None) if search is None else None,
             trial_dirname_creator=_trial_folder,
             reuse_actors=True,  # importing torch takes seconds; a trial reseeds everything it draws from
@@ -195,30 +205,30 @@ def _tuner(plan: Trials, trainable: Any, callbacks: list[tune.Callback], *, resu
     )
 
 
-def _scheduler(plan: Trials) -> TrialScheduler:
+def _scheduler(search: Search | None) -> TrialScheduler:
     """FIFO unless asked for another: a trial that is stopped early never reaches tau_end.
 
     Ray does not store a scheduler with its snapshots: after a resumption the rungs fill again from nothing.
     """
-    if not isinstance(plan, Search) or plan.scheduler == "fifo":
+    if search is None or search.scheduler == "fifo":
         return Fifo()
-    epochs, every = plan.config.training.epochs, plan.config.training.eval_every
-    common = {"metric": plan.metrics[0], "mode": "max", "time_attr": "epoch"}
+    epochs, every = search.config.training.epochs, search.config.training.eval_every
+    common = {"metric": search.metrics[0], "mode": "max", "time_attr": "epoch"}
     # Neither may judge a trial before a quarter of its epochs: scores jump while tau is high.
     grace = max(every, epochs // 4)
-    if plan.scheduler == "median":
+    if search.scheduler == "median":
         return Median(**common, grace_period=grace, min_samples_required=3)
     return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=3)
 
 
-def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
+def _start_folder(plan: Experiment, features: Mapping[str, Any]) -> None:
     record = {
         "design": plan.design(),
         **features,
         "cpus_per_trial": plan.cpus_per_trial,
         "gpus_per_trial": plan.gpus_per_trial,
         **_origin(),
-        **({"stages": [_stage(plan)]} if isinstance(plan, Search) else {}),
+        **({"stages": [_stage(plan)]} if plan.stages else {}),
     }
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -228,25 +238,25 @@ def _start_folder(plan: Trials, features: Mapping[str, Any]) -> None:
     storage.push(plan)
 
 
-def _extend_folder(study: Search, features: Mapping[str, Any]) -> bool:
+def _extend_folder(plan: Experiment, features: Mapping[str, Any]) -> bool:
     """Records what a study is extended to; returns whether it is anything that was not recorded before."""
-    record = _record(study)
+    record = _record(plan)
     stages = record.get("stages") or [record["design"]]  # of an earlier version: its start alone
-    if len(stages) == len(study.stages):
+    if not plan.stages or len(stages) == len(plan.stages):
         return False
-    record |= {"design": study.design(), **features, "stages": [*stages, _stage(study)]}
+    record |= {"design": plan.design(), **features, "stages": [*stages, _stage(plan)]}
     try:
-        artifacts.write_json(study.folder / DESIGN, record)
+        artifacts.write_json(plan.folder / DESIGN, record)
     except OSError as error:
-        raise CatuvacError(f"cannot write to {study.folder}: {error.strerror}; free some space, then resume") from error
-    storage.push(study)
+        raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; free some space, then resume") from error
+    storage.push(plan)
     return True
 
 
-def _stage(study: Search) -> dict[str, Any]:
+def _stage(plan: Experiment) -> dict[str, Any]:
     """What a study is from now on, in study.json's list of its start and its extensions."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"at": now, **study.stages[-1].record(), "trials": study.trials, **_origin()}
+    return {"at": now, **plan.stages[-1].record(), "trials": plan.trials, **_origin()}
 
 
 def _origin() -> dict[str, Any]:
@@ -281,7 +291,7 @@ def finish(study: Search) -> str:
     )
 
 
-def check_folder(plan: Trials, *, resume: bool) -> None:
+def check_folder(plan: Experiment, *, resume: bool) -> None:
     """Checks that a new study overwrites nothing, or that a resumed one is what was started, or an extension of it.
 
     Raises:
@@ -296,43 +306,36 @@ def check_folder(plan: Trials, *, resume: bool) -> None:
         return
     storage.pull(plan)
     record = _record(plan)
-    old, new = dict(record["design"]), plan.design()
-    if isinstance(plan, Search):
-        continued(plan)
-        if not any(str(arm).startswith("factorial") for arm in old["arms"]):
-            new.pop("blocks", None)  # there are none yet whose splits could differ
-        elif "blocks" in new:
-            old.setdefault("blocks", "weights and order")  # of an earlier version
-        old, new = ({name: value for name, value in each.items() if name not in GROWING} for each in (old, new))
-    old, new = _flat(old), _flat(new)
+    continued(plan)
+    old, new = map(_flat, plan.compared(record["design"]))
     names = list(dict.fromkeys([*old, *new]))
     changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
     if changed:
-        grows = "; its trials, arms, ranges and seeds alone may grow" if isinstance(plan, Search) else ""
+        grows = "; its trials, arms, ranges and seeds alone may grow" if plan.growing else ""
         raise CatuvacError(
             f"{DIFFERENT.format(plan.folder)} ({', '.join(changed)}): resume it with the same ones{grows}"
         )
 
 
-def continued(study: Search) -> Search:
+def continued(plan: AnyExperiment) -> AnyExperiment:
     """A study as what goes on from its folder: as it was started, or an extension, with the stages that it had before.
 
     Raises:
         CatuvacError: the folder holds no study of this version, or one with an arm, a trial or a range that this one
             lacks.
     """
-    record = _record(study)
+    record = _record(plan)
     try:
-        stages = [Stage.read(stage) for stage in record.get("stages") or [record["design"]]]
+        stages = plan.read_stages(record)
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _of_another_version(study) from error
+        raise _of_another_version(plan) from error
     try:
-        return study.continuing(stages)
+        return plan.continuing(stages)
     except ConfigError as error:
-        raise CatuvacError(f"{DIFFERENT.format(study.folder)}: {error}") from error
+        raise CatuvacError(f"{DIFFERENT.format(plan.folder)}: {error}") from error
 
 
-def _record(plan: Trials) -> dict[str, Any]:
+def _record(plan: Experiment) -> dict[str, Any]:
     """What the study's folder says that it is."""
     path = plan.folder / DESIGN
     if not path.exists():
@@ -345,7 +348,7 @@ def _record(plan: Trials) -> dict[str, Any]:
     return record
 
 
-def _of_another_version(plan: Trials) -> CatuvacError:
+def _of_another_version(plan: Experiment) -> CatuvacError:
     return CatuvacError(f"{plan.folder / DESIGN} is not of this version of catuvac; start the study anew")
 
 

@@ -33,9 +33,7 @@ from catuvac.config import Config
 from catuvac.data import features as front_end
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
-from catuvac.experiments.base import duration
-from catuvac.experiments.comparison import VARIATIONAL, Comparison
-from catuvac.experiments.search import Search
+from catuvac.experiments.base import Experiment, duration
 from catuvac.training.run import MODELS, TrainingRun
 from catuvac.training.step import kernels
 
@@ -57,7 +55,7 @@ class Node:
 
 
 def preflight(
-    plan: Search | Comparison,
+    plan: Experiment,
     *,
     config: Config | None,
     features: Prepared | None,
@@ -77,13 +75,8 @@ def preflight(
     Raises:
         CatuvacError: what is wrong, on which node, and what to do.
     """
-    cells = plan.cells if isinstance(plan, Comparison) else ()
-    entries = (
-        [features, *features.others]
-        if features
-        else list({cell.features.path: cell.features for cell in cells}.values())
-    )
-    configs = [config] if config else [cell.config for cell in cells if cell.method in VARIATIONAL]
+    entries = [features, *features.others] if features else plan.features
+    configs = [config] if config else plan.configs
     check_resources(plan)
     nodes = alive()
     carriers = [node for node in nodes if slots(node.resources, plan) > 0]
@@ -116,14 +109,14 @@ def preflight(
     return lines
 
 
-def check_resources(plan: Search | Comparison) -> None:
+def check_resources(plan: Experiment) -> None:
     """Raises CatuvacError where no node can ever carry a trial: Ray would wait for one, without an end."""
     nodes = alive()
     if not plan.autoscaling and not any(slots(node.resources, plan) for node in nodes):
         raise CatuvacError(f"{_no_carrier(plan, nodes)}; lower --cpus-per-trial or --gpus-per-trial")
 
 
-def slots(resources: Mapping[str, float], plan: Search | Comparison) -> int:
+def slots(resources: Mapping[str, float], plan: Experiment) -> int:
     """How many trials a node with these resources carries at once; a share of a GPU lies on one GPU."""
     found = math.floor(resources.get("CPU", 0) / plan.cpus_per_trial + 1e-9)
     if 0 < plan.gpus_per_trial < 1:
@@ -133,13 +126,13 @@ def slots(resources: Mapping[str, float], plan: Search | Comparison) -> int:
     return found
 
 
-def concurrent(plan: Search | Comparison, nodes: Sequence[Node]) -> int:
+def concurrent(plan: Experiment, nodes: Sequence[Node]) -> int:
     """How many trials run at once."""
     room = carried(plan, nodes)
     return min(room, plan.max_concurrent or room, plan.trials)
 
 
-def carried(plan: Search | Comparison, nodes: Sequence[Node] | None = None) -> int:
+def carried(plan: Experiment, nodes: Sequence[Node] | None = None) -> int:
     """How many trials these nodes, or all that are up, carry at once."""
     return sum(slots(node.resources, plan) for node in (alive() if nodes is None else nodes))
 
@@ -188,7 +181,7 @@ def checkpoint_bytes(config: Config) -> int:
     return sum(parameter.numel() for parameter in model.parameters()) * FLOATS * torch.float32.itemsize
 
 
-def disk(plan: Search | Comparison, *, checkpoint: int, at_once: int) -> str:
+def disk(plan: Experiment, *, checkpoint: int, at_once: int) -> str:
     """States the space that checkpoints take.
 
     Args:
@@ -253,7 +246,7 @@ def _count(nodes: Sequence[Node]) -> str:
     return f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
 
 
-def _resources(plan: Search | Comparison, nodes: Sequence[Node], at_once: int) -> str:
+def _resources(plan: Experiment, nodes: Sequence[Node], at_once: int) -> str:
     cpus, cards = (sum(node.resources.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     return (
         f"resources  {_count(nodes)} with {cpus:g} CPUs and {cards:g} GPUs: "
@@ -261,7 +254,7 @@ def _resources(plan: Search | Comparison, nodes: Sequence[Node], at_once: int) -
     )
 
 
-def _no_carrier(plan: Search | Comparison, nodes: Sequence[Node]) -> str:
+def _no_carrier(plan: Experiment, nodes: Sequence[Node]) -> str:
     have = "; ".join(f"{n.resources.get('CPU', 0):g} CPUs and {n.resources.get('GPU', 0):g} GPUs" for n in nodes)
     wanted = f"{plan.cpus_per_trial:g} CPUs and {plan.gpus_per_trial:g} GPUs"
     return f"no node can carry a trial of {wanted} (nodes: {have})"
@@ -315,7 +308,7 @@ def _reason(error: BaseException) -> str:
     return text if isinstance(error, CatuvacError | OSError) else f"{type(error).__name__}: {text}"
 
 
-def _visit_all(plan: Search | Comparison, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+def _visit_all(plan: Experiment, nodes: Sequence[Node]) -> list[dict[str, Any]]:
     """What every node says of itself, while a file of the driver's lies in the study's place."""
     name = f".preflight-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as probes:
@@ -440,7 +433,7 @@ def _sizes(configs: Sequence[Config]) -> list[Config]:
     return list({(config.features, config.model): config for config in configs}.values())
 
 
-def _time(plan: Search | Comparison, config: Config, features: Prepared, at_once: int) -> str:
+def _time(plan: Experiment, config: Config, features: Prepared, at_once: int) -> str:
     task = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(step_seconds)
     reference = task.remote(config, features, cpus=plan.cpus_per_trial, gpus=plan.gpus_per_trial)
     try:

@@ -13,8 +13,7 @@ from ray import tune
 from ray.util.metrics import Gauge
 
 from catuvac import results
-from catuvac.experiments.comparison import Comparison
-from catuvac.experiments.search import Search
+from catuvac.experiments.base import Experiment
 from catuvac.training.run import Report
 from catuvac.tune.process_local import ProcessLocal
 from catuvac.tune.trainable import DONE_BEFORE
@@ -33,7 +32,7 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
     What was done before a resumption is read from the table of trials: Ray's snapshots hold nothing of this.
     """
 
-    def __init__(self, plan: Search | Comparison) -> None:
+    def __init__(self, plan: Experiment) -> None:
         self.plan = plan
         self.ended: dict[int, str] = {}  # status, by number
         self.over: set[str] = set()  # trials, by Ray's id, that ended since the driver started

@@ -14,8 +14,7 @@ from ray.tune.experiment import Trial
 
 from catuvac import artifacts, results
 from catuvac.errors import CatuvacError
-from catuvac.experiments.base import duration
-from catuvac.experiments.comparison import Comparison
+from catuvac.experiments.base import Experiment, duration
 from catuvac.experiments.search import Search
 from catuvac.experiments.trial_queue import TrialQueue
 from catuvac.training import run_dir
@@ -27,14 +26,12 @@ from catuvac.tune.overhead import Overhead, overhead
 from catuvac.tune.process_local import ProcessLocal
 from catuvac.tune.trainable import DONE_BEFORE, SPACING, Done
 
-Trials = Search | Comparison
-
 EVALUATIONS = "evaluations.jsonl"  # of a trial that has not ended: a line an evaluation, before they enter the table
 PROGRESS_SECONDS = 15.0  # s between progress lines
 PUSH_SECONDS = 30.0  # s between copies of the tables to an object store
 
 
-def finished(plan: Trials) -> dict[str, dict[str, Any]]:
+def finished(plan: Experiment) -> dict[str, dict[str, Any]]:
     """The rows of the trials that need not be run again, by trial_id: all but those that ended in an error."""
     if not (plan.folder / results.TRIALS).exists():
         return {}
@@ -45,15 +42,16 @@ def finished(plan: Trials) -> dict[str, dict[str, Any]]:
 class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
     """Writes the two tables as trials go, tells Optuna, and prints one line a trial and a line of progress."""
 
-    def __init__(self, plan: Trials, done: Done) -> None:
-        """Starts with the rows of the trials that an earlier driver has finished, by id."""
+    def __init__(self, plan: Experiment, done: Done, search: Search | None) -> None:
+        """Starts with the rows of the trials that an earlier driver has finished, by id; tells Optuna of a search."""
         self.plan = plan
+        self.search = search
         self.done = dict(done)
         self.revision = run_dir.revision()
         self.slots: TrialQueue | None = None
         self.started: dict[str, float] = {}  # time of the first start, by trial
-        # Epochs done, by trial. A comparison's finished cells run again, for a moment, and report theirs.
-        self.epochs = {name: row["epochs"] for name, row in done.items()} if isinstance(plan, Search) else {}
+        # Epochs done, by the trial's number.
+        self.epochs = {row["number"]: row["epochs"] - plan.epochs_before(row) for row in done.values()}
         self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
         # Evaluations of trials that have a row and wait for the table of history: their id and whether they are done.
         self.unfiled: dict[int, tuple[str, bool]] = {}
@@ -80,8 +78,8 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Opens the slots, in line with the trials that Ray goes on with."""
         del iteration, info
-        if isinstance(self.plan, Search) and self.slots is None:
-            self.slots = TrialQueue(self.plan)
+        if self.search is not None and self.slots is None:
+            self.slots = TrialQueue(self.search)
             self.slots.resume({trial.trial_id for trial in trials if not trial.is_finished()}, self.done)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -96,7 +94,7 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
         """Keeps an evaluation."""
         del iteration, info
-        self.epochs[trial.trial_id] = result["epoch"] - self.plan.epochs_before(trial.config)
+        self.epochs[trial.config["number"]] = result["epoch"] - self.plan.epochs_before(trial.config)
         if "loss/total" in result:  # only what trains has a history
             row = run_dir.history_row(result, study=self.plan.name, trial_id=self._id(trial))
             path = self.plan.folder / storage.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS

@@ -16,8 +16,7 @@ from ray import tune
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from catuvac.experiments.comparison import Comparison
-from catuvac.experiments.search import Search
+from catuvac.experiments.base import Experiment
 from catuvac.training.run import Report
 from catuvac.tune import storage
 from catuvac.tune.process_local import ProcessLocal
@@ -31,7 +30,7 @@ FLUSH_SECONDS = 10  # s until an event can be seen
 class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
     """Writes events below `plan.folder`, also where Ray's own folders of the trials lie elsewhere."""
 
-    def __init__(self, plan: Search | Comparison) -> None:
+    def __init__(self, plan: Experiment) -> None:
         self.plan = plan
         # By trial; open only while it runs. Ray keeps no state of this: a writer is opened where there is none.
         self.writers: dict[str, SummaryWriter] = {}

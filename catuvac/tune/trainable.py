@@ -120,7 +120,7 @@ def _device(plan: Experiment) -> str:
 
 def _train(
     run: TrainingRun,
-    plan: Search | Comparison,
+    plan: Experiment,
     point: Mapping[str, Any],
     *,
     at_end: Callable[[TrainingRun], Report],
@@ -154,7 +154,7 @@ def from_shared_start(run: TrainingRun, plan: Experiment) -> Iterator[Report]:
     )
 
 
-def _restore(run: TrainingRun, plan: Search | Comparison, number: int) -> list[Report]:
+def _restore(run: TrainingRun, plan: Experiment, number: int) -> list[Report]:
     """Puts a run where its last good checkpoint left it, and returns the reports before that; none for a new run."""
     for kind in ("last", "best"):  # the best one where the last is damaged, or of another version
         stored = storage.load_checkpoint(plan, number, kind, device=run.device) or {}
@@ -172,7 +172,7 @@ def _restore(run: TrainingRun, plan: Search | Comparison, number: int) -> list[R
 class Checkpoints:
     """Writes a trial's last and best state: the first one, the final one, and between them as often as is cheap."""
 
-    def __init__(self, plan: Search | Comparison, number: int) -> None:
+    def __init__(self, plan: Experiment, number: int) -> None:
         self.plan = plan
         self.number = number
         self.best: dict[str, Any] | None = None  # since the last writing, where it was not the last one

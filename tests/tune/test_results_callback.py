@@ -23,7 +23,7 @@ def test_evaluations_that_a_dead_driver_had_not_filed_enter_the_history(tmp_path
     lines = [json.dumps({"study": "a", "trial_id": "ray0", "epoch": epoch, "tau": 1.0}) for epoch in (1, 2)]
     (folder / EVALUATIONS).write_text("\n".join([*lines, lines[0][:20]]))  # the last line was cut short
 
-    ResultsCallback(study, finished(study)).on_experiment_end([])
+    ResultsCallback(study, finished(study), study).on_experiment_end([])
 
     assert results.read_history(study.folder)["epoch"].tolist() == [1, 2]
     assert not (folder / EVALUATIONS).exists()
