@@ -18,7 +18,7 @@ export PATH := $(BIN):$(PATH)
 	@echo "creating .venv: torch brings about 5 GB, this takes minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . || { test -e $@ || rm -rf .venv; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,datasets,peers,export,trackers]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,datasets,peers,export,embeddings,trackers]'
 	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	touch $@
 

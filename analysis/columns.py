@@ -1,4 +1,4 @@
-"""What the columns of the tables are called for people, on which scale they are drawn, and which way is better."""
+"""Display names of the table columns, the scale on which they are drawn, and which direction is better."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Metric:
 
     Attributes:
         column: of `trials.parquet`.
-        better: +1 where higher is better, -1 where lower is, 0 where neither.
+        better: +1 if higher is better, -1 if lower is better, 0 if neither.
         log: drawn on a logarithmic axis.
-        labels: computed from labels, so that it may not exist, and never selects.
+        labels: computed from labels, so it may be missing and is never used for selection.
     """
 
     column: str
@@ -57,16 +57,16 @@ class Metric:
 
     @property
     def name(self) -> str:
-        """Without the namespace: "silhouette_p"."""
+        """The column without its namespace: "silhouette_p"."""
         return self.column.rpartition("/")[2]
 
     @property
     def label(self) -> str:
-        """For people: "Silhouette (p)"."""
+        """The display name: "Silhouette (p)"."""
         return title(self.column)
 
 
-# The responses of the issue's questions, in the order of the page.
+# The outcomes that the report's questions use, in page order.
 METRICS = (
     Metric("val/ami", 1, labels=True),
     Metric("val/acc", 1, labels=True),
@@ -79,21 +79,21 @@ METRICS = (
     Metric("val/mutual_information", 1),
     Metric("objective", 1),
 )
-# The columns of what a study may search, in the order of its dimensions.
+# The columns of the settings that a study may search, in the order of its dimensions.
 SETTINGS = {
     f"config/{'tau_end' if name == 'tau_ratio' else name}": dimension
     for name, dimension in DIMENSIONS.items()
-    if name != "n_clusters"  # each K is a panel of its own
+    if name != "n_clusters"  # each K has its own panel
 }
 
 
 def metric(column: str) -> Metric:
-    """The metric of a column; raises KeyError for one that is not in `METRICS`."""
-    return {found.column: found for found in METRICS}[column]
+    """Returns the metric of a column; raises KeyError for a column that is not in `METRICS`."""
+    return {one.column: one for one in METRICS}[column]
 
 
 def title(column: str) -> str:
-    """A column's name for people: `val/silhouette_p` is `Silhouette (p)`."""
+    """Returns a column's display name: "Silhouette (p)" for "val/silhouette_p"."""
     namespace, _, name = column.rpartition("/")
     score, _, suffix = name.rpartition("_")
     if score in SCORES:

@@ -1,4 +1,4 @@
-"""Table I of the paper (arXiv 2504.07652), as numbers to set beside ours (design, section 7)."""
+"""Table I of the paper (arXiv 2504.07652), as numbers to compare with ours (design, section 7)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One line of the paper's table; it names neither the space of the last three scores nor a spread over seeds.
+    """One line of the paper's table, which states neither the space of the last three scores nor a spread over seeds.
 
     Attributes:
-        acc: share of clips, in [0, 1]; None where the paper gives none.
-        dispersion: the paper's CHI, which has the size of BCSS/WCSS.
-        split: as far as the paper says.
+        acc: share of clips, in [0, 1]; None if the paper gives none.
+        dispersion: the paper's CHI, which has the magnitude of BCSS/WCSS.
+        split: as far as the paper states it.
     """
 
     corpus: str

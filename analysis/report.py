@@ -61,23 +61,23 @@ Format = Literal["pdf", "png", "none"]
 REPORT = "report.html"
 ANSWER = "answer.json"
 FIGURES = "figures"
-WAIT = 120.0  # s for another report into the same folder, which draws its figures meanwhile
-SHOWN = 200  # rows of the table of trials that are in the page as such; a script draws further ones from JSON
-MOST = 3000  # rows in the page at all: of a larger study those with the highest objective
+WAIT = 120.0  # s to wait for another process that writes a report into the same folder
+SHOWN = 200  # table rows that are HTML in the page; a script renders further rows from JSON
+MOST = 3000  # most rows in the page; a larger study shows the trials with the highest objective
 SHARPENED = 3  # trained models whose probabilities are sharpened: the null of the Silhouette trap
 PACKAGES = ("catuvac", "numpy", "scipy", "scikit-learn", "optuna", "matplotlib", "torch", "ray")
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What the sections are written from.
+    """The inputs of all sections.
 
     Attributes:
         study: the tables of all folders.
-        plans: what each study fixed beforehand, by its name.
-        partitions: what its branches left, by study and trial.
-        models: trained ones to look at, the best first, at most `SHARPENED`.
-        no_models: why there is none of them; "" where there is one.
+        plans: what each study fixed beforehand, by study name.
+        partitions: the stored clusters of branches, by study and trial.
+        models: trained models to show, the best first, at most `SHARPENED`.
+        no_models: why there are no models; "" if there are any.
     """
 
     study: Study
@@ -88,13 +88,13 @@ class ReportInputs:
 
 
 def _effects(inputs: ReportInputs) -> Section | None:
-    """Left out of a study of branches alone: their section opens its page."""
+    """Returns None for a study that has only branches, whose own section then opens the page."""
     if not inputs.study.panels() and branch_panels(inputs.study, inputs.plans, inputs.partitions):
         return None
     return effects.section(inputs.study, inputs.plans)
 
 
-# The page in its order. A section that is None is left out, and the first that is not opens the page.
+# Sections in page order. Those that are None are left out, and the first of the others opens the page.
 SECTIONS: tuple[Callable[[ReportInputs], Section | None], ...] = (
     _effects,
     lambda inputs: branches.section(inputs.study, inputs.plans, inputs.partitions),
@@ -116,13 +116,13 @@ SECTIONS: tuple[Callable[[ReportInputs], Section | None], ...] = (
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was run, with what, and where the page was written."""
+    """How the studies were run, and where the page was written."""
 
-    commands: dict[str, str]  # by study; "not recorded" where there is none
+    commands: dict[str, str]  # by study; "not recorded" if unknown
     machines: dict[str, str]  # of the drivers, by study; likewise
     revisions: str
     environment: str
-    settings: dict[str, Any]  # that every trial shares
+    settings: dict[str, Any]  # those that all trials share
 
 
 def build(
@@ -131,17 +131,17 @@ def build(
     """Writes report.html, answer.json and figures/*.pdf or *.png.
 
     Args:
-        folders: of studies, each with `trials.parquet` and, where any trial was evaluated, `history.parquet`.
-        out: the folder to write to; None: the first study's.
-        run: of `catuvac train`, to show the clusters of; None: the best trial that left a checkpoint.
-        command: the command line that ran the first study; None: as `study.json` has it.
-        figures: "pdf" or "png" for papers and slides, beside the page; "none" leaves them out.
+        folders: study folders, each with `trials.parquet` and, if any trial was evaluated, `history.parquet`.
+        out: the folder to write to; None: the folder of the first study.
+        run: the folder of a `catuvac train` run whose clusters are shown; None: the best trial with a checkpoint.
+        command: the command line that ran the first study; "": as recorded in `study.json`.
+        figures: format of separate figures for papers and slides, "pdf" or "png"; "none" leaves them out.
 
     Returns:
         The path of the page.
 
     Raises:
-        CatuvacError: no such folder, the same study twice, or a run that cannot be opened.
+        CatuvacError: a folder does not exist, a study is given twice, or a run cannot be opened.
     """
     study = load_all(folders)
     for problem in study.problems:
@@ -156,8 +156,8 @@ def build(
     tables = [os.path.relpath(folder / TRIALS, out) for folder in folders if (folder / TRIALS).exists()]
     page = _page(study, sections, provenance, tables)
     out.mkdir(parents=True, exist_ok=True)
-    busy = f"another process writes a report to {out} for over {WAIT:.0f} s; wait for it, or give another --out"
-    with io.exclusive(out / ".report.lock", busy=busy, wait=WAIT):  # page, numbers and figures of one report
+    busy = f"another process has been writing to {out} for over {WAIT:.0f} s; wait for it, or give another --out"
+    with io.exclusive(out / ".report.lock", busy=busy, wait=WAIT):  # keeps page, numbers and figures consistent
         artifacts.remove_leftovers(out / FIGURES)
         io.write_text(out / ANSWER, numbers)
         io.write_text(out / REPORT, page)
@@ -168,15 +168,15 @@ def build(
 
 def _inputs(study: Study, folders: Sequence[Path], run: Path | None) -> ReportInputs:
     models, why = _models(folders, run)
-    partitions = {key: found for folder in folders for key, found in read_partitions(folder).items()}
+    partitions = {key: clusters for folder in folders for key, clusters in read_partitions(folder).items()}
     return ReportInputs(study, {folder.name: read_plan(folder) for folder in folders}, partitions, models, why)
 
 
 def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], str]:
-    """The trained models to look at, the best first, of one study; none, and why, where there is none."""
+    """Opens the trained models of one study to show, the best first; if there are none, states why."""
     if run is None and not any((folder / CHECKPOINTS).is_dir() for folder in folders):
         return [], "no trial has left a checkpoint"
-    from catuvac import trained  # torch takes seconds to import, and tables alone do not need it
+    from catuvac import trained  # imports torch, which takes seconds and is not needed for tables
 
     if run is not None:
         return [trained.open_run(run)], ""
@@ -191,19 +191,19 @@ def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], s
 
 
 def answer(sections: Sequence[Section], provenance: Provenance) -> dict[str, Any]:
-    """Every statement of the report with its numbers, by name."""
-    statements = {each.name: {"text": str(each), **each.values} for part in sections for each in part.statements}
+    """Returns the content of `answer.json`: every statement of the report with its numbers, by name."""
+    statements = {one.name: {"text": str(one), **one.values} for part in sections for one in part.statements}
     run = {
         "commands": provenance.commands,
         "machines": provenance.machines,
         "revision": provenance.revisions,
         "environment": provenance.environment,
     }
-    return {"run": run, "headline": [each.name for each in headline(sections)], "statements": statements}
+    return {"run": run, "headline": [one.name for one in headline(sections)], "statements": statements}
 
 
 def headline(sections: Sequence[Section]) -> list[Statement]:
-    """The sentences that open the page: the answer of the first section, in its order."""
+    """Returns the sentences that open the page: the headline of the first section, in its order."""
     by_name = {statement.name: statement for statement in sections[0].statements}
     return [by_name[name] for name in sections[0].headline]
 
@@ -219,10 +219,10 @@ def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenan
 
 
 def _recorded(folder: Path, key: str) -> str:
-    """What a study's study.json says of how it was started."""
+    """Reads how a study was started from its study.json."""
     path = folder / DESIGN
-    found = artifacts.read_json(path, {}).get(key) if path.exists() else None
-    return str(found or "not recorded")
+    value = artifacts.read_json(path, {}).get(key) if path.exists() else None
+    return str(value or "not recorded")
 
 
 def _version(name: str) -> str:
@@ -236,8 +236,8 @@ def _page(study: Study, sections: Sequence[Section], provenance: Provenance, tab
     table = trial_table(study, MOST)
     words = settings_in_words(study)
     trials = {row: words[row] for row in table.rows}
-    names = {drawing.name: f"f{place}" for place, drawing in enumerate(_drawings(sections))}  # short: a point has one
-    scopes: list[set[str]] = []  # a term is explained anew in each part of the page
+    names = {drawing.name: f"f{i}" for i, drawing in enumerate(_drawings(sections))}  # short, as each point repeats it
+    scopes: list[set[str]] = []  # each part of the page explains a term again
 
     def scope() -> set[str]:
         scopes.append(set())
@@ -274,7 +274,7 @@ def _page(study: Study, sections: Sequence[Section], provenance: Provenance, tab
 
 
 def _json(table: TrialTable) -> str:
-    """Each row's number and cells, as [text, key] or, where both are the same, the text; safe inside a script."""
+    """Encodes each row's number and cells ([text, key], or only the text if both are equal), safe inside a script."""
     rows = [
         [number, [cell.text if cell.text == cell.key else [cell.text, cell.key] for cell in row]]
         for number, row in table.rows.items()
@@ -292,7 +292,7 @@ def _drawings(sections: Sequence[Section]) -> list[Drawing]:
 
 
 def _save_figures(sections: Sequence[Section], folder: Path, kind: Format) -> None:
-    """Writes every drawing and removes those of an earlier report that this one does not have."""
+    """Writes every drawing and removes those of an earlier report that are not in this one."""
     folder.mkdir(exist_ok=True)
     drawings = _drawings(sections)
     for old in set(folder.glob(f"*.{kind}")) - {folder / f"{drawing.name}.{kind}" for drawing in drawings}:
@@ -305,14 +305,14 @@ def main() -> int:
     """Builds the report from the command line."""
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description="Build a study's report.")
     parser.add_argument("folders", nargs="+", type=Path, help="results folders, such as results/NAME")
-    parser.add_argument("--out", type=Path, help="folder to write to; default: the first study's")
-    shown = "run of `catuvac train`, to show the clusters of; default: the best trial that left a checkpoint"
+    parser.add_argument("--out", type=Path, help="folder to write to; default: the folder of the first study")
+    shown = "folder of a `catuvac train` run whose clusters to show; default: the best trial with a checkpoint"
     parser.add_argument("--trained", dest="run", type=Path, help=shown)
-    parser.add_argument("--command", default="", help="the command line that ran the study, where study.json has none")
-    kinds = "of figures/ for papers; default: pdf"
+    parser.add_argument("--command", default="", help="the command line that ran the study, if study.json has none")
+    kinds = "format of the figures for papers in figures/; default: pdf"
     parser.add_argument("--figures", choices=get_args(Format), default="pdf", help=kinds)
-    given = vars(parser.parse_args())
-    return guarded(lambda: print(build(*given.pop("folders"), **given)))
+    options = vars(parser.parse_args())
+    return guarded(lambda: print(build(*options.pop("folders"), **options)))
 
 
 if __name__ == "__main__":

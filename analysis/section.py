@@ -1,4 +1,4 @@
-"""What every question hands to the report: statements, drawings, tables, clips; for page, paper and `answer.json`."""
+"""The building blocks of a section, for page, paper and `answer.json`: statements, drawings, tables and clips."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _FIELD = re.compile(r"\{\{|\}\}|\{(\w+)(?::([^{}]*))?\}")
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence whose every number is also a value of `answer.json`: it is written from them.
+    """A sentence that is formatted from its values, so that each number in it is also in `answer.json`.
 
     Attributes:
         name: unique in a report, such as "temperature/fsdd-k10/tau_end/acc".
-        text: a format string over `values`, and over nothing else that varies; other braces in it are text.
-        values: finite numbers and words; a value that does not exist has no statement, but a sentence that says why.
+        text: a format string over `values`; everything that varies is a field, and any other braces are plain text.
+        values: finite numbers and strings. Where a value does not exist, the sentence states the reason instead.
 
     Raises:
-        ValueError: a value that is not finite.
+        ValueError: a value is not finite.
     """
 
     name: str
@@ -34,28 +34,28 @@ class Statement:
     def __post_init__(self) -> None:
         for key, value in self.values.items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"statement {self.name!r}: {key} is {value}; say in words why it does not exist")
+                raise ValueError(f"statement {self.name!r}: {key} is {value}; state in words why it does not exist")
 
     def __str__(self) -> str:
         return _FIELD.sub(self._filled, self.text)
 
-    def _filled(self, found: re.Match[str]) -> str:
-        """A value in its format; what stands in braces and is no value is text, such as a column's own name."""
-        if found[0] in ("{{", "}}"):
-            return found[0][0]
-        return format(self.values[found[1]], found[2] or "") if found[1] in self.values else found[0]
+    def _filled(self, match: re.Match[str]) -> str:
+        """Formats one field; braces around anything but the name of a value are text, as in the name of a column."""
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        return format(self.values[match[1]], match[2] or "") if match[1] in self.values else match[0]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One picture.
+    """One figure.
 
     Attributes:
-        name: of its files in figures/, unique in a report: "temperature-fsdd-k10-tau_end-acc".
-        figure: drawn in `analysis.figures.style`.
-        alt: what it shows, for those who cannot see it.
-        title: a few words above it in a row of small multiples; "" for one that stands alone.
-        narrow: the same for a phone, where the figure is wide; None: the figure shrinks.
+        name: stem of its files in figures/, unique in a report: "temperature-fsdd-k10-tau_end-acc".
+        figure: drawn in the style of `analysis.figures.style`.
+        alt: text alternative that describes what it shows.
+        title: a short title above it in a row of small multiples; "" for a figure on its own.
+        narrow: a version for phone screens, if the figure is wide; None: the figure is scaled down.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Group:
-    """Drawings under one caption, which says how they were computed and on how many trials.
+    """Drawings under one caption, which states how they were computed and on how many trials.
 
-    Without drawings the caption says what could not be drawn, and why.
+    Without drawings, the caption states what could not be drawn, and why.
     """
 
     caption: str
     drawings: tuple[Drawing, ...] = ()
-    wide: bool = False  # a drawing takes the page's width, not a column of it
+    wide: bool = False  # each drawing spans the page, not one column
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Section:
 
     Attributes:
         title: the question.
-        statements: the answer, first.
-        parts: figures, tables and clips in the order of the page; clips that follow each other share a row.
+        statements: the answer, shown first.
+        parts: figures, tables and clips in page order; consecutive clips share a row.
         headline: names of the statements that also open the report.
     """
 
@@ -119,5 +119,5 @@ class Section:
 
 
 def slug(*words: object) -> str:
-    """Words as part of a file or statement name: "FSDD, K = 10" is "fsdd-k-10"."""
+    """Joins words into part of a file or statement name: "FSDD, K = 10" becomes "fsdd-k-10"."""
     return re.sub(r"[^a-z0-9_]+", "-", "-".join(map(str, words)).lower()).strip("-")

@@ -1,10 +1,10 @@
-"""Does the page say what is true? Studies of known truth, drawn many times and put through the page's own estimates.
+"""Are the statements of the page true? Simulates many studies with known effects and applies the page's own estimates.
 
     python -m analysis.simulations --repeats 400 --out studies/simulations.md
 
-Every scenario is a table of trials with the effects, noise and design that its name says. The settings are drawn like a
-study's (24 Sobol points as the recorded FSDD study had them, or the 216 trainings of a factorial), β makes most of the
-variance, clusters used run into their ceiling, and the Silhouettes are skewed.
+Every scenario is a table of trials with the effects, noise and design that its name states. Settings are drawn as in a
+study (24 Sobol points as in the recorded FSDD study, or the 216 trials of a factorial), β causes most of the variance,
+clusters used reach their ceiling, and the Silhouettes are skewed.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from catuvac.errors import CatuvacError, guarded
 from catuvac.io import write_text
 
 Floats = NDArray[np.float64]
-Claims = dict[str, float]  # by claim: 1 where the page makes it, 0 where not; NaN where it cannot
+Claims = dict[str, float]  # by claim: 1 if the page makes it, 0 if not; NaN if it cannot
 
 K = 10
-FACTOR = "tau_ratio"  # the primary one
+FACTOR = "tau_ratio"  # the primary factor
 MARGIN = 0.03
-BETA = -0.15  # what β does to AMI over its range: most of the variance
+BETA = -0.15  # the effect of β on AMI over its range, which causes most of the variance
 NAME = "simulated"
 HEAD = ("scenario", "trainings", "claim", "wanted", "found", "95 % interval", "as wanted")
 
 
 @dataclass(frozen=True)
 class World:
-    """What is true. Effects are of τ_end / τ_start from 0.05 to 1 on AMI, unless said otherwise.
+    """The true effects. Unless stated otherwise, they are effects of τ_end / τ_start from 0.05 to 1 on AMI.
 
     Attributes:
-        design: "sobol", "factorial" or "nested": a factorial in which every setting has seeds of its own.
-        effect: straight in the logarithm.
-        bend: at both ends of the range, 0 in its middle.
+        design: "sobol", "factorial" or "nested": a factorial in which every setting has its own seeds.
+        effect: linear in the logarithm.
+        bend: at both ends of the range, 0 in the middle.
         step: above the middle of the range.
-        crossed: by how much the effect is larger at the highest β than at the lowest.
-        cell, seed: standard deviations: a setting's own, and a seed's, both of its block and of each training.
+        crossed: how much larger the effect is at the highest β than at the lowest.
+        cell, seed: standard deviations of a setting, and of a seed (both of its block and of each trial).
         uneven: three times the noise at high β.
-        switched_off: share of the trainings at high β in which q(y|x) never decides, whatever the temperature.
-        hurdle: change in the share that decides; half of the trainings are then undecided on average.
+        switched_off: share of the trials at high β in which q(y|x) never decides, at any temperature.
+        hurdle: change in the share that decides; half of the trials are then undecided on average.
     """
 
     design: str
@@ -68,13 +68,13 @@ class World:
     hurdle: float = 0.0
 
     def ami(self, ratio: Floats, b: Floats) -> Floats:
-        """Expected AMI at a ratio and at b, β's place in its range."""
+        """Returns the expected AMI at a ratio and at b, the position of β in its range."""
         r = np.log(ratio / 0.05) / np.log(20)
-        found = 0.6 + BETA * b + self.effect * r + self.crossed * (r - 0.5) * (b - 0.5)
-        return np.asarray(found + self.bend * (2 * r - 1) ** 2 + self.step * (r > 0.5), dtype=np.float64)
+        linear = 0.6 + BETA * b + self.effect * r + self.crossed * (r - 0.5) * (b - 0.5)
+        return np.asarray(linear + self.bend * (2 * r - 1) ** 2 + self.step * (r > 0.5), dtype=np.float64)
 
     def draw(self, rng: Generator, *, corpus: str = "fsdd") -> Study:
-        """A study of this world."""
+        """Draws a study with these effects."""
         table = _sobol(rng) if self.design == "sobol" else _factorial(nested=self.design == "nested")
         n = len(table)
         start, ratio = table["config/tau_start"].to_numpy(), table["ratio"].to_numpy()
@@ -83,8 +83,8 @@ class World:
         high = b > 0.6
 
         def noise(cell: float, seed: float) -> Floats:
-            own = rng.normal(0, cell, setting.max() + 1)[setting] + rng.normal(0, seed, n)
-            return np.asarray(own * np.where(self.uneven & high, 3.0, 1.0) + rng.normal(0, seed, n)[block])
+            of_trial = rng.normal(0, cell, setting.max() + 1)[setting] + rng.normal(0, seed, n)
+            return np.asarray(of_trial * np.where(self.uneven & high, 3.0, 1.0) + rng.normal(0, seed, n)[block])
 
         ami = self.ami(ratio, b) + noise(self.cell, self.seed)
         decided = rng.random(n) >= np.where(high, self.switched_off, 0.0)
@@ -114,7 +114,7 @@ class World:
 
 
 def _sobol(rng: Generator) -> pd.DataFrame:
-    """24 settings, as many seeds."""
+    """Draws 24 settings, each with its own seed."""
     u = qmc.Sobol(5, scramble=True, rng=rng).random_base2(5)[:24]
     return pd.DataFrame(
         {
@@ -131,7 +131,7 @@ def _sobol(rng: Generator) -> pd.DataFrame:
 
 
 def _factorial(*, nested: bool) -> pd.DataFrame:
-    """4 τ_start × 3 ratios × 3 β on six seeds: 216 trainings."""
+    """Builds 4 τ_start × 3 ratios × 3 β on six seeds: 216 trials."""
     cells = np.array([(s, r, b) for s in (0.5, 1, 2, 4) for r in (0.05, np.sqrt(0.05), 1.0) for b in (0.01, 0.05, 0.2)])
     setting, seed = np.divmod(np.arange(6 * len(cells)), 6)
     start, ratio, beta = cells[setting].T
@@ -151,11 +151,11 @@ def _factorial(*, nested: bool) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A world, what the page has to say of it, and how often.
+    """A world, the claims that the page has to make about it, and how often.
 
     Attributes:
         worlds: one, or one for each of several corpora.
-        wanted: by claim, the lowest and highest share of the repeats that will do.
+        wanted: the lowest and highest acceptable share of the repeats, by claim.
     """
 
     name: str
@@ -163,13 +163,13 @@ class Scenario:
     wanted: dict[str, tuple[float, float]]
 
     def repeat(self, number: int) -> Claims:
-        """The claims of one repeat; the same number gives the same study."""
+        """Returns the claims of one repeat; the same number gives the same study."""
         rng = np.random.default_rng([number, *self.name.encode()])
         drawn = [world.draw(rng, corpus=f"corpus{i}") for i, world in enumerate(self.worlds)]
-        study = replace(drawn[0], trials=pd.concat([each.trials for each in drawn], ignore_index=True))
-        found = panels(study, {name: Plan(FACTOR, MARGIN, True) for name in study.trials["study"].unique()})
-        claims = _claims(found[0], self.worlds[0], drawn[0].trials)
-        together = pooled(found)
+        study = replace(drawn[0], trials=pd.concat([one.trials for one in drawn], ignore_index=True))
+        by_corpus = panels(study, {name: Plan(FACTOR, MARGIN, True) for name in study.trials["study"].unique()})
+        claims = _claims(by_corpus[0], self.worlds[0], drawn[0].trials)
+        together = pooled(by_corpus)
         if together is not None:
             claims["corpora differ"] = float(together.heterogeneity_p < FAMILY)
             claims["summary: an effect"] = float(together.contrast.excludes_zero and not claims["corpora differ"])
@@ -177,30 +177,30 @@ class Scenario:
 
 
 def _claims(panel: Panel, world: World, trials: pd.DataFrame) -> Claims:
-    found = panel.primary.found
-    shapes = [each.found for each in panel.effects if each.outcome == panel.primary.outcome and each.found]
+    primary = panel.primary.found
+    shapes = [effect.found for effect in panel.effects if effect.outcome == panel.primary.outcome and effect.found]
     bends = [shape.curved.excludes_zero for shape in shapes if shape.curved]
     crossings = [crossing.contrast.excludes_zero for shape in shapes for crossing in shape.crossings]
-    others = [each for each in panel.effects if each.found and not each.primary]
-    secondary = [each.found.contrast.excludes_zero for each in others if each.found and each.outcome != DECIDED]
-    hurdle = [each.found.contrast.excludes_zero for each in others if each.found and each.outcome == DECIDED]
+    others = [effect for effect in panel.effects if effect.found and not effect.primary]
+    secondary = [effect.found.contrast.excludes_zero for effect in others if effect.found and effect.outcome != DECIDED]
+    hurdle = [effect.found.contrast.excludes_zero for effect in others if effect.found and effect.outcome == DECIDED]
     claims: Claims = {
         "a bend": float(any(bends)),
         "an interaction": float(any(crossings)),
         "another contrast": float(any(secondary)),
         "a change in how often y decides": float(any(hurdle)),
     }
-    if found is None:
+    if primary is None:
         return claims
-    contrast = found.contrast
+    contrast = primary.contrast
     for verdict in ("matters", "negligible", "not decided"):
         claims[f"primary: {verdict}"] = float(contrast.verdict == verdict)
     claims["any claim of an effect"] = float(any([contrast.excludes_zero, *bends, *crossings, *secondary, *hurdle]))
     b = np.log(trials["config/beta"] / 0.01) / np.log(100 if world.design == "sobol" else 20)
     b = np.asarray(b, dtype=np.float64)[(trials["val/ami"] > 0).to_numpy()]
-    ends = [world.ami(np.full(len(b), ratio), b).mean() for ratio in (found.low, found.high)]
+    ends = [world.ami(np.full(len(b), ratio), b).mean() for ratio in (primary.low, primary.high)]
     claims["interval holds the truth"] = float(contrast.low <= ends[1] - ends[0] <= contrast.high)
-    claims["joint test: p < 0.05"] = float(found.joint_p < 0.05)
+    claims["joint test: p < 0.05"] = float(primary.joint_p < 0.05)
     return claims
 
 
@@ -216,7 +216,7 @@ NULL = {
     "joint test: p < 0.05": (0.0, 0.07),
 }
 FACTORIAL = World("factorial")
-SOBOL = World("sobol", seed=0.018)  # with a training's own and its setting's deviation 0.03
+SOBOL = World("sobol", seed=0.018)  # block, trial and setting together have a standard deviation of 0.03
 SCENARIOS = (
     Scenario("null, 24 trials", (SOBOL,), NULL),
     Scenario("null, factorial", (FACTORIAL,), {**NULL, "primary: negligible": POWER}),
@@ -225,7 +225,7 @@ SCENARIOS = (
     Scenario("null, seeds nested in settings", (World("nested"),), {**NULL, "primary: negligible": POWER}),
     Scenario(
         "effect of −0.08, 24 trials",
-        (replace(SOBOL, effect=-0.1),),  # −0.08 between the 10 % and the 90 % quantile, where it is told
+        (replace(SOBOL, effect=-0.1),),  # −0.08 between the 10 % and the 90 % quantile, which the page reports
         {"primary: matters": POWER, "interval holds the truth": COVERAGE},
     ),
     Scenario(
@@ -272,12 +272,12 @@ SCENARIOS = (
 
 
 def rows(scenario: Scenario, repeats: int, progress: Callable[[Any], Any] = iter) -> pd.DataFrame:
-    """How often the page made each claim that the scenario speaks of: a row per claim, columns of `HEAD`."""
-    found = pd.DataFrame([scenario.repeat(number) for number in progress(range(repeats))])
+    """Counts how often the page makes each claim of the scenario: one row per claim, with the columns of `HEAD`."""
+    claims = pd.DataFrame([scenario.repeat(number) for number in progress(range(repeats))])
     trainings = len(scenario.worlds[0].draw(np.random.default_rng(0)).trials)
     table = []
     for claim, (least, most) in scenario.wanted.items():
-        made = found[claim].dropna() if claim in found else pd.Series(dtype=float)
+        made = claims[claim].dropna() if claim in claims else pd.Series(dtype=float)
         if made.empty:
             table.append((scenario.name, trainings, claim, _range(least, most), "never estimated", "", "no"))
             continue
@@ -296,34 +296,34 @@ def _range(least: float, most: float) -> str:
 
 @dataclass(kw_only=True)
 class Simulations:
-    """Draw studies of known truth and count what the page says of them."""
+    """Simulate studies with known effects and count the page's claims about them."""
 
     repeats: int = 400
-    """studies drawn for each scenario; 400 take about a second each on a busy core"""
+    """studies drawn per scenario; each takes about a second on a busy core"""
     out: Path = Path("simulations.md")
-    """Markdown file of the table; finished scenarios are kept beside it, in NAME.csv, until all are done"""
+    """Markdown file of the table; finished scenarios are kept in NAME.csv in the same folder until all are done"""
 
     def run(self) -> None:
         if self.repeats < 1:
             raise CatuvacError(f"--repeats must be at least 1, got {self.repeats}")
         if not self.out.parent.is_dir():
-            raise CatuvacError(f"no folder {self.out.parent}; make it first")
+            raise CatuvacError(f"no folder {self.out.parent}; create it first")
         from rich.progress import track
 
-        from catuvac.training.run_dir import revision  # here, because it imports torch: --help must not wait
+        from catuvac.training.run_dir import machine, revision  # imported here, because torch would slow down --help
 
         source = revision() or "not recorded"
         kept = self.out.with_suffix(".csv")
         done = pd.read_csv(kept, keep_default_na=False) if kept.exists() else pd.DataFrame(columns=KEPT)
-        mine = (done["repeats"].astype(int) == self.repeats) & (done["revision"] == source)
-        done = done[mine]  # of other code or another number it is no part of this table
+        same = (done["repeats"].astype(int) == self.repeats) & (done["revision"] == source)
+        done = done[same]  # rows of another revision or number of repeats are not part of this table
         for scenario in SCENARIOS:
             if (done["scenario"] == scenario.name).any():
                 continue
-            found = rows(scenario, self.repeats, partial(track, description=scenario.name))
-            done = pd.concat([done, found.assign(repeats=self.repeats, revision=source)], ignore_index=True)
+            rates = rows(scenario, self.repeats, partial(track, description=scenario.name))
+            done = pd.concat([done, rates.assign(repeats=self.repeats, revision=source)], ignore_index=True)
             write_text(kept, done.to_csv(index=False))
-        write_text(self.out, page(done, repeats=self.repeats, source=source))
+        write_text(self.out, page(done, repeats=self.repeats, source=source, machine=machine()))
         kept.unlink(missing_ok=True)
         print(f"{self.out}: {(done['as wanted'] == 'yes').sum()} of {len(done)} rates as wanted")
 
@@ -331,20 +331,19 @@ class Simulations:
 KEPT = [*HEAD, "repeats", "revision"]
 
 
-def page(done: pd.DataFrame, *, repeats: int, source: str) -> str:
-    """The table as Markdown, with what made it."""
+def page(done: pd.DataFrame, *, repeats: int, source: str, machine: str) -> str:
+    """Formats the table as Markdown, with how it was made."""
     lines = [f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD)]
     lines += [f"| {' | '.join(map(str, row))} |" for row in done[list(HEAD)].itertuples(index=False)]
     return (
-        "# Does the page say what is true?\n\n"
+        "# Are the statements of the page true?\n\n"
         f"    python -m analysis.simulations --repeats {repeats} --out studies/simulations.md\n\n"
-        f"Commit {source}, on two cores of an Intel Xeon, no GPU. {repeats} studies of known truth per scenario "
-        f"(`analysis/simulations.py`), through the estimates and verdicts of the page itself. Margin {MARGIN:g} AMI; "
-        f"primary contrast {FACTOR}, at 95 %; all other claims together at {FAMILY:.0%}. β moves AMI by {BETA:g} over "
-        f"its range. Standard deviations: {FACTORIAL.cell:g} of a setting, {FACTORIAL.seed:g} of a seed block and as "
-        f"much of a training; {SOBOL.seed:g} of these two with 24 trials, of which each has a seed of its own. A rate "
-        "is as wanted where its interval (Wilson) reaches "
-        "the range.\n\n" + "\n".join(lines) + "\n"
+        f"Commit {source}, {machine}. {repeats} studies with known effects per scenario "
+        f"(`analysis/simulations.py`), analysed with the estimates and verdicts of the page. Margin {MARGIN:g} AMI; "
+        f"primary contrast {FACTOR}, at 95 %; all other claims together at {FAMILY:.0%}. β changes AMI by {BETA:g} "
+        f"over its range. Standard deviations: {FACTORIAL.cell:g} for a setting, {FACTORIAL.seed:g} for a seed block "
+        f"and for a trial; {SOBOL.seed:g} for these two with 24 trials, each of which has its own seed. A rate is as "
+        "wanted if its Wilson interval overlaps the wanted range.\n\n" + "\n".join(lines) + "\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of all trials, in words: what the columns are called, how values read, why some are missing."""
+"""The table of all trials for display: column titles, formatted values, and reasons for missing values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, what its column sorts by, and the reason where it shows a dash."""
+    """The text of a cell, the key that its column sorts by, and why the text is a dash if it is one."""
 
     text: str
     key: str
@@ -25,11 +25,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class TrialTable:
-    """What the page shows of the trials.
+    """The table of trials as the page shows it.
 
     Attributes:
         titles: of the columns.
-        rows: a row of cells per trial, the first of them its id, by its row in `Study.trials`.
+        rows: one row of cells per trial, starting with the trial id, by the trial's row in `Study.trials`.
     """
 
     titles: list[str]
@@ -37,7 +37,7 @@ class TrialTable:
 
 
 def number(value: Any) -> str:
-    """Three significant digits, whole numbers whole, a dash for what does not exist."""
+    """Formats a value with three significant digits, integers without decimals, and a missing value as a dash."""
     if value is None or pd.isna(value):
         return DASH
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -48,12 +48,12 @@ def number(value: Any) -> str:
 
 
 def varied_settings(study: Study) -> list[str]:
-    """The `config/` columns that differ between trials."""
+    """Returns the `config/` columns that differ between trials."""
     return [name for name in _config(study) if study.trials[name].nunique(dropna=False) > 1]
 
 
 def constant_settings(study: Study) -> dict[str, Any]:
-    """The other `config/` columns, with their value."""
+    """Returns the values of the other `config/` columns."""
     if study.trials.empty:
         return {}
     varied = varied_settings(study)
@@ -61,11 +61,11 @@ def constant_settings(study: Study) -> dict[str, Any]:
 
 
 def trial_table(study: Study, most: int | None = None) -> TrialTable:
-    """Trials with every recorded score; scores in p stand right of the clusters used, never alone.
+    """Lists the trials with every recorded score; scores in p follow the clusters used, never alone.
 
     Args:
-        study: of any number of corpora.
-        most: of more trials than these, those with the highest objective are kept; None: all.
+        study: any number of corpora.
+        most: the maximum number of trials, of which those with the highest objective are kept; None: all.
     """
     best = study.trials.sort_values("objective", ascending=False, kind="stable").index[:most]
     names: list[str] = study.trials.columns.tolist()
@@ -82,15 +82,15 @@ def trial_table(study: Study, most: int | None = None) -> TrialTable:
 
 
 def settings_in_words(study: Study) -> dict[int, str]:
-    """Each trial's name and what it was set to among what varies, by its row in `Study.trials`."""
-    columns = [name for name in varied_settings(study) if name != "config/tau_mean"]  # follows from the others
+    """Describes each trial by its name and its values of the varied settings, by its row in `Study.trials`."""
+    columns = [name for name in varied_settings(study) if name != "config/tau_mean"]  # derived from the others
     several = study.trials["study"].nunique() > 1
-    found = {}
+    described = {}
     for row, trial in zip(study.trials.index.tolist(), study.trials.to_dict("records"), strict=True):
         words = [f"{title(name)} {number(trial[name])}" for name in columns if not pd.isna(trial[name])]
         where = f"{trial['study']} " if several else ""
-        found[row] = f"{where}{trial['trial_id']}: {', '.join(words)}" if words else f"{where}{trial['trial_id']}"
-    return found
+        described[row] = f"{where}{trial['trial_id']}: {', '.join(words)}" if words else f"{where}{trial['trial_id']}"
+    return described
 
 
 def _config(study: Study) -> list[str]:
@@ -106,9 +106,9 @@ def _cell(column: str, value: Any, status: str) -> Cell:
 def _reason(column: str, status: str) -> str:
     name = column.rpartition("/")[2]
     if status in ("error", "diverged"):
-        return f"the trial ended as {status}"
+        return f"the trial's status is {status}"
     if reads_labels(name):
         return "no labels"
     if column.startswith("test/"):
-        return "the test split is read for confirm runs only"
+        return "only confirm runs use the test split"
     return "not recorded"

@@ -1,4 +1,4 @@
-"""Table I: every method on every corpus, mean and interval over seeds, beside the paper's numbers.
+"""Table I: every method on every corpus, mean and interval over seeds, next to the paper's numbers.
 
 Run: python -m analysis.table1 results/NAME
 """
@@ -29,6 +29,8 @@ METHODS = {
     "labels": "Labels",
     "kmeans": "K-means",
     "pca_gmm": "PCA + GMM",
+    "kmeans_embedding": "K-means on an embedding",
+    "pca_gmm_embedding": "PCA + GMM on an embedding",
     "dcn": "DCN",
     "idec": "IDEC",
     "dec": "DEC",
@@ -50,20 +52,20 @@ CELL = [*BLOCK, "method"]
 CONFIDENCE = 0.95  # of the intervals; in words in READING
 MARK = "†"
 READING = (
-    "Scores are of the test split. x, z and p are the spaces in which Silhouette, DBI and CHI are computed: the "
-    "features, the representation that the method clusters in, and the assignment probabilities; a method has no "
+    "Scores are for the test split. x, z and p are the spaces in which Silhouette, DBI and CHI are computed: the "
+    "features, the representation that the method clusters, and the assignment probabilities; a method has no "
     "line for a space that it does not have. ± is the half-width of the 95 % Student-t interval over the seeds; "
-    "without it there is one seed, or nothing that a seed could change. CHI stands twice: as BCSS/WCSS, which has "
-    "the size of the paper's, and as scikit-learn computes it. The Silhouette trap: probabilities near 0 and 1 are "
-    "compact by construction, so scores in p can be near-perfect while most clusters are empty; read them with the "
-    "clusters used in the same line, and compare them with no other space. The paper names no space for its scores, "
-    f"and neither AMI, ARI nor clusters used. {DASH} is a value that does not exist."
+    "it is missing for a single seed, and where the seed has no effect. CHI is given twice: as BCSS/WCSS, which has "
+    "the magnitude of the paper's, and as computed by scikit-learn. The Silhouette trap: probabilities near 0 and 1 "
+    "are compact by construction, so scores in p can be near-perfect while most clusters are empty; read them together "
+    "with the clusters used in the same line, and do not compare them with other spaces. The paper does not state the "
+    f"space of its scores, and gives neither AMI, ARI nor clusters used. {DASH} means that there is no value."
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a block, as text; `first` of its method, `paper` where the numbers are the paper's."""
+    """One line of a block as text; `first`: the first of its method; `paper`: with the paper's numbers."""
 
     cells: list[str]
     first: bool
@@ -75,8 +77,8 @@ class Block:
     """All methods on one corpus with one K and one split.
 
     Attributes:
-        columns: titles, the first of them the method's.
-        notes: what was run, what failed, what a mark means.
+        columns: titles, starting with the method.
+        notes: what was run, what failed, and the meaning of the mark.
     """
 
     title: str
@@ -87,7 +89,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """What every format shows: the facts of the run, then the blocks."""
+    """The content of every format: the facts of the run, then the blocks."""
 
     title: str
     command: str
@@ -96,21 +98,21 @@ class Page:
 
 
 def summarise(trials: pd.DataFrame) -> pd.DataFrame:
-    """Means and intervals over the complete seeds of every method, and the paper's numbers beside them.
+    """Computes means and intervals over the complete seeds of every method, and adds the paper's numbers.
 
     Args:
-        trials: a row per cell (corpus, K, split, method, seed), of arm `grid`, as `catuvac.results` holds them.
+        trials: one row per cell (corpus, K, split, method, seed) of the arm `grid`, as `catuvac.results` stores them.
 
     Returns:
-        A row per (corpus, n_clusters, split, method, space): `seeds` complete and `failed`; mean `NAME` and half-width
-        `NAME_half` of the 95 % Student-t interval for acc (share), nmi, ami, ari, clusters_used, nmi_<nuisance>,
-        silhouette, dbi, dispersion and chi; `bounded`, the seeds with a score of that space at its stated bound;
-        `seconds`, mean wall time. A half-width is null with one seed and for labels; acc is null where K is not the
-        number of classes, for a one-to-one matching then leaves clusters or classes over. A method of which no seed is
-        complete has one row, space x, without scores. `source` is measured or paper.
+        One row per (corpus, n_clusters, split, method, space): complete `seeds` and `failed` ones; mean `NAME` and
+        half-width `NAME_half` of the 95 % Student-t interval for acc (share), nmi, ami, ari, clusters_used,
+        nmi_<nuisance>, silhouette, dbi, dispersion and chi; `bounded`, the seeds with a score of that space at its
+        stated bound; `seconds`, mean wall time. A half-width is null for one seed and for labels; acc is null if K is
+        not the number of classes, because a one-to-one matching then leaves clusters or classes unmatched. A method
+        without a complete seed has one row, space x, without scores. `source` is measured or paper.
 
     Raises:
-        CatuvacError: no cells, or two of the same seed.
+        CatuvacError: there are no cells, or two cells are of the same seed.
     """
     cells = _cells(trials)
     nuisances = _nuisances(cells, "test/")
@@ -144,19 +146,19 @@ def summarise(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def blocks(trials: pd.DataFrame) -> list[Block]:
-    """The table as people read it, a block per corpus, K and split; raises `CatuvacError` as `summarise` does."""
+    """Formats the table, with one block per corpus, K and split; raises `CatuvacError` as `summarise` does."""
     summary = summarise(trials)
     cells = _cells(trials).groupby(BLOCK)
     measured = summary[summary["source"] == "measured"]
-    found = []
-    for key, own in measured.groupby(BLOCK, sort=False):
+    made = []
+    for key, rows_of_block in measured.groupby(BLOCK, sort=False):
         corpus, n_clusters, split = key
         paper = summary[
             (summary["source"] == "paper") & (summary["corpus"] == corpus) & (summary["n_clusters"] == n_clusters)
         ]
-        nuisances = [name for name in _nuisances(own) if own[name].notna().any()]
-        rows: list[dict[Any, Any]] = pd.concat([own, paper]).to_dict("records")
-        rows.sort(key=lambda row: _rank(row["method"]))  # stable: the paper's line comes last of its method
+        nuisances = [name for name in _nuisances(rows_of_block) if rows_of_block[name].notna().any()]
+        rows: list[dict[Any, Any]] = pd.concat([rows_of_block, paper]).to_dict("records")
+        rows.sort(key=lambda row: _rank(row["method"]))  # stable, so the paper's line is the last of its method
         lines = []
         for i, row in enumerate(rows):
             first = i == 0 or row["method"] != rows[i - 1]["method"]
@@ -165,12 +167,12 @@ def blocks(trials: pd.DataFrame) -> list[Block]:
         columns += ["CHI (BCSS/WCSS)", "CHI (scikit-learn)"]
         columns += [f"NMI {name.removeprefix('nmi_').replace('_', ' ')}" for name in nuisances]
         title = f"{CORPORA.get(str(corpus), corpus)}, K = {n_clusters}, split {split}"
-        found.append(Block(title, columns, lines, _notes(cells.get_group(key), own)))
-    return found
+        made.append(Block(title, columns, lines, _notes(cells.get_group(key), rows_of_block)))
+    return made
 
 
 def markdown(page: Page) -> str:
-    """The table for a README or a code host."""
+    """Formats the table as Markdown."""
     text = [f"# {page.title}", "", READING]
     text += ["", "```", page.command, "```"] if page.command else []
     text += ["", *(f"- {fact}" for fact in page.facts)]
@@ -183,7 +185,7 @@ def markdown(page: Page) -> str:
 
 
 def latex(page: Page) -> str:
-    """The table for a paper, to be read with `\\input`."""
+    """Formats the table for a paper, to be included with `\\input`."""
     text = [
         f"% {page.title}. A minimal document around it:",
         r"% \documentclass[a4paper,landscape]{article}",
@@ -216,23 +218,23 @@ def latex(page: Page) -> str:
 
 
 def html(page: Page) -> str:
-    """The table as one page that loads nothing."""
+    """Formats the table as one self-contained page."""
     return render("table1.html", {"page": page, "reading": READING})
 
 
 def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence[str] = ()) -> list[Path]:
     """Writes `table1.parquet`, `.md`, `.tex` and `.html` into a results folder and returns their paths.
 
-    Each file is replaced at once, so that none is ever seen half written.
+    Each file is replaced atomically, so it is never seen half written.
 
     Args:
-        folder: holds the `trials.parquet` of the run.
+        folder: contains the `trials.parquet` of the run.
         command: the command line that ran it, to be shown.
-        machine: what it ran on, to be shown.
+        machine: the machine that it ran on, to be shown.
         notes: further lines to be shown above the table.
 
     Raises:
-        CatuvacError: no such folder, no table of trials, a damaged one, or one without cells of Table I.
+        CatuvacError: the folder or its table of trials does not exist, or the table is damaged or has no cells.
     """
     study = load(folder)
     named = {"Machine": machine, "Revision": ", ".join(study.trials["revision"].dropna().unique())}
@@ -250,7 +252,7 @@ def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence
 
 
 def _cells(trials: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the grid with their split in words, ACC only where a one-to-one matching can be complete."""
+    """Returns the grid's cells with their split in words, and ACC only if a one-to-one matching can be complete."""
     cells = trials[trials["arm"] == "grid"].reset_index(drop=True)
     if cells.empty:
         raise CatuvacError("no cells of Table I (arm 'grid') among the trials; give the results folder of a table1 run")
@@ -259,7 +261,7 @@ def _cells(trials: pd.DataFrame) -> pd.DataFrame:
     if len(twice):
         raise CatuvacError(
             f"{' and '.join(twice['trial_id'][:2])} are the same cell (corpus, K, split, method, seed); "
-            "keep runs of different settings in folders of their own"
+            "keep runs of different settings in separate folders"
         )
     classes = values(cells, "test/n_classes")
     cells["test/acc"] = values(cells, "test/acc").where(classes.isna() | (classes == cells["n_clusters"]))
@@ -267,7 +269,7 @@ def _cells(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interval(name: str, scores: pd.Series[float], spread: bool) -> dict[str, float | None]:
-    """Mean and half-width of the Student-t interval; None where they do not exist."""
+    """Returns the mean and the half-width of the Student-t interval; None if they do not exist."""
     known = scores.dropna()
     n = len(known)
     half = None
@@ -277,7 +279,7 @@ def _interval(name: str, scores: pd.Series[float], spread: bool) -> dict[str, fl
 
 
 def _spaces(done: pd.DataFrame) -> list[str]:
-    """Spaces that were scored; never p without the clusters used, for then nothing tells that it has collapsed."""
+    """Returns the scored spaces; never p without clusters used, because a collapse would then not be visible."""
     scored = [space for space in SPACES if values(done, f"test/silhouette_{space}").notna().any()]
     if values(done, "test/clusters_used").isna().any():
         scored = [space for space in scored if space != "p"]
@@ -285,13 +287,13 @@ def _spaces(done: pd.DataFrame) -> list[str]:
 
 
 def _bounded(done: pd.DataFrame, space: str) -> int:
-    """Seeds with an undefined score: each of the reasons that `metrics` names leaves one of these two at its bound."""
+    """Counts seeds with an undefined score: each reason named in `metrics` sets one of these two to its bound."""
     dbi, dispersion = values(done, f"test/dbi_{space}"), values(done, f"test/dispersion_{space}")
     return int(((dbi >= FLOORS["dbi"]) | (dispersion >= DISPERSION_CEILING)).sum())
 
 
 def _place(row: dict[str, Any]) -> tuple[int, str, int]:
-    """Known corpora first, the larger K first, as in the paper."""
+    """Orders known corpora first and larger K first, as in the paper."""
     corpus = row["corpus"]
     known = list(CORPORA)
     return known.index(corpus) if corpus in known else len(known), corpus, -row["n_clusters"]
@@ -303,12 +305,12 @@ def _name(method: object) -> str:
 
 def _nuisances(frame: pd.DataFrame, prefix: str = "") -> list[str]:
     names: list[str] = frame.columns.tolist()
-    found = (name.removeprefix(prefix) for name in names if name.startswith(f"{prefix}nmi_"))
-    return [name for name in found if not name.endswith("_half")]
+    nuisances = (name.removeprefix(prefix) for name in names if name.startswith(f"{prefix}nmi_"))
+    return [name for name in nuisances if not name.endswith("_half")]
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """The order of methods and of spaces; what is in neither comes last, by name."""
+    """Orders methods and spaces; unknown names come last, alphabetically."""
     order = [*METHODS, *SPACES]
     return order.index(name) if name in order else len(order), name
 
@@ -336,7 +338,7 @@ def _line(row: Mapping[Any, Any], nuisances: Sequence[str], *, first: bool) -> L
 
 
 def _number(mean: Any, half: Any, *, decimals: int | None = None) -> str:
-    """Mean ± half-width to the same decimals; without `decimals`, four digits of the mean in all."""
+    """Formats mean ± half-width with the same decimals; without `decimals`, with four digits of the mean."""
     if pd.isna(mean):
         return DASH
     if decimals is None:
@@ -345,8 +347,8 @@ def _number(mean: Any, half: Any, *, decimals: int | None = None) -> str:
     return " ± ".join(pattern.format(value) for value in (mean, half) if pd.notna(value))
 
 
-def _notes(cells: pd.DataFrame, own: pd.DataFrame) -> list[str]:
-    """What was run in a block, what is missing from it and why, and what its marks mean."""
+def _notes(cells: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
+    """Describes what was run in a block, what is missing and why, and the meaning of the mark."""
     methods = sorted(cells["method"].unique(), key=_rank)
     done = cells[cells["status"] == "complete"]
     failed = cells[cells["status"] != "complete"]
@@ -362,7 +364,7 @@ def _notes(cells: pd.DataFrame, own: pd.DataFrame) -> list[str]:
         n: [_name(method) for method in methods if method in set(trained["method"][trained["epochs"] == n])]
         for n in sorted(trained["epochs"].unique())
     }
-    seconds = own.drop_duplicates("method").set_index("method")["seconds"].dropna()
+    seconds = summary.drop_duplicates("method").set_index("method")["seconds"].dropna()
     run = {
         "Split": cells["split"].iloc[0],
         "Test clips": _listed(values(done, "test/clips").dropna().astype(int)),
@@ -381,15 +383,15 @@ def _notes(cells: pd.DataFrame, own: pd.DataFrame) -> list[str]:
     classes = values(done, "test/n_classes").dropna()
     n_clusters = int(cells["n_clusters"].iloc[0])
     if values(done, "test/nmi").isna().all() and len(done):
-        notes.append("No labels: ACC, NMI and ARI do not exist.")
+        notes.append("There are no labels, so there are no ACC, NMI and ARI.")
     elif (classes != n_clusters).any():
         notes.append(
             f"No ACC: its one-to-one matching of {n_clusters} clusters with {_listed(classes.astype(int).unique())} "
             "classes cannot be complete."
         )
-    if (own["bounded"] > 0).any():
+    if (summary["bounded"] > 0).any():
         notes.append(
-            f"{MARK} On at least one seed a score of this line is undefined and carries its stated bound (one cluster, "
+            f"{MARK} For at least one seed, a score of this line is undefined and has its stated bound (one cluster, "
             "coinciding centres or no spread within the clusters)."
         )
     return notes
@@ -418,7 +420,7 @@ _TEX = str.maketrans(
 
 
 def _tex(text: str) -> str:
-    return text.translate(_TEX).replace("--", "-{}-")  # two hyphens of an option would be set as a dash
+    return text.translate(_TEX).replace("--", "-{}-")  # otherwise the hyphens of an option become a dash
 
 
 def _tex_row(cells: Sequence[str]) -> str:
@@ -426,7 +428,7 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 
 def _tex_number(cell: str) -> str:
-    """As mathematics, for the minus sign and powers of ten."""
+    """Formats a number in math mode, for the minus sign and powers of ten."""
     powers = re.sub(r"e([+-]\d+)", lambda power: rf" \cdot 10^{{{int(power[1])}}}", cell)
     return f"${powers}$".replace("±", r"\pm")
 
@@ -436,12 +438,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.table1", description="Write Table I of a run.")
     parser.add_argument("folder", type=Path, help="results folder of the run, such as results/NAME")
     parser.add_argument("--command", default="", help="the command line that ran it, to be shown")
-    parser.add_argument("--machine", default="", help="what it ran on, to be shown")
+    parser.add_argument("--machine", default="", help="the machine that it ran on, to be shown")
     parser.add_argument("--note", action="append", default=[], help="a line to show above the table; may be repeated")
-    given = parser.parse_args()
+    options = parser.parse_args()
 
     def run() -> None:
-        print(*write(given.folder, command=given.command, machine=given.machine, notes=given.note), sep="\n")
+        print(*write(options.folder, command=options.command, machine=options.machine, notes=options.note), sep="\n")
 
     return guarded(run)
 

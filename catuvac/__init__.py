@@ -5,24 +5,24 @@
     clusterer = CatUVACClusterer(n_clusters=5, input="paths", random_state=0).fit(paths)
     clusterer.labels_, clusterer.predict(others)
 
-| name | what it is |
+| name | description |
 |---|---|
-| `CatUVACClusterer` | the whole as a scikit-learn estimator: recordings, audio or features in, clusters out |
+| `CatUVACClusterer` | the complete method as a scikit-learn estimator: recordings, audio or features in, clusters out |
 | `load` | opens the model of `catuvac train`, of a study, or of `CatUVACClusterer.save` |
 | `FittedModel` | what `load` returns: it assigns new clips |
-| `Prediction` | what it says of them: probabilities, z, reconstruction error |
-| `Config` | every setting of a training, as frozen dataclasses |
+| `Prediction` | its output for these clips: probabilities, z, reconstruction error |
+| `Config` | every setting of a training run, as frozen dataclasses |
 | `preset` | the settings for a corpus, by name |
 | `prepare` | the features of a corpus, extracted once and cached |
 | `FeatureSet` | what `prepare` returns: features, masks, splits |
-| `train` | trains in a folder, as `catuvac train` does |
-| `TrainingRun` | the training itself: iterate it for a report at each evaluation |
-| `evaluate` | scores a trained folder on one split, k-means beside it |
+| `train` | trains a model in a folder, as `catuvac train` does |
+| `TrainingRun` | a training run: iterate over it for a report at each evaluation |
+| `evaluate` | scores a trained folder on one split, next to k-means |
 | `label_scores` | accuracy, NMI, AMI and ARI of clusters against labels |
 | `invariant_information` | the label-free score that studies maximise |
-| `CatuvacError` | raised for bad input, with one line that says what to do |
+| `CatuvacError` | raised for bad input, with one line that states the problem and a remedy |
 
-Every name is imported when it is first used: `import catuvac` itself loads neither PyTorch nor scikit-learn.
+Every name is imported on first use: `import catuvac` itself loads neither PyTorch nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the same names for type checkers; a test holds the two lists together
+if TYPE_CHECKING:  # the same names for type checkers; a test keeps the two lists in sync
     from catuvac.config import Config, preset
     from catuvac.data.store import FeatureSet, prepare
     from catuvac.errors import CatuvacError

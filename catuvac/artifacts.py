@@ -1,8 +1,8 @@
 """The files that commands write and read back, sealed against damage.
 
-A sealed file holds `MARK` and the SHA-256 sum of itself, taken with zeros in the sum's place. So one file replaces
-another at once, with its sum, and every other program can read it. A file without a seal is one of an earlier version,
-or one that somebody wrote by hand, and is taken as it is.
+A sealed file contains `MARK` and its own SHA-256 sum, computed with zeros in place of the sum. A file and its sum are
+therefore replaced in one atomic step, and every other program can read the file. A file without a seal was written by
+an earlier version or by hand, and is accepted as it is.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from typing import Any
 from catuvac.errors import CatuvacError
 from catuvac.io import exclusive, write
 
-LOCK = ".lock"  # in a folder that one process at a time may write to
+LOCK = ".lock"  # in a folder that only one process at a time may write to
 MARK = "catuvac-sha256="
 BLANK = MARK + 64 * "0"  # what `seal` fills in
 LINE_SUM = "crc32"  # key of the checksum in a line of JSON
 ADVICE = "restore it from a backup"
 DEEPEST = 50  # levels of JSON
 
-_BRACKETS = re.compile(rb'"(?:\\.|[^"\\])*"|[\[\]{}]')  # a whole string, so that what is in it does not count
+_BRACKETS = re.compile(rb'"(?:\\.|[^"\\])*"|[\[\]{}]')  # or a whole string, whose brackets do not count
 _SEAL = re.compile(MARK.encode() + b"([0-9a-f]{64})")
-# What a writer that was killed leaves; earlier versions ended such a name with the number of the process.
+# What a killed writer leaves behind; in earlier versions such a name ended with the process ID.
 _TEMPORARY = re.compile(
     r"\..+\.(pt|json|yaml|parquet|journal|html|md|tex|csv|pdf|png)\.(?P<process>\d+)(\.[0-9a-f]{8}\.tmp)?"
 )
 
 
 def damaged(path: Path, reason: str, advice: str = ADVICE) -> CatuvacError:
-    """The one line for a file that is not as it was written: what is wrong, and what to do."""
+    """Returns the error for a file that has changed since it was written: one line with the reason and a remedy."""
     return CatuvacError(f"{path} is damaged ({reason}); {advice}")
 
 
 def read(path: Path, *, limit: int | None = None, advice: str = ADVICE) -> bytes:
-    """Reads a file and checks its seal, where it has one.
+    """Reads a file and checks its seal if it has one.
 
     Args:
         path: of the file.
-        limit: bytes that it may have; None for any number.
-        advice: what to do about a damaged one, after a semicolon.
+        limit: largest size in bytes; None for any size.
+        advice: what to do about a damaged file; follows a semicolon.
 
     Raises:
-        CatuvacError: it is absent, unreadable, too large, or not as it was written.
+        CatuvacError: it is absent, unreadable, too large, or has changed since it was written.
     """
     try:
         with path.open("rb") as file:
@@ -58,7 +58,7 @@ def read(path: Path, *, limit: int | None = None, advice: str = ADVICE) -> bytes
     except OSError as error:
         raise CatuvacError(f"cannot read {path}: {error.strerror or error}") from error
     if limit is not None and len(data) > limit:
-        raise CatuvacError(f"{path} is larger than {limit >> 10} KiB; it is no such file of catuvac")
+        raise CatuvacError(f"{path} is larger than {limit >> 10} KiB; it is not such a file of catuvac")
     seals = list(_SEAL.finditer(data))
     if seals:
         start, end = seals[-1].span(1)
@@ -69,7 +69,7 @@ def read(path: Path, *, limit: int | None = None, advice: str = ADVICE) -> bytes
 
 
 def seal(data: bytes) -> bytes:
-    """Fills in the last `BLANK` of a file's content; raises `ValueError` where it has none."""
+    """Fills in the last `BLANK` of a file's content; raises `ValueError` if there is none."""
     head, blank, tail = data.rpartition(BLANK.encode())
     if not blank:
         raise ValueError("the content has no place for a seal")
@@ -77,7 +77,7 @@ def seal(data: bytes) -> bytes:
 
 
 def write_yaml(path: Path, text: str) -> None:
-    """Writes YAML with a seal in its first line, so that no beginning of the file passes for the whole."""
+    """Writes YAML with a seal in its first line, so that a truncated file is detected."""
     first = f"# {BLANK} seals this file: delete this line before you edit the others\n"
     write(path, seal((first + text).encode("utf-8")))
 
@@ -88,37 +88,37 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, kinds: Mapping[str, type | UnionType], *, advice: str = ADVICE) -> dict[str, Any]:
-    """Reads a record of which some entries are needed.
+    """Reads a record and checks that the required entries are present.
 
     Args:
         path: of the file.
-        kinds: the type of every entry that must be there.
-        advice: what to do about a damaged one, after a semicolon.
+        kinds: the type of every required entry.
+        advice: what to do about a damaged file; follows a semicolon.
 
     Raises:
-        CatuvacError: as `read`; or it is no JSON, no record, or lacks an entry, as one of another version does.
+        CatuvacError: as `read`; or it is not JSON, not a record, or lacks an entry, as a file of another version may.
     """
     try:
         record = _parse(read(path, advice=advice))
     except ValueError as error:
         raise damaged(path, "it is not JSON", advice) from error
     if not isinstance(record, dict):
-        raise damaged(path, "it holds no record", advice)
+        raise damaged(path, "it does not contain a record", advice)
     for name, kind in kinds.items():
         if not isinstance(record.get(name), kind):
-            raise CatuvacError(f"{path} has no valid entry {name!r}: it is of another version of catuvac, or {advice}")
+            raise CatuvacError(f"{path} has no valid entry {name!r}: it is from another version of catuvac or {advice}")
     return record
 
 
 def with_sum(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of plain values with a checksum, for a line of JSON in a file that grows."""
+    """Adds a checksum to a record of plain values, for a line of JSON in a file that is appended to."""
     return {**record, LINE_SUM: _sum(record)}
 
 
 def without_sum(record: Any) -> dict[str, Any]:
-    """Takes the checksum out again, where there is one; raises `ValueError` where it is not the record's."""
+    """Removes the checksum if there is one; raises `ValueError` if it does not match the record."""
     if not isinstance(record, dict):
-        raise ValueError("a line holds no record")
+        raise ValueError("a line does not contain a record")
     rest = {name: value for name, value in record.items() if name != LINE_SUM}
     if LINE_SUM in record and record[LINE_SUM] != _sum(rest):
         raise ValueError("a line has changed since it was written")
@@ -130,12 +130,12 @@ def _sum(record: Mapping[str, Any]) -> int:
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """Reads a line of JSON; raises `ValueError` where it is not as it was written."""
+    """Reads a line of JSON; raises `ValueError` if it has changed since it was written."""
     return without_sum(_parse(line))
 
 
 def _parse(data: bytes) -> Any:
-    """Reads JSON; raises `ValueError`, also for a depth at which Python would overflow its stack."""
+    """Reads JSON; raises `ValueError` if it is invalid or nested so deeply that Python's stack would overflow."""
     depth = 0
     for token in _BRACKETS.finditer(data):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
@@ -146,15 +146,15 @@ def _parse(data: bytes) -> Any:
 
 @contextmanager
 def alone(folder: Path, *, busy: str, flag: str) -> Iterator[None]:
-    """Makes a folder and keeps every other process of its kind out; what a killed one had begun to write is removed.
+    """Creates a folder, locks it against other processes of its kind, and removes unfinished files of killed ones.
 
     Args:
         folder: for one process at a time.
-        busy: what to say where another process holds it.
-        flag: of the command, which chooses another place where this one cannot be written to.
+        busy: the message if another process holds the lock.
+        flag: the command's flag that chooses another folder if this one cannot be written to.
 
     Raises:
-        CatuvacError: another process holds it, or it cannot be made.
+        CatuvacError: another process holds the lock, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,15 +166,15 @@ def alone(folder: Path, *, busy: str, flag: str) -> Iterator[None]:
 
 
 def not_writable(folder: Path, error: OSError, flag: str) -> CatuvacError:
-    """The one line for a folder that cannot be written to, where `flag` chooses another."""
+    """Returns the error for a folder that cannot be written to; `flag` chooses another folder."""
     return CatuvacError(f"cannot write to {folder}: {error.strerror or error}; give another {flag}")
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed writers left in a folder; of writers that live on this machine, all stays."""
+    """Removes what killed writers left in a folder, but no file of a process that runs on this machine."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        found = _TEMPORARY.fullmatch(path.name)
-        if found and not path.is_dir() and not _lives(int(found["process"])):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not path.is_dir() and not _lives(int(match["process"])):
             path.unlink(missing_ok=True)
 
 
@@ -183,6 +183,6 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # the process belongs to another user
         return True
-    return process != os.getpid()  # which is writing nothing while it cleans up
+    return process != os.getpid()  # this process is not writing anything while it cleans up

@@ -1,4 +1,4 @@
-"""A cluster for every recording, or for every window of long ones: as rows, for listening programs, as folders."""
+"""Clusters of recordings or their windows: as table rows, as labels for audio software, or as sorted folders."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ UNDECIDED = "undecided"
 
 @dataclass(frozen=True)
 class Row:
-    """What a model says of one clip; of one that cannot be read, `reason` says why, and the rest is None.
+    """A model's output for one clip; if it cannot be read, `reason` states why and the other fields are None.
 
     Attributes:
-        path: as it was given.
+        path: as given.
         start, end: s within the recording.
-        cluster: 0 to K - 1, the most probable one.
-        name: what somebody calls it; "" without a name.
-        probability: of it.
-        second, second_probability: the next most probable one.
+        cluster: the most probable cluster, 0 to K - 1.
+        name: the cluster's name; "" without a name.
+        probability: the cluster's probability.
+        second, second_probability: the second most probable cluster.
         entropy: of q(y | x), in nats.
         undecided: whether the entropy is too high to rely on the cluster.
-        reconstruction_error: in units of the features, which lie in [0, 1]; high for what is unlike the training data.
+        reconstruction_error: in units of the features, which are in [0, 1]; high for clips unlike the training data.
     """
 
     path: str
@@ -60,56 +60,56 @@ class Row:
 
     @property
     def label(self) -> str:
-        """For a listening program or a folder."""
+        """The label in audio software, or the name of a folder."""
         if self.undecided:
             return UNDECIDED
         return self.name or f"cluster {self.cluster}"
 
 
 def expand(paths: Iterable[str], *, stdin: IO[str]) -> list[Path]:
-    """Files and folders to files; "-" reads paths from standard input, a line each, or ended by NUL where there is one.
+    """Expands folders to files; "-" reads paths from standard input, one per line or NUL-terminated.
 
     Raises:
-        CatuvacError: a folder without a recording, or nothing at all.
+        CatuvacError: a folder contains no recording, or no path is given.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path == "-":
             text = stdin.read()
-            found += [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line]
+            files += [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line]
         elif Path(path).is_dir():
             inside = sorted(recordings(Path(path)))
             if not inside:
                 raise CatuvacError(f"no {', '.join(READ)} file below {path}")
-            found += inside
+            files += inside
         else:
-            found.append(Path(path))
-    if not found:
+            files.append(Path(path))
+    if not files:
         raise CatuvacError("no recording given; name files, folders, or - for paths on standard input")
-    return found
+    return files
 
 
 def progress(paths: Sequence[Path]) -> Iterable[Path]:
-    """The paths, with a bar on standard error while they are read."""
+    """Returns the paths, with a progress bar on standard error while they are read."""
     return track(paths, "recordings", console=Console(stderr=True), transient=True)
 
 
 def assign(
     model: FittedModel, paths: Iterable[Path], *, window: float = 0.0, hop: float = 0.0, undecided_above: float
 ) -> Iterator[Row]:
-    """One row per recording, or per window.
+    """Yields one row per recording or per window.
 
     Args:
         model: of `catuvac.inference.load`.
         paths: recordings.
-        window: s; 0 takes the first `clip_seconds` of each recording, as the training did.
-        hop: s between windows; 0 puts them end to end.
-        undecided_above: entropy in nats.
+        window: s; 0 uses the first `clip_seconds` of each recording, as in training.
+        hop: s between the starts of windows; 0 places them end to end.
+        undecided_above: entropy in nats above which a clip counts as undecided.
     """
     clips = _clips(model, paths, window=window, hop=hop or window)
     while chunk := list(islice(clips, EVAL_BATCH)):
-        found = model.predict([samples for *_, samples in chunk if isinstance(samples, Tensor)])
-        predictions = iter(zip(found.probabilities, found.entropy, found.error, strict=True))
+        prediction = model.predict([samples for *_, samples in chunk if isinstance(samples, Tensor)])
+        predictions = iter(zip(prediction.probabilities, prediction.entropy, prediction.error, strict=True))
         for path, start, end, samples in chunk:
             if isinstance(samples, str):
                 yield Row(str(path), reason=samples)
@@ -134,7 +134,7 @@ def assign(
 def _clips(
     model: FittedModel, paths: Iterable[Path], *, window: float, hop: float
 ) -> Iterator[tuple[Path, float, float, Tensor | str]]:
-    """Path, start and end in s, and the samples, or why there are none."""
+    """Yields path, start and end in s, and the samples or the reason why there are none."""
     front_end = model.config.features
     rate = front_end.sample_rate
     for path in paths:
@@ -152,10 +152,10 @@ def _clips(
 def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]:
     """Writes rows, and returns them.
 
-    A file appears whole or not at all; without `out`, CSV and JSON lines go to standard output as they come.
+    A file is written completely or not at all; without `out`, CSV and JSON lines are printed as they are computed.
 
     Raises:
-        CatuvacError: a format that needs a file, or a file that cannot be written.
+        CatuvacError: the format needs a file, or the file cannot be written.
     """
     if format in ("csv", "jsonl"):
         with _output(out) as file:
@@ -170,28 +170,27 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
             pd.DataFrame([asdict(row) for row in written]).to_parquet(temporary, index=False)
         return written
     lines = _audacity if format == "audacity" else _raven
-    by_recording = {
-        path: list(own) for path, own in groupby((row for row in written if not row.reason), key=lambda row: row.path)
-    }
+    readable = (row for row in written if not row.reason)
+    by_recording = {path: list(group) for path, group in groupby(readable, key=lambda row: row.path)}
     taken: list[Path] = []
-    for path, own in by_recording.items():
-        # One recording has one file; several have a folder, which keeps their names.
+    for path, recording_rows in by_recording.items():
+        # One recording is written to one file, several to a folder, under their own names.
         target = out if len(by_recording) == 1 and out.suffix else _free(out / f"{Path(path).stem}.txt", taken=taken)
         taken.append(target)
         with _output(target) as file:
-            file.writelines(f"{line}\n" for line in lines(own))
+            file.writelines(f"{line}\n" for line in lines(recording_rows))
     return written
 
 
 def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
-    """Puts every recording into a sub-folder of its cluster, with a page to listen to them, and returns the page.
+    """Sorts recordings into one sub-folder per cluster, with a page to listen to them, and returns the page's path.
 
-    All of it appears at the end, or nothing.
+    Either everything appears at the end, or nothing.
 
     Args:
         rows: of whole recordings.
-        folder: must be empty, or not exist.
-        link: symbolic links in place of copies.
+        folder: must be empty or not exist.
+        link: create symbolic links instead of copies.
 
     Raises:
         CatuvacError: the folder is not empty, or cannot be written.
@@ -235,15 +234,15 @@ def _sort(rows: Sequence[Row], folder: Path, *, link: bool) -> None:
         else:
             shutil.copy2(row.path, target)
         clusters.setdefault(row.label, []).append((row, target.relative_to(folder)))
-    for each in clusters.values():
-        each.sort(key=lambda sorted_row: -(sorted_row[0].probability or 0.0))
+    for members in clusters.values():
+        members.sort(key=lambda sorted_row: -(sorted_row[0].probability or 0.0))
     template = Environment(autoescape=True).from_string(PAGE)
     text = template.render(clusters=sorted(clusters.items()), shown=SHOWN, count=len(taken))
     (folder / "index.html").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-UNFINISHED = ".unfinished"  # in a folder that recordings are being sorted into
-SHOWN = 8  # players per cluster, of its most certain clips
+UNFINISHED = ".unfinished"  # sub-folder of the target while recordings are being sorted
+SHOWN = 8  # audio players per cluster, for its most certain clips
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ count }} recordings in {{ clusters|length }} clusters</title>
@@ -253,7 +252,7 @@ padding: 0 1rem } figure { display: inline-block; margin: 0 1rem 1rem 0; max-wid
 figcaption { font-size: .85rem; overflow-wrap: anywhere; max-width: 19rem }
 </style>
 <h1>{{ count }} recordings in {{ clusters|length }} clusters</h1>
-<p>The most certain recordings of each cluster come first; the folder beside this page has all of them.</p>
+<p>The most certain recordings of each cluster come first; all of them are in the folders next to this page.</p>
 {% for name, rows in clusters %}
 <h2>{{ name }}, {{ rows|length }} recording{{ "" if rows|length == 1 else "s" }}</h2>
 {% for row, path in rows[:shown] %}
@@ -279,13 +278,13 @@ def _jsonl(rows: Iterable[Row], file: IO[str]) -> Iterator[Row]:
 
 
 def _audacity(rows: Iterable[Row]) -> Iterator[str]:
-    """A label track: start, end, label (Audacity manual, "Importing and Exporting Labels")."""
+    """Yields a label track: start, end, label (Audacity manual, "Importing and Exporting Labels")."""
     for row in rows:
         yield f"{row.start:.6f}\t{row.end:.6f}\t{' '.join(row.label.split())}"
 
 
 def _raven(rows: Iterable[Row]) -> Iterator[str]:
-    """A selection table of Raven Pro."""
+    """Yields the lines of a selection table of Raven Pro."""
     yield "\t".join(
         ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Cluster", "Probability", "Entropy (nats)")
     )
@@ -298,7 +297,7 @@ def _raven(rows: Iterable[Row]) -> Iterator[str]:
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears once it is whole."""
+    """Yields standard output, or a file that appears once it is complete."""
     if path is None:
         yield sys.stdout
         return
@@ -311,7 +310,7 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """As `catuvac.io.replacing`, with the folder made and one line for what goes wrong."""
+    """Does the same as `catuvac.io.replacing`, but creates the folder and reports errors in one line."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -321,7 +320,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def _free(path: Path, *, taken: Sequence[Path]) -> Path:
-    """The path, with a number before its suffix where another recording of that name has it."""
+    """Returns the path, with a number before its suffix if another recording has taken it."""
     number, free = 1, path
     while free in taken:
         number += 1

@@ -1,6 +1,6 @@
-"""The `catuvac` command, with a dataclass for each of its sub-commands.
+"""The `catuvac` command, with one dataclass per sub-command.
 
-Heavy imports stay inside the commands: `catuvac --help` must answer in under a second, and nothing here imports Ray.
+Heavy imports are inside the commands: `catuvac --help` must respond in under a second, and no command imports Ray.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,19 +28,19 @@ Settings = Annotated[Config, tyro.conf.arg(name="")]
 
 @dataclass(kw_only=True)
 class Source:
-    """Where the settings, the recordings and the cache are."""
+    """Locations of the settings, the recordings and the cache."""
 
     preset: str = "synthetic"
-    """settings to start from, of which every flag below overrides one: synthetic, fsdd, arabic_digits,
+    """preset whose settings the flags below override: synthetic, fsdd, arabic_digits,
     speech_commands, audiomnist, tau2019_k10, tau2019_k5, urbansound8k_k10, urbansound8k_k5 or folder"""
     config: Path | None = None
-    """YAML file to start from instead, such as a study's best.yaml"""
+    """YAML file with the settings to override, instead of a preset, such as a study's best.yaml"""
     data_root: Path | None = None
     """folder with the recordings (not needed for the synthetic corpus)"""
     cache_dir: Path | None = None
     """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
     workers: int = 0
-    """threads that extract features; 0 takes all cores"""
+    """threads for feature extraction; 0 uses all cores"""
     strict: bool = False
     """stop at the first unusable file instead of skipping it"""
     settings: Settings = field(default_factory=Config)
@@ -69,7 +70,7 @@ class Datasets:
 
         from catuvac.data.corpora import CORPORA
 
-        headings = ("corpus", "what", "licence", "nuisance columns", "recordings")
+        headings = ("corpus", "description", "licence", "nuisance columns", "recordings")
         table = Table(*(Column(heading, overflow="fold") for heading in headings))
         for corpus in CORPORA.values():
             where = "--data-root" if corpus.needs_root else "generated"
@@ -79,12 +80,12 @@ class Datasets:
 
 @dataclass(kw_only=True)
 class Download:
-    """Fetch a corpus, pinned to one version and checked; run it again after an interruption to go on."""
+    """Download a pinned version of a corpus and verify it; run the command again to resume an interrupted download."""
 
     corpus: tyro.conf.Positional[str]
     """audiomnist, fsdd, urbansound8k or tau2019"""
     data_root: Path
-    """folder to put it into; --data-root of the other commands"""
+    """folder to store it in; pass the same folder as --data-root to the other commands"""
 
     def run(self) -> None:
         from catuvac.data import corpora, download
@@ -95,7 +96,7 @@ class Download:
 
 @dataclass(kw_only=True)
 class Prepare(Source):
-    """Extract and cache the features of a corpus; later commands and trials map them from the cache."""
+    """Extract and cache the features of a corpus; later commands and trials memory-map the cache."""
 
     def run(self) -> None:
         features = self.prepare()
@@ -107,16 +108,16 @@ class Prepare(Source):
 
 @dataclass(kw_only=True)
 class Train(Source):
-    """Train one model; writes config, history, metrics and weights to a folder, and can be resumed."""
+    """Train one model and write its config, history, metrics and weights to a folder; training can be resumed."""
 
     out: Path
-    """folder of the run; must not hold one already, unless --resume"""
+    """folder of the run; must not contain a run already, unless --resume is given"""
     resume: bool = False
     """continue the run in --out from its last checkpoint"""
     device: str = "auto"
-    """torch device; auto takes CUDA where present, else the CPU"""
+    """torch device; auto uses CUDA if available, else the CPU"""
     threads: int = 0
-    """CPU threads of torch; 0 leaves torch's choice. Results are equal bit for bit only at equal threads"""
+    """CPU threads of torch; 0 keeps torch's default. Results are bit-identical only with the same number of threads"""
 
     def run(self) -> None:
         from catuvac.training import run_dir
@@ -128,7 +129,7 @@ class Train(Source):
 
 @dataclass(kw_only=True)
 class Evaluate:
-    """Score a trained run on one split, k-means on the same features beside it."""
+    """Score a trained run on one split, next to k-means on the same features."""
 
     run_dir: tyro.conf.Positional[Path]
     """folder that `catuvac train` wrote"""
@@ -137,7 +138,7 @@ class Evaluate:
     json: bool = False
     """print JSON instead of a table"""
     data_root: Path | None = None
-    """folder with the recordings, where the feature cache no longer holds them"""
+    """folder with the recordings, needed if the feature cache no longer contains their features"""
     cache_dir: Path | None = None
     """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
 
@@ -155,26 +156,26 @@ class Evaluate:
 
 @dataclass(kw_only=True)
 class Assign:
-    """Give every recording a cluster, with its probability; or every window of long recordings."""
+    """Assign a cluster and its probability to every recording, or to every window of long recordings."""
 
     model: tyro.conf.Positional[str]
-    """folder of `catuvac train`, of a study (its best trial), or one of its trials, results/NAME:7"""
+    """folder of `catuvac train` or of a study (its best trial), or one trial of a study, such as results/NAME:7"""
     paths: tyro.conf.Positional[tuple[str, ...]]
-    """recordings, folders of them, or - for paths on standard input, a line each or ended by NUL"""
+    """recordings, folders of recordings, or - to read paths from standard input, one per line or NUL-terminated"""
     format: Literal["csv", "jsonl", "parquet", "audacity", "raven"] = "csv"
     """audacity: label tracks; raven: selection tables; both with one file per recording"""
     out: Path | None = None
-    """file, or folder where audacity and raven have several recordings; default: standard output (csv, jsonl)"""
+    """output file, or a folder for several recordings as audacity or raven; default: standard output (csv, jsonl)"""
     window: float = 0.0
-    """s; cuts recordings into windows; 0 takes the start of each recording, as the training did"""
+    """length in s of the windows that recordings are cut into; 0 uses the start of each recording, as in training"""
     hop: float = 0.0
-    """s between the starts of two windows; 0 puts them end to end"""
+    """s between the starts of consecutive windows; 0 places them end to end"""
     undecided_above: float | None = None
     """entropy of q(y|x) in nats above which a clip counts as undecided; default: half of log K"""
     copy_to: Path | None = None
-    """empty folder: copies every recording into a sub-folder of its cluster, with a page to listen to them"""
+    """empty folder to copy every recording into, one sub-folder per cluster, with a page to listen to them"""
     link_to: Path | None = None
-    """the same with symbolic links"""
+    """the same as --copy-to, with symbolic links"""
 
     def run(self) -> None:
         for name, value in (("window", self.window), ("hop", self.hop)):
@@ -184,7 +185,7 @@ class Assign:
             raise CatuvacError("--hop needs a --window")
         folders = [folder for folder in (self.copy_to, self.link_to) if folder is not None]
         if len(folders) > 1 or (folders and self.window):
-            raise CatuvacError("give one of --copy-to and --link-to, and no --window: whole recordings are sorted")
+            raise CatuvacError("give only one of --copy-to and --link-to, and no --window: both sort whole recordings")
         from catuvac import assign, inference
 
         model = inference.load(self.model)
@@ -196,37 +197,37 @@ class Assign:
             print(f"page       {assign.sort_into(written, folders[0], link=self.link_to is not None)}", file=sys.stderr)
         unread = sum(bool(row.reason) for row in written)
         if unread:
-            raise CatuvacError(f"{unread} of {len(paths)} recordings could not be read; their rows say why")
+            raise CatuvacError(f"{unread} of {len(paths)} recordings could not be read; their rows state why")
 
 
 @dataclass(kw_only=True)
 class Name:
-    """Name clusters of a model, for every later output: catuvac name MODEL 3=rain 5=wind."""
+    """Name clusters of a model; all later outputs use the names: catuvac name MODEL 3=rain 5=wind."""
 
     model: tyro.conf.Positional[str]
     """as for catuvac assign"""
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """CLUSTER=NAME; an empty NAME takes one away; none prints those that there are"""
+    """CLUSTER=NAME; an empty NAME removes the name; without arguments, prints the current names"""
 
     def run(self) -> None:
         from catuvac import inference
 
-        given = {}
-        for text in self.names:
-            cluster, equals, name = text.partition("=")
+        new_names = {}
+        for argument in self.names:
+            cluster, equals, name = argument.partition("=")
             if not equals or not cluster.isdigit():
-                raise CatuvacError(f"{text!r} is no CLUSTER=NAME, such as 3=rain")
-            given[int(cluster)] = name.strip()
+                raise CatuvacError(f"{argument!r} must have the form CLUSTER=NAME, such as 3=rain")
+            new_names[int(cluster)] = name.strip()
         model = inference.load(self.model)
-        if given:
-            model = inference.rename(model, given)
+        if new_names:
+            model = inference.rename(model, new_names)
         for number, name in enumerate(model.names):
             print(f"{number:3} {name or '–'}")
 
 
 @dataclass(kw_only=True)
 class Export:
-    """Write a trained Cat. UVAC and its front end as ONNX, with what it costs on a device and a model card.
+    """Export a trained Cat. UVAC and its front end to ONNX, with a model card and its cost on a device.
 
     Every file is checked in onnxruntime against PyTorch, on clips of the validation split."""
 
@@ -235,7 +236,7 @@ class Export:
     to: Literal["onnx"] = "onnx"
     """format of the file"""
     int8: bool = False
-    """write model-int8.onnx too: int8 convolutions, calibrated on training clips"""
+    """also write model-int8.onnx, with int8 convolutions calibrated on training clips"""
     out: Path | None = None
     """folder to write to; default: export/ in the model's folder"""
 
@@ -244,11 +245,11 @@ class Export:
 
         write = _export_module("write")
         model = inference.load(self.model)
-        assert model.folder is not None  # what was loaded lies in one
+        assert model.folder is not None  # a loaded model has a folder
         out = self.out or model.folder / "export"
         result = write.export(model, out=out, int8=self.int8)
-        for what, value in write.budget_rows(model, result):
-            print(f"{what:50} {value}")
+        for quantity, value in write.budget_rows(model, result):
+            print(f"{quantity:50} {value}")
         print(f"checked on {result.checked_on}; see {out}")
         if warning := write.warning(result):
             print(f"warning: {warning}", file=sys.stderr)
@@ -256,30 +257,30 @@ class Export:
 
 @dataclass(kw_only=True)
 class Stream:
-    """Give every window of sound its cluster as it arrives, a line each, and say at the end what that took.
+    """Print the cluster of every window of sound as it arrives, one line per window, and a summary at the end.
 
-    time: s to the window's end; state: the cluster that holds, which changes by --hysteresis alone."""
+    time: end of the window in s; state: the current cluster, which changes only by more than --hysteresis."""
 
     model: tyro.conf.Positional[str]
     """as for catuvac assign, or a file of catuvac export"""
     source: tyro.conf.Positional[str] = "-"
-    """recording, named pipe, or - for standard input; pipes hold a WAV file of 16-bit samples"""
+    """recording, named pipe, or - for standard input; a pipe must carry a WAV file of 16-bit samples"""
     raw: bool = False
-    """a pipe without a header: signed 16-bit little-endian samples, mono, at --rate"""
+    """the pipe has no header: it carries signed 16-bit little-endian mono samples at --rate"""
     rate: int = 0
-    """Hz; of raw samples, or what the header of a pipe must state"""
+    """sample rate in Hz of raw samples, or the rate that a pipe's header must state"""
     device: str = ""
-    """live input in place of a source, by number or part of its name (extra `live`)"""
+    """live input to read instead of a source: its number or part of its name (needs the extra `live`)"""
     hop: float = 0.0
-    """s between the ends of two windows; 0 puts windows end to end"""
+    """s between the ends of consecutive windows; 0 places them end to end"""
     smooth: int = 1
-    """windows, up to the present one, whose logits are averaged"""
+    """number of windows, up to the current one, whose logits are averaged"""
     hysteresis: float = 0.1
-    """by how much another cluster must be more probable than the state to replace it, in [0, 1)"""
+    """margin in [0, 1) by which a cluster's probability must exceed that of the state to replace it"""
     timeout: float = 10.0
     """s without a byte after which a pipe counts as stalled"""
     threads: int = 1
-    """CPU threads that compute"""
+    """CPU threads for inference"""
 
     def run(self) -> None:
         for name, value, good in (
@@ -294,9 +295,9 @@ class Stream:
                 raise CatuvacError(f"--{name} {value} is out of range; see catuvac stream --help")
         pipe = self.source == "-" or Path(self.source).is_fifo()
         if self.raw and not self.rate:
-            raise CatuvacError("raw samples need their rate: give --rate HZ")
+            raise CatuvacError("raw samples need a sample rate: give --rate HZ")
         if (self.raw or self.rate) and (self.device or not pipe):
-            raise CatuvacError("--raw and --rate describe a pipe, and a file states its rate: leave them out")
+            raise CatuvacError("--raw and --rate describe a pipe: leave them out for a file or --device")
         if self.device and self.source != "-":
             raise CatuvacError(f"give either --device or {self.source}")
         import csv
@@ -335,41 +336,41 @@ class Stream:
 
 @dataclass(kw_only=True)
 class Report:
-    """Answer from studies' tables what the temperature does: report.html, answer.json, figures/."""
+    """Report the effect of the temperature from the tables of studies: report.html, answer.json, figures/."""
 
     results: tyro.conf.Positional[tuple[Path, ...]]
-    """folders of studies, results/NAME and, say, results/NAME-confirm"""
+    """folders of studies, such as results/NAME and results/NAME-confirm"""
     out: Path | None = None
-    """folder to write to; default: the first study's"""
+    """folder to write to; default: the folder of the first study"""
     trained: Path | None = None
-    """run of `catuvac train`, to show the clusters of; default: the best trial that left a checkpoint"""
+    """run of `catuvac train` whose clusters are shown; default: the best trial that has a checkpoint"""
     figures: Literal["pdf", "png", "none"] = "pdf"
-    """format of figures/, for papers, beside the page"""
+    """format of the separate figures in figures/, for papers"""
 
     def run(self) -> None:
         if not self.results:
             raise CatuvacError("no folder given; give the results folder of a study, such as results/NAME")
-        from analysis import report
-
-        print(printable(str(report.build(*self.results, out=self.out, run=self.trained, figures=self.figures))))
+        # The package does not import what analyses its tables: pyproject.toml names it.
+        (page,) = entry_points(group="catuvac.pages", name="report")
+        print(printable(str(page.load()(*self.results, out=self.out, run=self.trained, figures=self.figures))))
 
 
 @dataclass(kw_only=True)
 class Watch:
-    """Look at a study, running or done, in TensorBoard and the Optuna dashboard; on loopback, until Ctrl-C.
+    """Show a running or finished study in TensorBoard and the Optuna dashboard, on loopback, until Ctrl-C.
 
-    The addresses that it prints hold a secret, without which other users of the machine see nothing. Nothing can be
-    changed through them."""
+    The printed addresses contain a secret, without which other users of the machine have no access. Access is
+    read-only."""
 
     results: tyro.conf.Positional[Path]
     """folder of a study, results/NAME"""
     tensorboard_port: int = 6006
-    """where TensorBoard listens; the next free one where it is taken"""
+    """port of TensorBoard; if it is taken, the next free port is used"""
     optuna_port: int = 8080
-    """where the Optuna dashboard listens; the next free one where it is taken"""
+    """port of the Optuna dashboard; if it is taken, the next free port is used"""
     optuna_storage: str = ""
-    """URL of the study's database; default: optuna.journal in its folder, else $CATUVAC_OPTUNA_STORAGE, which, unlike a
-    flag, nobody else can read a password from"""
+    """URL of the study's database; default: optuna.journal in its folder, else $CATUVAC_OPTUNA_STORAGE, where a
+    password belongs, because other users can read flags"""
 
     def run(self) -> None:
         from catuvac.dashboards import watch
@@ -384,20 +385,20 @@ class Watch:
 
 @dataclass(kw_only=True)
 class Replay:
-    """Train one trial of a study again, without Ray, and compare every metric; exit code 1 where one differs."""
+    """Train one trial of a study again, without Ray, and compare every metric; the exit code is 1 if one differs."""
 
     results: tyro.conf.Positional[Path]
     """folder of a study, results/NAME"""
     trial: tyro.conf.Positional[str]
-    """its number or its trial_id"""
+    """number or trial_id of the trial"""
     data_root: Path | None = None
-    """folder with the recordings, where the feature cache no longer holds them"""
+    """folder with the recordings, needed if the feature cache no longer contains their features"""
     cache_dir: Path | None = None
     """feature cache; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
     device: str = "auto"
-    """torch device; auto takes CUDA where the study did and it is present, else the CPU"""
+    """torch device; auto uses CUDA if the study used it and it is available, else the CPU"""
     tolerance: float = 0.0
-    """largest relative difference; 0 asks for equality bit for bit, which the same kind of processor gives"""
+    """largest accepted relative difference; 0 requires bit-identical metrics, which the same kind of processor gives"""
 
     def run(self) -> None:
         from catuvac.experiments.replay import replay
@@ -413,13 +414,13 @@ class Replay:
 
 
 def _export_module(name: str) -> Any:
-    """A module of `catuvac.export`, whose libraries are an extra."""
+    """Imports a module of `catuvac.export`, whose dependencies are an extra."""
     import importlib
 
     try:
         return importlib.import_module(f"catuvac.export.{name}")
     except ImportError as error:
-        raise CatuvacError(f"no module {error.name}, which exports need: install catuvac[export]") from error
+        raise CatuvacError(f"exports need the module {error.name}: install catuvac[export]") from error
 
 
 def _print_scores(scores: dict[str, dict[str, Any]], *, title: str) -> None:
@@ -434,7 +435,7 @@ def _print_scores(scores: dict[str, dict[str, Any]], *, title: str) -> None:
 
 
 def starting_settings(argv: Sequence[str]) -> Config:
-    """The settings that the flags override: of --config FILE, else of --preset NAME, else of the default preset.
+    """Returns the settings that the flags override: of --config FILE, of --preset NAME, or of the default preset.
 
     Raises:
         CatuvacError: an unknown preset or an unreadable file.

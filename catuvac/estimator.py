@@ -1,4 +1,4 @@
-"""Cat. UVAC by scikit-learn's contract: `fit` and `predict` on recordings, audio or features, without a corpus.
+"""Cat. UVAC with scikit-learn's API: `fit` and `predict` on recordings, audio or features, without a corpus.
 
 Shape legend: n clips, T frames, F bands, K clusters, d latent dimensions.
 """
@@ -30,50 +30,50 @@ from catuvac.training.run import EVAL_BATCH, Report, TrainingRun
 from catuvac.training.schedules import Shape
 
 Input = Literal["features", "audio", "paths"]
-Clips = Sequence[str | Path] | Sequence[ArrayLike] | NDArray[Any]  # as `input` says
+Clips = Sequence[str | Path] | Sequence[ArrayLike] | NDArray[Any]  # depending on `input`
 
-_PRESET = preset("folder")  # any recordings: the defaults are its settings
+_PRESET = preset("folder")  # for arbitrary recordings: its settings are the defaults
 _FRONT_END, _MODEL, _TRAINING = _PRESET.features, _PRESET.model, _PRESET.training
-_SECTIONS = ("features", "model", "training")  # of a configuration: there is neither a corpus nor a split here
+_SECTIONS = ("features", "model", "training")  # of a configuration; an estimator has neither a corpus nor a split
 
 
 class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Clusters recordings by a categorical variational autoencoder.
 
-    All clips of `fit` train. Labels have no part in it: `y` is accepted everywhere and read nowhere. One `random_state`
-    with one number of threads gives one result on a CPU, bit for bit.
+    `fit` trains on all clips. Labels are not used: `y` is accepted everywhere and ignored. On a CPU, results are
+    bit-identical for the same `random_state` and number of threads.
 
-    What X is, `input` says:
+    `input` determines what X is:
 
-    - `"features"`: numbers `[n, T, F]`, T frames of F bands each, on any scale. `[n, F]` are spectra without a time
-      axis, which are taken as clips whose frames are all alike. At `predict`, T and F must be those of `fit`.
-    - `"audio"`: n arrays of samples, of one length or of several, at `sample_rate` Hz.
-    - `"paths"`: n paths of recordings of any rate, which are read as `catuvac prepare` reads them.
+    - `"features"`: numbers `[n, T, F]`, T frames of F bands per clip, on any scale. `[n, F]` are spectra without a time
+      axis, which are treated as clips with identical frames. `predict` needs the same T and F as `fit`.
+    - `"audio"`: n arrays of samples, of equal or different lengths, at `sample_rate` Hz.
+    - `"paths"`: n paths of recordings at any rate, which are read as by `catuvac prepare`.
 
     Args:
         n_clusters: K.
         input: what X is.
-        sample_rate: Hz, of arrays of audio, and to which recordings are resampled; features do without.
-        clip_seconds: s; longer clips are cut, shorter ones padded; features do without.
-        latent_dim: d, the dimensions of z, which `transform` returns.
+        sample_rate: Hz, of audio arrays; recordings are resampled to it; not used for features.
+        clip_seconds: s; longer clips are cut, shorter ones padded; not used for features.
+        latent_dim: d, the number of dimensions of z, which `transform` returns.
         beta: weight of the divergence of q(y | x) from equal clusters.
-        epochs: passes over the clips. Few clips need many.
-        batch_size: clips per step; ten or more for each cluster are best.
-        tau_start, tau_end: Gumbel-Softmax temperature at the first and at the last step; it only falls.
-        tau_schedule: how it falls.
-        cluster_init: what teaches q(y | x) in the warm-up.
-        warmup_share: share of the epochs that warm up.
-        n_init: starts, of which the one with most invariant information goes on; above 1 for "invariance" alone.
+        epochs: passes over the clips. Small data sets need many.
+        batch_size: clips per step; at least ten per cluster are best.
+        tau_start, tau_end: Gumbel-Softmax temperature at the first and at the last step; it never rises.
+        tau_schedule: shape of its decrease.
+        cluster_init: target of q(y | x) in the warm-up.
+        warmup_share: share of the epochs in the warm-up.
+        n_init: number of starts; the one with most invariant information continues; above 1 only for "invariance".
         invariance: weight of the term by which two views of a clip share a cluster.
-        views: what clusters must not depend on: another moment ("scene") or another speaker ("speech").
-        view_strength: how far a view lies from its clip, in [0, 1].
-        settings: any other setting of `catuvac.Config` by its name, such as `{"n_bands": 40, "lr_start": 5e-4}`.
-        random_state: seed of the weights, the order of the clips and the noise, as --seed of `catuvac train`.
-        device: of the training; "auto" takes CUDA where present. Predictions are computed on the CPU.
-        verbose: 1 prints a line per evaluation to standard error.
+        views: what clusters must not depend on: the moment ("scene") or the speaker ("speech").
+        view_strength: distance of a view from its clip, in [0, 1].
+        settings: other settings of `catuvac.Config` by name, such as `{"n_bands": 40, "lr_start": 5e-4}`.
+        random_state: seed of the weights, the order of the clips and the noise, like --seed of `catuvac train`.
+        device: of the training; "auto" uses CUDA if available. Predictions are computed on the CPU.
+        verbose: 1 prints one line per evaluation to standard error.
 
     Attributes:
-        labels_: cluster `[n]` of each clip of `fit`, 0 to K - 1, the same as `predict` gives.
+        labels_: cluster `[n]` of each clip of `fit`, 0 to K - 1, as `predict` returns for the same clips.
         model_: the `catuvac.FittedModel`, for reconstruction errors and names.
         n_features_in_: size of the second axis of X, with input "features".
     """
@@ -127,40 +127,39 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
     @classmethod
     def from_preset(cls, name: str, **parameters: Any) -> Self:
-        """An estimator with the features, the model and the training of a preset, such as "fsdd" for spoken digits.
+        """Creates an estimator with the features, model and training of a preset, such as "fsdd" for spoken digits.
 
         Args:
             name: as for `catuvac train --preset`.
-            parameters: of the estimator, in place of the preset's.
+            parameters: of the estimator; they override those of the preset.
 
         Raises:
             ConfigError: an unknown preset.
         """
-        own, further = cls._get_param_names(), {}
+        parameter_names, other_settings = cls._get_param_names(), {}
         for setting, value in _settings(preset(name)).items():
-            if setting in own:
+            if setting in parameter_names:
                 parameters.setdefault(setting, value)
             elif value != _settings(_PRESET)[setting]:
-                further[setting] = value
-        return cls(**{**parameters, "settings": {**further, **(parameters.get("settings") or {})}})
+                other_settings[setting] = value
+        return cls(**{**parameters, "settings": {**other_settings, **(parameters.get("settings") or {})}})
 
     def fit(self, X: Clips, y: object = None) -> Self:
         """Trains on all clips of X.
 
         Args:
-            X: n clips, as `input` says.
-            y: not read.
+            X: n clips, of the kind that `input` names.
+            y: ignored.
 
         Raises:
-            ValueError: features that are no finite numbers of a fitting shape, or fewer clips than clusters.
-            CatuvacError: a parameter outside its range, a recording or an array of audio that cannot be used, or a
-                training that diverged.
+            ValueError: the features are not finite or have a wrong shape, or there are fewer clips than clusters.
+            CatuvacError: a parameter is out of range, a recording or audio array is unusable, or the training diverged.
         """
         del y
         if self.input == "features":
-            given = self._given(X, reset=True)
-            raw, mask = _padded(given)
-            frames, bands = given.shape[1:]
+            x = self._checked(X, reset=True)
+            raw, mask = _padded(x)
+            frames, bands = x.shape[1:]
             shape = {"kind": "array", "time_fit": "stretch", "stretch_frames": frames, "n_bands": bands}
             config = self._config().with_settings(shape)
         else:
@@ -183,51 +182,51 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return self
 
     def predict(self, X: Clips) -> NDArray[np.int64]:
-        """The most probable cluster of each clip, `[n]`; arguments and errors as for `fit`."""
+        """Returns the most probable cluster of each clip, `[n]`; arguments and errors as for `fit`."""
         return self._prediction(X).clusters
 
     def predict_proba(self, X: Clips) -> NDArray[np.float32]:
-        """q(y | x), `[n, K]`, rows that sum to 1; arguments and errors as for `fit`."""
+        """Returns q(y | x), `[n, K]`, with rows that sum to 1; arguments and errors as for `fit`."""
         return self._prediction(X).probabilities
 
     def transform(self, X: Clips) -> NDArray[np.float32]:
-        """Posterior mean of z, `[n, d]`, what tells clips of a cluster apart; arguments and errors as for `fit`."""
+        """Returns posterior means of z, `[n, d]`, the variation within clusters; arguments and errors as for `fit`."""
         return self._prediction(X).z
 
     def score(self, X: Clips, y: object = None) -> float:
-        """Invariant information of the clusters, in [0, 1]: what a study maximises, without labels.
+        """Returns the invariant information of the clusters, in [0, 1]: the label-free objective of studies.
 
-        It is the mutual information between the clusters of two views of each clip, over log K. Collapse and indecision
-        give 0. The views are the same for all models with the same `views` and `view_strength`, so that a search over
-        other parameters may compare them.
+        It is the mutual information between the clusters of two views of each clip, divided by log K. It is 0 for
+        collapsed or undecided clusters. The views are the same for all models with the same `views` and
+        `view_strength`, so the scores of a search over other parameters are comparable.
         """
         del y
         check_is_fitted(self)
         return self.model_.invariant_information(*self._raw(X))
 
     def save(self, folder: str | Path) -> None:
-        """Writes the model for `catuvac.load` and `catuvac assign`.
+        """Writes the model so that `catuvac.load` and `catuvac assign` can open it.
 
         Raises:
-            CatuvacError: the folder holds a run already, or cannot be written.
+            CatuvacError: the folder contains a run already, or cannot be written to.
         """
         check_is_fitted(self)
         inference.save(self.model_, Path(folder))
 
     def _config(self) -> Config:
-        """The configuration that the parameters describe; raises `ConfigError` for one that is impossible."""
-        parameters, further = self.get_params(deep=False), dict(self.settings or {})
+        """Returns the configuration that the parameters describe; raises `ConfigError` for an invalid one."""
+        parameters, other_settings = self.get_params(deep=False), dict(self.settings or {})
         kinds: tuple[str, ...] = get_args(Input)
         if self.input not in kinds:
             raise ConfigError(f"input must be one of {', '.join(kinds)}; got {self.input!r}")
         known = [name for name in _settings(_PRESET) if name != "seed" and name not in parameters]
-        for name in further:
+        for name in other_settings:
             if name not in known:
-                own = "random_state" if name == "seed" else name
-                place = f"{own} is a parameter of its own" if own in parameters else unknown("setting", name, known)
-                raise ConfigError(f"settings: {place}")
-        own_settings = {name: value for name, value in parameters.items() if name in _settings(_PRESET)}
-        return _PRESET.with_settings({**own_settings, **further, "seed": self._seed()})
+                parameter = "random_state" if name == "seed" else name
+                own = f"{parameter} is a parameter of its own"
+                raise ConfigError(f"settings: {own if parameter in parameters else unknown('setting', name, known)}")
+        settings = {name: value for name, value in parameters.items() if name in _settings(_PRESET)}
+        return _PRESET.with_settings({**settings, **other_settings, "seed": self._seed()})
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -239,26 +238,26 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return self.model_.predict_features(*self._raw(X))
 
     def _raw(self, X: Clips) -> tuple[features.Array, features.Mask]:
-        """Features `[n, T, F]` of new clips, before the normaliser, and their activity mask `[n, T]`."""
+        """Returns unnormalised features `[n, T, F]` of new clips and their activity mask `[n, T]`."""
         config = self.model_.config.features
         if self.input != "features":
             return _extracted(X, config, paths=self.input == "paths")
-        given = self._given(X, reset=False)
-        if given.shape[1:] != (config.stretch_frames, config.n_bands):
-            frames, bands = given.shape[1:]
+        x = self._checked(X, reset=False)
+        if x.shape[1:] != (config.stretch_frames, config.n_bands):
+            frames, bands = x.shape[1:]
             raise ValueError(
                 f"X has {frames} frames of {bands} bands, but {type(self).__name__} was fitted on "
                 f"{config.stretch_frames} frames of {config.n_bands} bands"
             )
-        return _padded(given)
+        return _padded(x)
 
-    def _given(self, X: Clips, *, reset: bool) -> features.Array:
-        """Checks features, and gives spectra a time axis: `[n, T, F]`."""
+    def _checked(self, X: Clips, *, reset: bool) -> features.Array:
+        """Checks features, adds a time axis to spectra and returns `[n, T, F]`."""
         x = validate_data(self, X, reset=reset, dtype=np.float32, allow_nd=True, ensure_min_samples=2 if reset else 1)
         if x.ndim > 3:
             raise ValueError(f"features must be [n, T, F] or [n, F], got {x.ndim} dimensions")
-        given: features.Array = np.repeat(x[:, None], features.STRIDE, axis=1) if x.ndim == 2 else x
-        return given
+        result: features.Array = np.repeat(x[:, None], features.STRIDE, axis=1) if x.ndim == 2 else x
+        return result
 
     @property
     def _n_features_out(self) -> int:
@@ -274,25 +273,25 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The settings that an estimator has: there is neither a corpus nor a split."""
+    """Returns the settings of an estimator, which has neither a corpus nor a split."""
     sections = config.to_dict()
     return {name: value for section in _SECTIONS for name, value in sections[section].items()}
 
 
 def _padded(x: features.Array) -> tuple[features.Array, features.Mask]:
-    """Pads features to whole strides of the network, and says which frames `[n, T]` are none of the padding."""
+    """Pads features to whole strides of the network, and returns them with a mask `[n, T]` of unpadded frames."""
     n, frames, bands = x.shape
     padded = np.pad(x, ((0, 0), (0, -frames % features.STRIDE), (0, -bands % features.STRIDE)))
     return padded, np.broadcast_to(np.arange(padded.shape[1]) < frames, (n, padded.shape[1])).copy()
 
 
 def _extracted(X: Clips, config: FeatureConfig, *, paths: bool) -> tuple[features.Array, features.Mask]:
-    """Features `[n, T, F]` of recordings or of audio, before the normaliser, and their activity mask `[n, T]`."""
+    """Returns unnormalised features `[n, T, F]` of recordings or audio and their activity mask `[n, T]`."""
     if isinstance(X, str | Path):
-        raise ValueError(f"X must be a sequence of paths, got the one path {X}")
+        raise ValueError(f"X must be a sequence of paths, got the single path {X}")
     clips = list(X)
     if not clips:
-        raise ValueError("X holds no clip")
+        raise ValueError("X contains no clip")
     read = _recording if paths else _samples
     parts = [
         features.extract_batch(
@@ -302,7 +301,7 @@ def _extracted(X: Clips, config: FeatureConfig, *, paths: bool) -> tuple[feature
         )
         for start in range(0, len(clips), EVAL_BATCH)
     ]
-    x, mask = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+    x, mask = (torch.cat(arrays).numpy() for arrays in zip(*parts, strict=True))
     loud = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2)))
     if len(loud):
         raise CatuvacError(f"clip {loud[0]} of X is too loud for float32: full scale is 1")

@@ -1,4 +1,4 @@
-"""A trained model for new recordings: from samples to a cluster, without features of a corpus and without an optimiser.
+"""Inference on new recordings: from samples to clusters, without a corpus's features and without an optimiser.
 
     model = load(Path("runs/fsdd"))
     prediction = model.predict([samples])
@@ -31,18 +31,18 @@ from catuvac.models.variational import VariationalModel
 from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import EVAL_BATCH, MODELS, Report, TrainingRun, two_views, use_bf16
 
-NAMES = "names.json"  # beside a model's weights: what somebody calls its clusters
+NAMES = "names.json"  # next to a model's weights: the names that users gave its clusters
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of n clips.
+    """A model's output for n clips.
 
     Attributes:
         probabilities: q(y | x), `[n, K]`.
         z: posterior means, `[n, d]`.
         error: root mean square difference `[n]` between a clip's features in [0, 1] and their reconstruction, over the
-            cells that count: how unlike the training data a clip is.
+            unmasked cells: how unlike the training data a clip is.
     """
 
     probabilities: NDArray[np.float32]
@@ -56,18 +56,18 @@ class Prediction:
 
     @property
     def entropy(self) -> NDArray[np.float32]:
-        """Of q(y | x), `[n]`, in nats."""
+        """The entropy of q(y | x), `[n]`, in nats."""
         return np.asarray(entr(self.probabilities).sum(axis=1), dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """Weights, the front end that they were trained with, and the names of their clusters.
+    """The weights, the front end that they were trained with, and the names of the clusters.
 
     Attributes:
-        folder: where the weights lie, and the names beside them; None for a model in memory.
-        names: of the K clusters; "" for one without a name.
-        report: of the last evaluation in training, on the validation split; what has a name of `val/` is a score.
+        folder: contains the weights and the cluster names; None for a model in memory.
+        names: of the K clusters; "" for a cluster without a name.
+        report: of the last evaluation in training, on the validation split; names that start with `val/` are scores.
     """
 
     config: Config
@@ -79,25 +79,25 @@ class FittedModel:
 
     @property
     def sample_rate(self) -> int:
-        """Of the samples that it takes, in Hz."""
+        """The sample rate of its input, in Hz."""
         return self.config.features.sample_rate
 
     @property
     def window(self) -> int:
-        """The samples of a whole clip."""
+        """The number of samples of a whole clip."""
         return features.clip_samples(self.config.features)
 
     @property
     def undecided_above(self) -> float:
-        """The entropy in nats above which a clip counts as undecided: ½ log K, as for a whole training."""
+        """The entropy in nats above which a clip counts as undecided: ½ log K, as in training."""
         return DECIDED * math.log(self.config.model.n_clusters)
 
     def predict(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> Prediction:
-        """Assigns clips, with the features that the training had, to the bit.
+        """Assigns clips to clusters, with features that are bit-identical to those of the training.
 
         Args:
-            clips: samples `[s]` each, finite, at `config.features.sample_rate` Hz.
-            durations: the true length of each in s; None where every sample is the clip's own.
+            clips: samples `[s]` of each clip, finite, at `config.features.sample_rate` Hz.
+            durations: the true length of each clip in s; None if no clip contains padding.
         """
         lengths = durations or [math.nan] * len(clips)
         front_end = self.config.features
@@ -107,11 +107,11 @@ class FittedModel:
         )
 
     def predict_features(self, x: features.Array, mask: features.Mask) -> Prediction:
-        """Assigns clips by their features `[n, T, F]`, before the normaliser, with the activity mask `[n, T]`."""
+        """Assigns clips by their unnormalised features `[n, T, F]`, with the activity mask `[n, T]`."""
         return self._predict(_tensors(x, mask))
 
     def invariant_information(self, x: features.Array, mask: features.Mask) -> float:
-        """The label-free score of a search, in [0, 1], of n > 0 clips; arguments as for `predict_features`."""
+        """Returns the label-free score of a search, in [0, 1], for n > 0 clips; arguments as for `predict_features`."""
         batches = (self._input(*batch) for batch in _tensors(x, mask))
         views = two_views(batches, self._logits, self.config.training, device=torch.device("cpu"))
         return metrics.invariant_information(*views)
@@ -127,7 +127,7 @@ class FittedModel:
         )
 
     def logits(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> NDArray[np.float32]:
-        """Those of q(y | x), `[n, K]`, of at most a few hundred clips, without the rest of what `predict` computes."""
+        """Computes only the logits of q(y | x), `[n, K]`, for up to a few hundred clips; arguments as for `predict`."""
         lengths = durations or [math.nan] * len(clips)
         x, _ = self._input(*features.extract_batch(clips, durations=lengths, config=self.config.features))
         with torch.no_grad():
@@ -135,13 +135,13 @@ class FittedModel:
         return logits
 
     def _input(self, raw: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised features `[n, 1, T, F]`, and 1 for each of these cells that counts."""
+        """Returns normalised features `[n, 1, T, F]` and their mask, 1 for each cell that counts."""
         x = torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None]
         bands = torch.arange(x.shape[3]) < features.valid_bands(self.config.features)
         return x, (mask[:, None, :, None] & bands).expand_as(x).float()
 
     def _autocast(self, x: Tensor) -> torch.autocast:
-        """bfloat16 where the settings and this processor have it."""
+        """Enables bfloat16 if the settings allow it and this processor supports it."""
         bf16 = use_bf16(self.config.training.precision, torch.device("cpu"), x.shape[3])
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
 
@@ -163,11 +163,11 @@ def load(spec: Path | str) -> FittedModel:
     """Opens a trained model.
 
     Args:
-        spec: the folder of `catuvac train`, that of a study (its best trial by the objective), or of one of its
-            trials: "results/NAME:7".
+        spec: the folder of `catuvac train`, the folder of a study (opens its best trial by the objective), or one of
+            its trials, such as "results/NAME:7".
 
     Raises:
-        CatuvacError: no such folder, no weights in it, or weights of an earlier version, which lack the normaliser.
+        CatuvacError: the folder does not exist, or its weights are absent or from a version that lacks the normaliser.
     """
     folder, _, number = str(spec).rpartition(":")
     if folder and number.isdigit() and not Path(spec).exists():
@@ -179,14 +179,14 @@ def load(spec: Path | str) -> FittedModel:
         best = trained.ranked(folder_)
         if not best:
             raise CatuvacError(
-                f"no complete trial of {folder_} has left a checkpoint; run it with --keep-top 1 or more"
+                f"no complete trial of {folder_} has a checkpoint; run the study with --keep-top 1 or more"
             )
         return _trial(folder_, best[0])
-    raise CatuvacError(f"{spec} holds no model; give the folder of `catuvac train`, a study's, or STUDY:NUMBER")
+    raise CatuvacError(f"{spec} contains no model; give the folder of `catuvac train` or of a study, or STUDY:NUMBER")
 
 
 def training_features(model: FittedModel) -> FeatureSet | None:
-    """The features that a model was trained on, with their splits; None where this machine's cache lacks them."""
+    """Returns the features that a model was trained on, with their splits; None if this machine's cache lacks them."""
     if model.folder is None:
         return None
     try:
@@ -198,15 +198,15 @@ def training_features(model: FittedModel) -> FeatureSet | None:
 
 
 def of_run(run: TrainingRun) -> FittedModel:
-    """The model of a training in memory, on the CPU."""
+    """Returns the model of a training run in memory, on the CPU."""
     return _fitted(run.config, run.state(), None, of="this training")
 
 
 def save(model: FittedModel, folder: Path) -> FittedModel:
-    """Writes a model for `load` and `catuvac assign`, and returns it with its new folder.
+    """Writes a model so that `load` and `catuvac assign` can open it, and returns it with its new folder.
 
     Raises:
-        CatuvacError: the folder holds a run already, or cannot be written.
+        CatuvacError: the folder contains a run already, or cannot be written to.
     """
     run_dir.check(folder, model.config, resume=False)
     weights = model.model.state_dict()
@@ -215,7 +215,7 @@ def save(model: FittedModel, folder: Path) -> FittedModel:
         checkpoint.save(folder / run_dir.WEIGHTS, weights)
         checkpoint.save(folder / "checkpoint.pt", state)
         artifacts.write_json(folder / "run.json", {"features": "", "revision": run_dir.revision()})
-        artifacts.write_yaml(folder / "config.yaml", model.config.to_yaml())  # the last, because it marks a run
+        artifacts.write_yaml(folder / "config.yaml", model.config.to_yaml())  # last, because it marks a complete run
     except OSError as error:
         raise CatuvacError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
     model = replace(model, folder=folder)
@@ -223,14 +223,14 @@ def save(model: FittedModel, folder: Path) -> FittedModel:
 
 
 def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
-    """Names clusters, beside the weights; "" takes a name away.
+    """Names clusters and stores the names next to the weights; "" removes a name.
 
     Raises:
-        CatuvacError: the model is in no folder, no such cluster, or a name that cannot be a folder's, into which
-            recordings are sorted.
+        CatuvacError: the model has no folder, the cluster does not exist, or the name cannot be that of a folder, as
+            recordings are sorted into folders by cluster name.
     """
     if model.folder is None:
-        raise CatuvacError("a model in memory keeps no names: save it first")
+        raise CatuvacError("a model in memory cannot store names: save it first")
     k = len(model.names)
     for cluster, name in names.items():
         if name in (".", ".."):
@@ -238,7 +238,7 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
         if not 0 <= cluster < k:
             raise CatuvacError(f"no cluster {cluster}; {model.folder} has clusters 0 to {k - 1}")
     with locked(model.folder / f".{NAMES}.lock", waiting="names its clusters", remove=True):
-        # Somebody else may have named others since the model was opened.
+        # Another process may have named other clusters since the model was opened.
         changed = tuple(names.get(cluster, name) for cluster, name in enumerate(_names(model.folder, k)))
         artifacts.write_json(model.folder / NAMES, {str(cluster): name for cluster, name in enumerate(changed)})
     return replace(model, names=changed)
@@ -246,7 +246,7 @@ def rename(model: FittedModel, names: dict[int, str]) -> FittedModel:
 
 def _run(folder: Path) -> FittedModel:
     config = run_dir.config(folder)
-    run_dir.weights(folder)  # checkpoint.pt alone would be a training that has not ended
+    run_dir.weights(folder)  # a folder with checkpoint.pt alone is an unfinished training run
     return _fitted(config, checkpoint.load(folder / "checkpoint.pt"), folder, of=str(folder))
 
 
@@ -258,9 +258,9 @@ def _trial(study: Path, number: int) -> FittedModel:
 def _fitted(config: Config, state: dict[str, object], folder: Path | None, *, of: str) -> FittedModel:
     normaliser, weights, report = state.get("normaliser"), state.get("model"), state.get("last_report")
     if not isinstance(normaliser, dict) or not isinstance(weights, dict) or not isinstance(report, dict):
-        raise CatuvacError(f"{of} is of an earlier version, which did not keep its normaliser; train it again")
+        raise CatuvacError(f"{of} is from an earlier version, which did not store the normaliser; train it again")
     frames, bands = features.frames(config.features)
-    # Sigma 0 stands for a value of the training features, which an assignment does not read.
+    # Sigma 0 stands for a value computed from the training features, which inference does not need.
     settings = replace(config.model, sigma=config.model.sigma or 1.0)
     model = MODELS[config.model.method](settings, n_frames=frames, n_bands=bands)
     checkpoint.fill(model, weights, f"the weights of {of} do not fit its settings; train it again")

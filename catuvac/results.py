@@ -1,9 +1,9 @@
-"""The two tables between studies and analysis: `trials.parquet` and `history.parquet` (design, section 5).
+"""The two tables that studies write and the analysis reads: `trials.parquet`, `history.parquet` (design, section 5).
 
-Names are namespaced with `/`. A value that does not exist is null; NaN and infinity are refused, because a score that
-is undefined carries its floor. Appending is atomic and safe between processes, and replaces rows of the same key, so a
-resumed study leaves no duplicates. Each file is sealed (`catuvac.artifacts`), and its pages have Parquet's own
-checksums for other readers.
+Column names are namespaced with `/`. A value that does not exist is null; NaN and infinity are rejected, because an
+undefined score has its floor value. Appending is atomic and safe between processes, and replaces rows with the same
+key, so a resumed study leaves no duplicates. Each file is sealed (`catuvac.artifacts`), and its pages have Parquet's
+own checksums for other readers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRIALS = "trials.parquet"
 HISTORY = "history.parquet"
 STATUSES = ("complete", "stopped", "diverged", "error")
 
-# Required columns. Only those marked as nullable may be null, for a trial that ended in an error.
+# Required columns. Only nullable ones may be null, for a trial that ended in an error.
 TRIALS_SCHEMA = pa.schema(
     [
         pa.field("study", pa.string(), nullable=False),
@@ -37,13 +37,13 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("arm", pa.string(), nullable=False),  # tpe, random, qmc, grid, confirm, branch, …
         pa.field("status", pa.string(), nullable=False),  # one of STATUSES
         pa.field("objective", pa.float64()),
-        pa.field("epochs", pa.int64()),  # finished ones
+        pa.field("epochs", pa.int64()),  # finished epochs
         pa.field("wall_seconds", pa.float64()),  # s, of training and evaluation
-        pa.field("train_seconds", pa.float64()),  # s, of these inside training epochs
+        pa.field("train_seconds", pa.float64()),  # s, the part of it inside training epochs
         pa.field("config_hash", pa.string(), nullable=False),
         pa.field("revision", pa.string()),  # of the source; null outside a checkout
         pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC
-        pa.field("failure", pa.string()),  # of an error: out of memory, node lost, or crash: and its last line
+        pa.field("failure", pa.string()),  # for an error: out of memory, node lost, or crash: and its last line
     ]
 )
 HISTORY_SCHEMA = pa.schema(
@@ -58,10 +58,10 @@ HISTORY_SCHEMA = pa.schema(
 TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/", "branch/")
 HISTORY_NAMESPACES = ("val/", "loss/")
 NAMESPACES = {TRIALS: TRIALS_NAMESPACES, HISTORY: HISTORY_NAMESPACES}
-KEYS = {TRIALS: ("study", "trial_id"), HISTORY: ("study", "trial_id", "epoch")}  # what rows are told apart by
+KEYS = {TRIALS: ("study", "trial_id"), HISTORY: ("study", "trial_id", "epoch")}  # columns that identify a row
 ADVICE = "restore it from a backup, or run the study again"
-WAIT = 60.0  # s for another process to end its writing, which takes milliseconds
-FLAGS = ("/degenerate", "/y_decided")  # how the names of scores that are true or false end
+WAIT = 60.0  # s to wait for another process to finish writing, which takes milliseconds
+FLAGS = ("/degenerate", "/y_decided")  # suffixes of the names of boolean scores
 
 
 def append_trial(folder: Path, row: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ def append_trial(folder: Path, row: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: a required column is absent or null, a column is in no namespace, the status is unknown, or a
-            number is NaN or infinite; names the column.
+            number is NaN or infinite; the message names the column.
     """
     if row.get("status") not in STATUSES:
         raise ValueError(f"column 'status' must be one of {', '.join(STATUSES)}, got {row.get('status')!r}")
@@ -86,22 +86,22 @@ def append_history(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_trials(folder: Path) -> pd.DataFrame:
-    """Reads a row per trial, with pandas' nullable types, in order of recording.
+    """Reads one row per trial, with pandas' nullable types, in the order of recording.
 
     Raises:
-        CatuvacError: the table is absent or damaged, or not such a table: it lacks a required column, or holds a null,
-            a type, a number or a row twice that no writer here leaves.
+        CatuvacError: the table is absent, damaged or invalid: it lacks a required column, or contains a null, a type, a
+            number or a duplicate row that this module never writes.
     """
     return _read(folder / TRIALS, TRIALS_SCHEMA)
 
 
 def read_history(folder: Path) -> pd.DataFrame:
-    """Reads a row per evaluation; raises `CatuvacError` as `read_trials` does."""
+    """Reads one row per evaluation; raises `CatuvacError` as `read_trials` does."""
     return _read(folder / HISTORY, HISTORY_SCHEMA)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as dictionaries by column, with None for null."""
+    """Returns the rows as dictionaries by column, with None for null."""
     plain = table.astype(object)
     rows = plain.where(plain.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
@@ -114,7 +114,7 @@ def _append(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) ->
     latest = {tuple(row.get(name) for name in key): row for row in rows}
     new = _table(list(latest.values()), schema, NAMESPACES[path.name])
     path.parent.mkdir(parents=True, exist_ok=True)
-    busy = f"another process has been writing {path} for {WAIT:.0f} s; end it, or wait for it"
+    busy = f"another process has been writing {path} for {WAIT:.0f} s; end it or wait until it has finished"
     with io.exclusive(path.with_name(f".{path.stem}.lock"), busy=busy, wait=WAIT):
         if path.exists():
             old = _load(path, schema)
@@ -130,7 +130,7 @@ def _sealed(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, write_page_checksum=True) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({"catuvac": artifacts.BLANK})  # at the end of the file, as no column's content is
+        writer.add_key_value_metadata({"catuvac": artifacts.BLANK})  # at the file's end, after the columns' content
     return artifacts.seal(sink.getvalue().to_pybytes())
 
 
@@ -161,7 +161,7 @@ def _column(name: str, values: list[Any], schema: pa.Schema, namespaces: tuple[s
             f"column {name!r} must be of type {expected or 'number, string or boolean'}: {error}"
         ) from error
     if pa.types.is_floating(array.type) and not pc.all(pc.is_finite(array.drop_null()), min_count=0).as_py():
-        raise ValueError(f"column {name!r} holds NaN or infinity; record a floor, or None where no value exists")
+        raise ValueError(f"column {name!r} contains NaN or infinity; record a floor, or None if no value exists")
     return array
 
 
@@ -172,7 +172,7 @@ def _joined(table: pa.Table, key: tuple[str, ...]) -> pa.Array:
 def _load(path: Path, schema: pa.Schema) -> pa.Table:
     if not path.exists():
         raise CatuvacError(f"no {path.name} in {path.parent}; give the results folder of a study")
-    # One read of one file: by its path, Arrow opens it more than once, and a writer may replace it in between.
+    # Reads the file once: given a path, Arrow opens it more than once, and a writer may replace it in between.
     data = artifacts.read(path, advice=ADVICE)
     try:
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
@@ -188,10 +188,10 @@ def _load(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _check(table: pa.Table, path: Path, schema: pa.Schema) -> pa.Table:
-    """Casts the required columns of a table that anybody may have written; raises `CatuvacError` as `read_trials`."""
+    """Casts the required columns of a table from any writer; raises `CatuvacError` as `read_trials`."""
 
-    def refuse(what: str) -> CatuvacError:
-        return CatuvacError(f"{path} {what}; it is not a table of catuvac")
+    def refuse(problem: str) -> CatuvacError:
+        return CatuvacError(f"{path} {problem}; it is not a table of catuvac")
 
     if twice := {name for name in table.column_names if table.column_names.count(name) > 1}:
         raise refuse(f"has the column {min(twice)} twice")
@@ -201,18 +201,18 @@ def _check(table: pa.Table, path: Path, schema: pa.Schema) -> pa.Table:
             try:
                 column = column.cast(schema.field(name).type)
             except pa.ArrowException:
-                raise refuse(f"holds {column.type} in the column {name}") from None
+                raise refuse(f"contains {column.type} in the column {name}") from None
             if column.null_count and not schema.field(name).nullable:
-                raise refuse(f"holds a null in the column {name}")
+                raise refuse(f"contains a null in the column {name}")
             table = table.set_column(index, pa.field(name, column.type), column)
         elif not (_is_number(column.type) or (name.startswith("config/") and _is_text(column.type))):
-            raise refuse(f"holds {column.type} in the column {name}")
+            raise refuse(f"contains {column.type} in the column {name}")
         if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column.drop_null()), min_count=0).as_py():
-            raise refuse(f"holds NaN or infinity in the column {name}")
+            raise refuse(f"contains NaN or infinity in the column {name}")
     if "status" in schema.names and (unknown := set(table["status"].unique().to_pylist()) - {*STATUSES}):
-        raise refuse(f"holds the status {min(unknown)!r}")
+        raise refuse(f"contains the status {min(unknown)!r}")
     if len(table) and len(_joined(table, KEYS[path.name]).unique()) < len(table):
-        raise refuse(f"holds two rows of the same {' and '.join(KEYS[path.name])}")
+        raise refuse(f"contains two rows with the same {' and '.join(KEYS[path.name])}")
     return table
 
 

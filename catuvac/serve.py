@@ -1,8 +1,8 @@
-"""One of the two servers of `catuvac watch`, as a process of its own: `python -m catuvac.serve`, told by JSON on stdin.
+"""One of the two servers of `catuvac watch`, run as `python -m catuvac.serve` with its settings as JSON on stdin.
 
-Every account of a machine reaches its loopback, and so does a page in the browser whose name is made to point there.
-TensorBoard and the Optuna dashboard ask nobody who he is, and the latter deletes studies. So both are served behind
-`Guard`: to whoever has the secret, under a name of loopback, and for reading alone.
+Every user of a machine can reach its loopback interface, and so can a web page through DNS rebinding. TensorBoard and
+the Optuna dashboard do not authenticate anybody, and the latter can delete studies. Therefore both are served behind
+`Guard`: only to clients that have the secret, only under a loopback host name, and read-only.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from werkzeug.serving import make_server
 from catuvac.errors import CatuvacError, guarded
 
 HOST = "127.0.0.1"
-LOOPBACK = (HOST, "localhost", "[::1]")  # names by which a browser comes here, through an SSH tunnel too
-PARAMETER = "secret"  # of the address that `catuvac watch` prints
+LOOPBACK = (HOST, "localhost", "[::1]")  # host names that browsers use, also through an SSH tunnel
+PARAMETER = "secret"  # in the address that `catuvac watch` prints
 READING = ("GET", "HEAD")
 
 Environment = dict[str, Any]
@@ -32,51 +32,51 @@ Application = Callable[[Environment, Any], Iterable[bytes]]  # WSGI
 
 
 def make_secret() -> str:
-    """A new one, of 256 bits."""
+    """Returns a new secret of 256 bits."""
     return secrets.token_urlsafe(32)
 
 
 def cookie(port: int, secret: str) -> str:
-    """The header by which a browser shows the secret; its name has the port, since cookies are shared by all ports."""
+    """Returns the cookie with the secret; its name includes the port, since all ports of a host share cookies."""
     return f"catuvac-{port}={secret}"
 
 
 class Guard:
-    """A WSGI application in front of another one, which lets nothing through but readers who have the secret."""
+    """A WSGI application in front of another one that lets only read requests with the secret through."""
 
     def __init__(self, app: Application, *, port: int, secret: str, methods: tuple[str, ...] = READING) -> None:
-        """Takes the methods that read: TensorBoard's pages also ask by POST."""
+        """Takes the HTTP methods that only read: TensorBoard's pages also use POST for that."""
         self.app = app
         self.name, _, self.secret = cookie(port, secret).partition("=")
         self.methods = methods
 
     def __call__(self, environ: Environment, start_response: Any) -> Iterable[bytes]:
-        """Answers 403 without a name of loopback or the secret, and 405 to what writes."""
+        """Responds 403 without a loopback host name or the secret, and 405 to requests that write."""
         host = environ.get("HTTP_HOST", "")
         if host.removesuffix(f":{_port(host)}") not in LOOPBACK:
-            return _refuse(start_response, "403 Forbidden", f"not under this name: use http://{HOST}")
-        given = parse_qs(environ.get("QUERY_STRING", "")).get(PARAMETER, [""])[0]
-        if given and self._right(given):
-            # The browser keeps it as a cookie, so that the address on display and in the history has no secret.
+            return _refuse(start_response, "403 Forbidden", f"not available under this host name: use http://{HOST}")
+        secret = parse_qs(environ.get("QUERY_STRING", "")).get(PARAMETER, [""])[0]
+        if secret and self._is_secret(secret):
+            # The browser keeps it as a cookie, so that the displayed address and the history do not contain the secret.
             path = "/" + quote(environ.get("PATH_INFO", "").lstrip("/"))
-            kept = f"{self.name}={self.secret}; Path=/; HttpOnly; SameSite=Strict"
-            start_response("303 See Other", [("Location", path), ("Set-Cookie", kept), ("Content-Length", "0")])
+            new_cookie = f"{self.name}={self.secret}; Path=/; HttpOnly; SameSite=Strict"
+            start_response("303 See Other", [("Location", path), ("Set-Cookie", new_cookie), ("Content-Length", "0")])
             return []
-        if not self._right(self._cookie(environ.get("HTTP_COOKIE", ""))):
-            return _refuse(start_response, "403 Forbidden", "open the whole address that catuvac watch has printed")
+        if not self._is_secret(self._cookie(environ.get("HTTP_COOKIE", ""))):
+            return _refuse(start_response, "403 Forbidden", "open the complete address that catuvac watch has printed")
         if environ["REQUEST_METHOD"] not in self.methods:
-            return _refuse(start_response, "405 Method Not Allowed", "this page is for reading", *self.methods)
+            return _refuse(start_response, "405 Method Not Allowed", "this page is read-only", *self.methods)
         return self.app(environ, start_response)
 
     def _cookie(self, header: str) -> str:
         try:
-            held = SimpleCookie(header).get(self.name)
+            morsel = SimpleCookie(header).get(self.name)
         except CookieError:
             return ""
-        return held.value if held else ""
+        return morsel.value if morsel else ""
 
-    def _right(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self.secret.encode())
+    def _is_secret(self, secret: str) -> bool:
+        return hmac.compare_digest(secret.encode(), self.secret.encode())
 
 
 def _port(host: str) -> str:
@@ -107,9 +107,9 @@ def _tensorboard(logdir: str, port: int, secret: str) -> None:
             return f"http://{HOST}:{port}/"
 
     board = program.TensorBoard(server_class=Server)
-    # Its fast reader is another server, which everybody on the machine may ask.
+    # The fast loader is a separate server that every user of the machine can query.
     board.configure(argv=("",), logdir=logdir, load_fast="false", reload_multifile=True)
-    board.launch()  # unlike `main` it leaves no note in the temporary folder that all users share
+    board.launch()  # unlike `main`, it writes no record to the shared temporary folder
     threading.Event().wait()
 
 
@@ -129,7 +129,7 @@ def _optuna(storage: str, port: int, secret: str) -> None:
                 storage, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=True, skip_compatibility_check=True
             )
             opened.get_all_studies()
-        except Exception as error:  # whatever the database's driver raises
+        except Exception as error:  # any exception of the database driver
             where, why = database.describe(storage), database.reason(storage, error)
             raise CatuvacError(f"cannot read the Optuna storage {where}: {why}") from error
     make_server(HOST, port, Guard(wsgi(opened), port=port, secret=secret), threaded=True).serve_forever()
@@ -138,5 +138,5 @@ def _optuna(storage: str, port: int, secret: str) -> None:
 SERVERS: dict[str, Callable[..., None]] = {"TensorBoard": _tensorboard, "Optuna": _optuna}
 
 if __name__ == "__main__":
-    settings = json.load(sys.stdin)  # not arguments: everybody on the machine can read those
+    settings = json.load(sys.stdin)  # not arguments, which every user of the machine can read
     sys.exit(guarded(lambda: SERVERS[settings.pop("server")](**settings)))

@@ -1,4 +1,4 @@
-"""A cluster for every window of sound as it arrives: from a file, a pipe or a microphone, in memory that stays flat.
+"""Clusters of windows of sound as they arrive, from a file, a pipe or a microphone, in constant memory.
 
     stream = Stream(model, open_pipe(0, timeout=10), hop=0.5)
     for decision in stream:
@@ -31,9 +31,9 @@ from catuvac.data import audio
 from catuvac.data.audio import AudioError
 from catuvac.errors import CatuvacError
 
-BLOCK = 0.05  # s that are read at a time, at most
-TIMED = 10_000  # windows whose latency is kept
-ENDLESS = 0x7FFF0000  # bytes: what a header states at least where its writer could not know the length
+BLOCK = 0.05  # s, the most that is read at a time
+TIMED = 10_000  # number of latest windows whose latency is kept
+ENDLESS = 0x7FFF0000  # bytes; headers state at least this size if the writer did not know the length
 PCM = np.dtype("<i2")
 FULL_SCALE = np.float32(2**15)
 
@@ -41,7 +41,7 @@ Samples = NDArray[np.float32]
 
 
 class Classifier(Protocol):
-    """What gives windows their clusters; `catuvac.inference.FittedModel` and an exported model do."""
+    """A model that assigns windows to clusters, such as `catuvac.inference.FittedModel` or an exported model."""
 
     @property
     def sample_rate(self) -> int: ...
@@ -68,16 +68,16 @@ class Sound:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a model says at the end of one window.
+    """A model's decision at the end of one window.
 
     Attributes:
-        time: s from the start of the sound to the window's end.
-        cluster: the most probable one, after averaging.
-        name: of it; "" without a name.
-        probability: of it.
+        time: s from the start of the sound to the end of the window.
+        cluster: the most probable cluster, after averaging.
+        name: its name; "" without a name.
+        probability: its probability.
         undecided: whether the entropy of q(y | x) is too high to rely on the cluster.
-        state: the cluster that holds, which another one replaces only by a margin.
-        changed: whether that has just happened.
+        state: the current cluster, which another one replaces only by a margin.
+        changed: whether the state has changed with this window.
     """
 
     time: float
@@ -91,14 +91,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a stream went.
+    """The summary of a stream.
 
     Attributes:
-        windows: that were decided on.
-        changes: of the state.
-        seconds: of sound.
-        mean_ms, p95_ms: from a whole window to its decision, over the last `TIMED` ones.
-        cpu_share: processor time, all threads together, as a share of the sound's duration.
+        windows: number of decisions.
+        changes: number of state changes.
+        seconds: duration of the sound in s.
+        mean_ms, p95_ms: latency from a complete window to its decision, over the last `TIMED` windows.
+        cpu_share: CPU time of all threads, as a share of the duration.
     """
 
     windows: int
@@ -116,19 +116,19 @@ class Summary:
 
 
 class Stream:
-    """The decisions on a sound, one at the end of each window, and afterwards their `summary`."""
+    """Iterates over the decisions on a sound, one at the end of each window; then has their `summary`."""
 
     def __init__(
         self, model: Classifier, sound: Sound, *, hop: float = 0.0, smooth: int = 1, hysteresis: float = 0.0
     ) -> None:
-        """Computes nothing yet.
+        """Stores the arguments; nothing is computed yet.
 
         Args:
-            model: what decides.
+            model: makes the decisions.
             sound: at any rate; it is resampled to the model's.
-            hop: s between the ends of two windows; 0 puts windows end to end.
-            smooth: windows, up to the present one, whose logits are averaged.
-            hysteresis: by how much another cluster must be more probable than the state to replace it, in [0, 1).
+            hop: s between the ends of consecutive windows; 0 places windows end to end.
+            smooth: number of windows, up to the current one, whose logits are averaged.
+            hysteresis: margin in [0, 1) by which a cluster's probability must exceed that of the state to replace it.
         """
         self.model = model
         self.sound = sound
@@ -141,16 +141,16 @@ class Stream:
         self.processor = 0.0  # s
 
     def __iter__(self) -> Iterator[Decision]:
-        """Decides as sound arrives.
+        """Yields decisions as sound arrives.
 
         Raises:
             CatuvacError: the sound breaks off, or ends before its first window.
         """
         model, rate = self.model, self.model.sample_rate
-        model.logits([torch.zeros(model.window)])  # libraries choose their kernels on a first call
+        model.logits([torch.zeros(model.window)])  # libraries choose their kernels on the first call
         began = time.process_time()
         try:
-            for end, samples in cut(self._heard(), length=model.window, hop=self.hop, rate=rate):
+            for end, samples in cut(self._blocks(), length=model.window, hop=self.hop, rate=rate):
                 whole = time.perf_counter()
                 decision = self.decide(model.logits([torch.from_numpy(samples)])[0], at=end / rate)
                 self.latencies.append(time.perf_counter() - whole)
@@ -161,14 +161,14 @@ class Stream:
             wanted, had = model.window / rate, self.samples / rate
             raise CatuvacError(f"the sound ended after {had:.2f} s, before a whole window of {wanted:g} s")
 
-    def _heard(self) -> Iterator[Samples]:
-        """The blocks at the model's rate."""
+    def _blocks(self) -> Iterator[Samples]:
+        """Yields the blocks at the model's rate."""
         for block in resampled(self.sound, self.model.sample_rate):
             self.samples += len(block)
             yield block
 
     def decide(self, logits: NDArray[np.float32], *, at: float) -> Decision:
-        """The decision on a window with logits `[K]` that ends `at` s."""
+        """Returns the decision on a window with logits `[K]` that ends `at` s."""
         self.recent.append(logits)
         probabilities = softmax(np.mean(self.recent, axis=0))
         cluster = int(probabilities.argmax())
@@ -189,7 +189,7 @@ class Stream:
 
     @property
     def summary(self) -> Summary:
-        """Of what was decided so far."""
+        """The summary of all decisions so far."""
         seconds, latencies = self.samples / self.model.sample_rate, 1e3 * np.array(self.latencies or [math.nan])
         share = self.processor / seconds if seconds else math.nan
         p95 = float(np.percentile(latencies, 95))
@@ -197,29 +197,29 @@ class Stream:
 
 
 def cut(blocks: Iterator[Samples], *, length: int, hop: float, rate: int) -> Iterator[tuple[int, Samples]]:
-    """Cuts sound into the windows of `audio.windows`, as they become whole.
+    """Cuts sound into the same windows as `audio.windows`, as soon as each is complete.
 
     Args:
-        blocks: `[n]` each, of any length.
-        length: samples of a window.
-        hop: s between the starts of two windows.
+        blocks: samples `[n]` of each block, of any length.
+        length: samples per window.
+        hop: s between the starts of consecutive windows.
         rate: Hz.
 
     Yields:
-        The samples from the start of the sound to the window's end, and the window `[length]`.
+        The number of samples up to the window's end, and the window `[length]`.
     """
-    held, first, number = np.zeros(0, np.float32), 0, 0  # held[0] is the sample `first` of the sound
+    buffer, first, number = np.zeros(0, np.float32), 0, 0  # buffer[0] is the sample `first` of the sound
     for block in blocks:
-        held = np.concatenate([held, block])
-        while (start := round(number * hop * rate)) + length <= first + len(held):
-            yield start + length, held[start - first : start - first + length]
+        buffer = np.concatenate([buffer, block])
+        while (start := round(number * hop * rate)) + length <= first + len(buffer):
+            yield start + length, buffer[start - first : start - first + length]
             number += 1
-        gone = min(start - first, len(held))
-        held, first = held[gone:], first + gone
+        dropped = min(start - first, len(buffer))
+        buffer, first = buffer[dropped:], first + dropped
 
 
 def resampled(sound: Sound, rate: int) -> Iterator[Samples]:
-    """The blocks of a sound at `rate` Hz; the resampler's filter delays them by some milliseconds."""
+    """Yields the blocks of a sound at `rate` Hz; the resampler's filter delays them by some milliseconds."""
     if sound.rate == rate:
         yield from sound.blocks
         return
@@ -230,10 +230,10 @@ def resampled(sound: Sound, rate: int) -> Iterator[Samples]:
 
 
 def open_file(path: Path) -> Sound:
-    """A recording that `audio.load` reads, from its start to its end.
+    """Opens a recording that `audio.load` can read, from its start to its end.
 
     Raises:
-        CatuvacError: it cannot be read, then or later.
+        CatuvacError: it cannot be read, now or while iterating.
     """
     try:
         rate, blocks = audio.blocks(path, seconds=BLOCK)
@@ -251,16 +251,16 @@ def open_file(path: Path) -> Sound:
 
 
 def open_pipe(handle: int, *, timeout: float, rate: int = 0, raw: bool = False) -> Sound:
-    """A WAV file of 16-bit samples, or raw mono ones, from a pipe.
+    """Opens a pipe with a WAV file of 16-bit samples or with raw mono samples.
 
     Args:
         handle: file descriptor.
         timeout: s without a byte after which the pipe counts as stalled.
-        rate: Hz; 0 takes what the header states. A WAV file at another rate is refused.
-        raw: there is no header, and `rate` is the samples'.
+        rate: Hz; 0 uses the rate in the header. A WAV file at another rate is rejected.
+        raw: there is no header, and the samples are at `rate`.
 
     Raises:
-        CatuvacError: no such header, another rate, or later a pipe that stalls or ends early.
+        CatuvacError: the header is invalid, the rate differs, or later the pipe stalls or ends early.
     """
     pipe = _Pipe(handle, timeout)
     if raw:
@@ -270,7 +270,7 @@ def open_pipe(handle: int, *, timeout: float, rate: int = 0, raw: bool = False) 
     except (wave.Error, EOFError) as error:
         reason = str(error) or "it ends in its header"
         raise CatuvacError(
-            f"the pipe holds no WAV file of 16-bit samples ({reason}): give --raw --rate HZ for one without a header"
+            f"the pipe has no WAV file of 16-bit samples ({reason}): give --raw --rate HZ for samples without a header"
         ) from error
     if wav.getsampwidth() != PCM.itemsize:
         raise CatuvacError(f"the pipe's WAV file has {8 * wav.getsampwidth()}-bit samples: give 16-bit ones")
@@ -289,10 +289,10 @@ class _Read(Protocol):
 
 
 def _pcm(read: _Read, *, rate: int, channels: int, stated: int | None) -> Iterator[Samples]:
-    """Blocks of mono samples from `read(bytes)`, which returns fewer at the end alone.
+    """Yields blocks of mono samples from `read(bytes)`, which returns fewer bytes only at the end.
 
     Raises:
-        CatuvacError: the end comes within a frame, or before the `stated` number of frames.
+        CatuvacError: the data end within a frame, or before the `stated` number of frames.
     """
     frame, frames = channels * PCM.itemsize, 0
     block = max(1, round(BLOCK * rate)) * frame
@@ -307,20 +307,20 @@ def _pcm(read: _Read, *, rate: int, channels: int, stated: int | None) -> Iterat
 
 
 class _Pipe:
-    """A file descriptor that is read with a limit on the wait; it cannot be rewound."""
+    """A file descriptor that is read with a timeout; it cannot be rewound."""
 
     def __init__(self, handle: int, timeout: float) -> None:
         self.handle = handle
         self.timeout = timeout
 
     def read(self, count: int) -> bytes:
-        """So many bytes, or fewer where the pipe ends."""
+        """Reads `count` bytes, or fewer if the pipe ends."""
         parts: list[bytes] = []
         while count:
             ready, _, _ = select.select([self.handle], [], [], self.timeout)
             if not ready:
                 raise CatuvacError(
-                    f"the pipe stalled: no byte for {self.timeout:g} s; see to its writer, or raise --timeout"
+                    f"the pipe stalled: no byte for {self.timeout:g} s; check its writer, or raise --timeout"
                 )
             data = os.read(self.handle, count)
             if not data:
@@ -331,19 +331,19 @@ class _Pipe:
 
 
 def open_microphone(device: str, *, rate: int) -> Sound:
-    """A live input of PortAudio, in mono at `rate` Hz, without an end.
+    """Opens a live input of PortAudio, in mono at `rate` Hz, which never ends.
 
     Args:
-        device: its number, or a part of its name.
+        device: its number or a part of its name.
         rate: Hz.
 
     Raises:
-        CatuvacError: no sounddevice, no PortAudio, or then or later no such input.
+        CatuvacError: sounddevice or PortAudio is missing, or the input does not exist, now or later.
     """
     try:
         import sounddevice
     except ImportError as error:
-        raise CatuvacError(f"no module {error.name}, which a live input needs: install catuvac[live]") from error
+        raise CatuvacError(f"a live input needs the module {error.name}: install catuvac[live]") from error
     except OSError as error:
         raise CatuvacError(f"a live input needs PortAudio ({error}): install it, such as libportaudio2") from error
 

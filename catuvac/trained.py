@@ -1,4 +1,4 @@
-"""A trained model opened for a look: what it says of every clip of a split, what its clusters sound and look like."""
+"""A trained model for inspection: its output for every clip of a split, and its clusters as sound and image."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from catuvac.experiments.base import CHECKPOINTS, DESIGN, recorded_features, set
 from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import VIEW_SEED, TrainingRun
 
-NO_TRIAL = "delete the checkpoint, and the best of the others is shown"
+NO_TRIAL = "delete the checkpoint to show the best of the others"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, its features, and one split. Nothing is trained, and labels are only ever shown."""
+    """A model, its features, and one split. Nothing is trained, and labels are only displayed."""
 
     name: str  # such as "trial 7 of fsdd"
     run: TrainingRun
@@ -37,27 +37,27 @@ class Trained:
 
     @property
     def config(self) -> Config:
-        """What it was trained with."""
+        """The configuration of the training."""
         return self.run.config
 
     @property
     def features(self) -> FeatureSet:
-        """Of the whole corpus."""
+        """The features of the whole corpus."""
         return self.run.features
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """`[n]` rows of the feature set: the split's clips, in whose order everything else is."""
+        """The rows `[n]` of the split's clips in the feature set; everything else is in this order."""
         return self.features.splits[self.split]
 
     @property
     def clips(self) -> pd.DataFrame:
-        """The n rows of the corpus's table: path, label where there is one, nuisance columns."""
+        """The n rows of the corpus's table: path, label if there is one, nuisance columns."""
         return self.features.clips.iloc[self.rows].reset_index(drop=True)
 
     @property
     def x(self) -> NDArray[np.float32]:
-        """Features `[n, T, F]` in [0, 1], without the bands that pad F."""
+        """The features `[n, T, F]` in [0, 1], without padding bands."""
         return self.features.x[self.rows][..., : self.features.n_bands]
 
     @cached_property
@@ -66,34 +66,34 @@ class Trained:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """`[n, K]`; their argmax is the cluster."""
+        """The logits `[n, K]`; their argmax is the cluster."""
         return self._outputs["logits"]
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """q(y | x), `[n, K]`."""
+        """The probabilities q(y | x), `[n, K]`."""
         return self._outputs["probabilities"]
 
     @property
     def clusters(self) -> NDArray[np.int64]:
-        """`[n]`, 0 to K - 1."""
+        """The most probable clusters `[n]`, 0 to K - 1."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     @property
     def z(self) -> NDArray[np.float32]:
-        """Posterior means `[n, d]`."""
+        """The posterior means `[n, d]`."""
         return self._outputs["mean"]
 
     @cached_property
     def prototypes(self) -> NDArray[np.float32]:
-        """`[K, T, F]` in [0, 1]: what the decoder draws for each cluster at the prior's mean of z."""
+        """The prototypes `[K, T, F]` in [0, 1]: the decoder's output for each cluster at the prior mean of z."""
         with torch.no_grad():
             drawn = self.run.model.eval().prototypes
             picture: NDArray[np.float32] = torch.sigmoid(drawn.float())[:, 0, :, : self.features.n_bands].numpy()
         return picture
 
     def views(self, clips: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-        """Clips of the split, each with `count` views drawn as in training: `[n, 1 + count, T, F]` in [0, 1]."""
+        """Returns clips of the split with `count` views each, as in training: `[n, 1 + count, T, F]` in [0, 1]."""
         run = self.run
         x, cells = run.data.batch(torch.from_numpy(self.rows[clips]))
         generator = torch.Generator().manual_seed(VIEW_SEED)
@@ -102,10 +102,10 @@ class Trained:
         return pictures
 
     def audio(self, clip: int) -> tuple[NDArray[np.float32], int] | None:
-        """Samples `[s]` and rate (Hz) of the split's clip number `clip`; None where its recording is gone."""
+        """Returns samples `[s]` and rate (Hz) of the split's clip number `clip`; None if the recording is gone."""
         corpus, rate = self.config.corpus, self.config.features.sample_rate
         row = self.clips.iloc[clip]
-        # A file that is a clip is played whole, with what pads it.
+        # A file that is one clip is played completely, including its padding.
         part = {"start": row["start"], "seconds": row["duration"]} if "start" in row else {}
         try:
             samples = CORPORA[corpus.corpus].read(corpus, str(row["path"]), rate, **part)
@@ -115,10 +115,10 @@ class Trained:
 
 
 def open_run(folder: Path, *, split: str = "val") -> Trained:
-    """Opens what `catuvac train --out` left.
+    """Opens a folder of `catuvac train --out`.
 
     Raises:
-        CatuvacError: no run, one without weights, or features that are gone from the cache.
+        CatuvacError: there is no run, it has no weights, or its features are gone from the cache.
     """
     config = run_dir.config(folder)
     features = run_dir.features(folder)
@@ -130,10 +130,10 @@ def open_run(folder: Path, *, split: str = "val") -> Trained:
 
 
 def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
-    """Opens a study's trial at its last epoch, from the checkpoint that `--keep-top` left.
+    """Opens a trial of a study at its last epoch, from a checkpoint that `--keep-top` has kept.
 
     Raises:
-        CatuvacError: no such trial, no checkpoint of it, or features that are gone from the cache.
+        CatuvacError: there is no such trial, it has no checkpoint, or its features are gone from the cache.
     """
     config, path, state = stored_trial(folder, number)
     run = TrainingRun(config, study_features(folder, config))
@@ -142,31 +142,31 @@ def open_trial(folder: Path, number: int, *, split: str = "val") -> Trained:
 
 
 def stored_trial(folder: Path, number: int) -> tuple[Config, Path, dict[str, Any]]:
-    """A trial's settings, the checkpoint of its last epoch, and the state of its training in there.
+    """Returns a trial's settings, the path of its last checkpoint, and the training state in it.
 
     Raises:
-        CatuvacError: no such trial, no checkpoint of it, or a damaged one.
+        CatuvacError: there is no such trial, it has no checkpoint, or the checkpoint is damaged.
     """
     rows = [row for row in results.records(results.read_trials(folder)) if row["number"] == number]
     if not rows:
         raise CatuvacError(f"{folder} has no trial {number}")
     path = folder / CHECKPOINTS / f"{number:04}" / "last.pt"
     if not path.exists():
-        raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps the best trials' alone")
+        raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps only the best trials'")
     state = checkpoint.load(path, advice=NO_TRIAL).get("run")
     return Config().with_settings(settings_of(rows[0])), path, state if isinstance(state, dict) else {}
 
 
 def kept(folder: Path) -> list[int]:
-    """The numbers of the trials that `open_trial` finds a checkpoint of."""
+    """Returns the numbers of the trials with a checkpoint that `open_trial` can open."""
     numbers = [path.parent.name for path in (folder / CHECKPOINTS).glob("*/last.pt")]
     return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
 
 
 def ranked(folder: Path) -> list[int]:
-    """The complete trials that have left a checkpoint, the best by the study's objective first.
+    """Returns the complete trials with a checkpoint, sorted by the study's objective, the best first.
 
-    No label has a part in it, and the paper's protocol, which is there to be compared with, has none either.
+    Labels are not used, and trials of the paper's protocol, which serve for comparison only, are excluded.
     """
     trials = results.read_trials(folder)
     complete = trials[
@@ -179,10 +179,10 @@ def ranked(folder: Path) -> list[int]:
 
 
 def study_features(folder: Path, config: Config) -> FeatureSet:
-    """The features that the trials of a study with these settings were trained on.
+    """Opens the features on which the study's trials with these settings were trained.
 
     Raises:
-        CatuvacError: it is not recorded where they are, or they are gone from the cache.
+        CatuvacError: their location is not recorded, or they are gone from the cache.
     """
     path = recorded_features(read_json(folder / DESIGN, {"features": str}), config.split.split_seed)
     features = store.reopen(path) if path else None

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # STORAGE=/shared/results cluster_configs/run_study.sh NAME --preset fsdd --data-root /shared/data
 #
-# Starts the study NAME, or continues it where it was begun before, so that whatever restarts a job (Slurm's requeue,
-# a RayJob's retry, you) repeats one and the same command. Runs on the head, as the entrypoint of a Ray job.
-# STORAGE: an absolute folder, or s3://… or gs://… (default ~/catuvac/results).
+# Starts the study NAME, or continues it if it already exists, so that every restart of a job (Slurm's requeue, a
+# RayJob's retry, you) repeats the same command. Runs on the head, as the entrypoint of a Ray job.
+# STORAGE: an absolute path, or s3://… or gs://… (default ~/catuvac/results).
 set -euo pipefail
 
 if [[ $# -lt 1 || $1 == -* ]]; then

@@ -1,11 +1,11 @@
-"""What makes clusters form? Each part of the training alone and together, over seeds, k-means beside it.
+"""What makes clusters form? Trains with each part of the method alone and combined, over seeds, next to k-means.
 
     python studies/ablation.py --classes 5 10 --overlaps 0 0.4
     python studies/ablation.py --preset fsdd --data-root DIR --arms paper start+term --seeds 0 1 2
 
-On generated scenes the classes are known, so that what is missed is missed by the method. The test split is read once,
-at the end of each training; finished cells are kept in OUT/ablation.csv and not run again. Arms of one seed that have
-the same start by invariance share it, so that `seconds` are those of the rest.
+On generated scenes the true classes are known, so that a missed class is a failure of the method. The test split is
+read once, at the end of each training; finished cells are kept in OUT/ablation.csv and not run again. Arms of one seed
+that have the same start by invariance share it, so that `seconds` excludes the start for all but the first of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from catuvac.config import PAPER_PROTOCOL, Config, preset, unknown
 from catuvac.errors import CatuvacError, guarded
 from catuvac.io import expand_home, write_text
 
-# What each arm changes in the preset, which starts by invariance and keeps the term.
+# The settings that each arm changes in the preset, which starts by invariance and keeps the term.
 ARMS: dict[str, dict[str, Any]] = {
     "start+term": {},
     "paper": PAPER_PROTOCOL,
@@ -37,15 +37,15 @@ ARMS: dict[str, dict[str, Any]] = {
     "exact": {"y_estimator": "exact"},
     "n-init-1": {"n_init": 1},
     "n-init-3": {"n_init": 3},
-    "z-off": {"sigma": 3.3},  # a noise at which a dimension of z costs more than it explains
+    "z-off": {"sigma": 3.3},  # at this sigma a dimension of z costs more than it explains
     "kmeans-start": {"cluster_init": "kmeans", "invariance": 0.0, "n_init": 1},
 }
 SCORES = ("acc", "nmi", "ami", "clusters_used", "y_decided", "kl_z")  # of the test split
-# What could choose between trainings without labels, on the validation split; the second was the default before.
+# Candidates for selecting trainings without labels, on the validation split; the second was the default before.
 SELECTORS = ("invariant_information", "silhouette_x", "mutual_information", "elbo")
 SETTINGS = ["preset", "classes", "overlap", "epochs", "arm"]
 KEY = [*SETTINGS, "seed"]
-CLIPS_A_CLUSTER = 12  # of a batch, at least, on generated scenes: the balance is over a batch
+CLIPS_A_CLUSTER = 12  # minimum in a batch, on generated scenes: the balance is over a batch
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class Ablation:
     """Train a preset with parts of its training left out, over a grid of arms, overlaps and seeds."""
 
     preset: str = "synthetic"
-    """as in catuvac train"""
+    """name of the preset, as in catuvac train"""
     arms: tuple[str, ...] = ("start+term",)
     """start+term (the preset itself), paper, paper+marginal, start, term, start+weak-term, start+term+marginal,
     straight-through, exact, n-init-1, n-init-3, z-off, kmeans-start"""
@@ -62,15 +62,15 @@ class Ablation:
     overlaps: tuple[float, ...] = (0.0,)
     """synthetic: shares of the common background, in [0, 1]"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """of the training"""
+    """seeds of the training"""
     epochs: int | None = None
-    """default: the preset's"""
+    """epochs of each training; default: the preset's"""
     data_root: Path | None = None
     """folder with the recordings (not needed for synthetic)"""
     threads: int = 0
-    """CPU threads of torch; 0 leaves torch's choice"""
+    """CPU threads of torch; 0 keeps torch's default"""
     out: Path = field(default_factory=lambda: Path("results"))
-    """folder of ablation.csv"""
+    """folder for ablation.csv"""
 
     def run(self) -> None:
         if not (self.arms and self.seeds and (self.classes and self.overlaps)):
@@ -78,7 +78,7 @@ class Ablation:
         for arm in self.arms:
             if arm not in ARMS:
                 raise CatuvacError(unknown("arm", arm, ARMS))
-        import torch  # heavy: --help must not wait for it
+        import torch  # slow to import: --help should not wait for it
 
         from catuvac import results
 
@@ -90,7 +90,7 @@ class Ablation:
         done = {tuple(row[name] for name in KEY) for row in rows}
         bases = self._bases()
         starts: dict[str, Mapping[str, Any]] = {}
-        # All settings first: one that cannot be must not end a grid that has run for hours.
+        # All settings are built first: an invalid one should not end a grid after hours.
         cells = [
             (arm, base.with_settings({**ARMS[arm], "seed": seed}))
             for seed in self.seeds
@@ -108,7 +108,7 @@ class Ablation:
         print(selectors(pd.DataFrame(rows)).to_string(index=False))
 
     def _bases(self) -> list[Config]:
-        """The preset, or on generated scenes one for each number of classes and overlap."""
+        """Returns the preset, or on generated scenes one per number of classes and overlap."""
         base = preset(self.preset)
         if self.epochs is not None:
             base = base.with_settings({"epochs": self.epochs})
@@ -128,7 +128,7 @@ class Ablation:
         ]
 
     def _cell(self, config: Config, starts: dict[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Trains and scores one; arms that differ in nothing that the start reads train it once, into `starts`."""
+        """Trains and scores one cell; arms with the same start settings share one start through `starts`."""
         from catuvac.data import store
         from catuvac.evaluation.objectives import scored
         from catuvac.training import run_dir
@@ -149,7 +149,7 @@ class Ablation:
 
 
 def table(cells: pd.DataFrame) -> pd.DataFrame:
-    """Median and range of the accuracy over the seeds, a row per setting."""
+    """Returns the median and range of the accuracy over the seeds, one row per setting."""
 
     rows = []
     for where, group in cells.groupby(SETTINGS, sort=False):
@@ -171,9 +171,9 @@ def table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def selectors(cells: pd.DataFrame) -> pd.DataFrame:
-    """How well each label-free score of the validation split ranks trainings by their AMI on the test split.
+    """Measures how well each label-free score on the validation split ranks trainings by their AMI on the test split.
 
-    The regret is the best training's AMI less that of the training which the score chooses.
+    The regret is the best training's AMI minus that of the training that the score selects.
     """
     rows = []
     for where, group in cells[cells["ami"].notna()].groupby(["preset", "classes", "overlap"]):

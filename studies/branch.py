@@ -1,12 +1,12 @@
-"""Does an early temperature choose the partition, and a late one only sharpen it? Trainings that part at a checkpoint.
+"""Does an early temperature choose the partition, and a late one only sharpen it? Branches trainings at a checkpoint.
 
     ray job submit --working-dir . -- python studies/branch.py --preset fsdd --data-root /abs/data --seeds 5 \\
       --tau-start 1 --tau-end 1 --tau-ends 0.1 0.3 hold
 
-A training of each seed is left at several shares of its ELBO phase: the part after the warm-up, in which the
-temperature reaches q(y|x). From each checkpoint it goes on to several tau_end with the same seed: what differs at the
-end is what the temperature did after the branch. It leaves STORAGE/NAME/ with trials.parquet, its rows of arm "branch",
-history.parquet, the clusters of the validation clips in partitions/, and report.html.
+One training per seed is branched at several shares of its ELBO phase: the part after the warm-up, in which the
+temperature affects q(y|x). From each checkpoint, branches continue to several tau_end with the same seed, so that they
+differ only by the temperature after the branch point. The script writes STORAGE/NAME/ with trials.parquet, whose rows
+have the arm "branch", history.parquet, the clusters of the validation clips in partitions/, and report.html.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class BranchStudy(StudyFlags):
-    """Branch one training a seed to several ends of the temperature."""
+    """Branch one training per seed to several end temperatures."""
 
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
-    """of the ELBO phase, at which branches leave, rising: 0 is the end of the warm-up"""
+    """shares of the ELBO phase at which to branch, in ascending order; 0 is the end of the warm-up"""
     tau_ends: tuple[float | Literal["hold"], ...] = ()
-    """temperatures at the last step of the branches; hold: the one that the training has reached; none may lie above
-    it; default: the training's own tau_end, and hold"""
+    """temperatures at the last step of the branches, none above the one at the branch point; hold keeps that one;
+    default: the training's own tau_end, and hold"""
     n_clusters: int | None = None
     """K; default: the preset's"""
     tau_start: float | None = None
     """temperature of the training at the first step after the warm-up; default: the preset's"""
     tau_end: float | None = None
-    """and at its last step; as high as tau_start, every share has the same tau_ends to go to; default: the preset's"""
+    """and at its last step; if equal to tau_start, all shares can use the same tau_ends; default: the preset's"""
     tau_schedule: Shape | None = None
-    """of the training and its branches; default: the preset's"""
+    """schedule of the training and its branches; default: the preset's"""
     seeds: int = 5
-    """trainings that are branched, each with a seed of its own: the pairs of every comparison"""
+    """number of trainings to branch, each with its own seed: the pairs of every comparison"""
     seed: int = 0
-    """of the first training; the next ones count up"""
+    """seed of the first training; the next ones count up"""
     margin: float = 0.03
-    """AMI: an effect smaller than this does not matter; fixed before the first trial"""
+    """AMI below which an effect does not matter; fixed before the first trial"""
     gpus_per_trial: float = 0.0
     """share of a GPU: 0.25 packs four trials on each"""
 
     def run(self) -> None:
-        began = time.time()
+        began = time.monotonic()
         if self.seeds < 2:
-            raise ConfigError(f"seeds must be at least 2, which have a spread; got {self.seeds}")
+            raise ConfigError(f"seeds must be at least 2, to estimate a spread; got {self.seeds}")
         chosen = self.chosen()
         config = self._trunk(self.config(chosen))
 
-        # Ray and torch take seconds to import, and bad flags must not wait for them.
+        # Ray and torch take seconds to import; errors in flags should not wait for them.
         from analysis.questions import branches as question
         from catuvac.experiments.base import duration
         from catuvac.tune import driver, preflight
@@ -91,7 +91,7 @@ class BranchStudy(StudyFlags):
             from analysis import report
 
             report.build(branches.folder, command=shlex.join(["python", *sys.argv]), figures="none")
-        print(f"wall time  {duration(time.time() - began)}")
+        print(f"wall time  {duration(time.monotonic() - began)}")
         print(f"report     {'' if self.report else 'catuvac report '}{branches.folder}{'/report.html' * self.report}")
 
     def _trunk(self, config: Config) -> Config:
@@ -131,7 +131,7 @@ class BranchStudy(StudyFlags):
 
 
 def _designed(branches: Branches) -> list[str]:
-    """A line for each point, with the temperature there and where it goes."""
+    """Returns one line per branch point, with the temperature there and at the end of each branch."""
     first = [cell for cell in branches.cells if cell.trunk == 0]
     lines = []
     for point in dict.fromkeys(cell.point for cell in first):

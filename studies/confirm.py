@@ -1,11 +1,11 @@
-"""Does a top setting beat itself at the paper's temperature? The top settings of a finished study, on fresh seeds.
+"""Does a top setting do better than with the paper's temperature? Retrains a study's top settings on fresh seeds.
 
     ray job submit --working-dir . -- python studies/confirm.py /abs/results/NAME --data-root /abs/data --seeds 5
 
-The settings are chosen by the study's objective, which never reads a label. Each trains beside itself at the paper's
-temperature, on the same seeds, none of which the study has used: whatever else the search has found is the same on both
-sides, so that a difference is the temperature's. The test split is read once, at the end of each training. It leaves
-STORAGE/NAME-confirm/ with trials.parquet, its rows of arm "confirm", and history.parquet, for
+The settings are chosen by the study's objective, which never reads a label. Each is trained as it is and with the
+paper's temperature, on the same seeds, none of which the study has used: all other settings are the same on both
+sides, so that a difference is due to the temperature. The test split is read once, at the end of each training. The
+script writes STORAGE/NAME-confirm/ with trials.parquet, whose rows have the arm "confirm", and history.parquet, for
 `catuvac report STORAGE/NAME STORAGE/NAME-confirm`.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from catuvac.experiments.comparison import Comparison
 
 PAPER = {name: PAPER_PROTOCOL[name] for name in ("tau_start", "tau_end", "tau_schedule")}  # the paper's temperature
-COLUMNS = {  # of the table that is printed; a column without values is left out
+COLUMNS = {  # of the printed table; a column without values is left out
     "objective": "objective",
     "val/acc": "ACC val",
     "test/acc": "ACC test",
@@ -49,52 +49,52 @@ class Setting:
     """One setting to train on every seed."""
 
     name: str  # top1, top1-paper, top2, …
-    config: Config  # its seed means nothing
-    number: int | None = None  # of the study's trial that it comes from
-    objective: float | None = None  # of that trial; None for one at the paper's temperature
+    config: Config  # its seed is ignored
+    number: int | None = None  # the study's trial that it comes from
+    objective: float | None = None  # that trial's; None for a setting with the paper's temperature
 
     def __str__(self) -> str:
         training, model = self.config.training, self.config.model
-        found = "" if self.objective is None else f"trial {self.number}, objective {self.objective:.3f}: "
+        source = "" if self.objective is None else f"trial {self.number}, objective {self.objective:.3f}: "
         return (
-            f"{found}τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
+            f"{source}τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
             f"β {model.beta:.3g}, d {model.latent_dim}"
         )
 
 
 @dataclass(kw_only=True)
 class Confirm:
-    """Train the top settings of a finished study on fresh seeds, each beside itself at the paper's temperature."""
+    """Train the top settings of a finished study on fresh seeds, each also with the paper's temperature."""
 
     results: tyro.conf.Positional[Path]
     """folder of the finished study: STORAGE/NAME"""
     top: int = 3
-    """settings to take from the study, the best by its objective"""
+    """number of settings to take from the study, the best by its objective"""
     seeds: int = 5
-    """of every setting, the same for all"""
+    """number of seeds, the same ones for every setting"""
     epochs: int | None = None
-    """of each training; default: the study's"""
+    """epochs of each training; default: the study's"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
     """feature cache; a node that lacks the features extracts them there once; default: $CATUVAC_CACHE, else
     ~/.cache/catuvac"""
     storage: str = ""
-    """folder of all studies, shared by every node, or s3://… or gs://…; default: the folder that holds the study"""
+    """folder of all studies, shared by every node, or s3://… or gs://…; default: the folder that contains the study"""
     name: str = ""
-    """of this comparison, its folder below storage; default: the study's and -confirm"""
+    """name of this comparison and of its folder in storage; default: the study's name and -confirm"""
     resume: bool = False
-    """continue the comparison --name; needs the flags that it was started with"""
+    """continue the comparison --name; requires the flags that it was started with"""
     dry_run: bool = False
     """check the cluster, print what would run and how long it takes, and stop"""
     autoscaling: bool = False
-    """the cluster adds nodes on demand: that none can carry a trial yet is no error"""
+    """the cluster adds nodes on demand: it is not an error if no node can run a trial yet"""
     cpus_per_trial: float = 1.0
-    """CPU cores, and torch threads"""
+    """CPU cores and torch threads of each trial"""
     gpus_per_trial: float = 0.0
     """share of a GPU: 0.25 packs four trials on each"""
     max_concurrent: int = 0
-    """trials at a time; 0: as many as the cluster carries"""
+    """trials that run at the same time; 0: as many as fit on the cluster"""
 
     def run(self) -> None:
         began = time.monotonic()
@@ -106,7 +106,7 @@ class Confirm:
         settings = choose(trials, Config().with_settings(design["config"]), top=self.top, epochs=self.epochs)
         seeds = fresh_seeds(design, trials, count=self.seeds)
 
-        # Ray and torch take seconds to import, and bad flags must not wait for them.
+        # Ray and torch take seconds to import; errors in flags should not wait for them.
         from catuvac.experiments.base import duration
         from catuvac.experiments.comparison import Cell, Comparison
         from catuvac.tune import driver, preflight
@@ -118,7 +118,7 @@ class Confirm:
             name=self.name or f"{study.name}-confirm",
             storage=folder,
             remote=remote,
-            # A seed's settings side by side: whatever is interrupted leaves pairs.
+            # All settings of a seed are adjacent: an interrupted run leaves complete pairs.
             cells=tuple(
                 Cell(
                     setting.config.model.method,
@@ -148,7 +148,7 @@ class Confirm:
         alone = [s.name for s in settings if s.objective is not None and f"{s.name}{AT_PAPER}" not in names]
         if alone:
             print(
-                f"note       {', '.join(alone)}: of the paper's temperature, or of none, so there is nothing to compare"
+                f"note       {', '.join(alone)}: already at the paper's temperature, or without one; nothing to compare"
             )
         print(f"seeds      {seeds[0]} to {seeds[-1]}, {base.training.epochs} epochs each", flush=True)
         driver.connect()
@@ -166,7 +166,7 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Reads a study's design and its trials.
 
     Raises:
-        CatuvacError: no study, one of another kind or version, or one that is not finished.
+        CatuvacError: there is no study, or it is of another kind or version, or not finished.
     """
     if not (folder / DESIGN).exists():
         raise CatuvacError(f"no study in {folder}; give the folder of a finished one, such as results/NAME")
@@ -175,7 +175,7 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         planned, name = int(design["trials"]), design["objectives"][0]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CatuvacError(
-            f"{folder} holds no search of this version of catuvac; give a study of tau_sweep.py"
+            f"{folder} contains no search of this version of catuvac; give a study of tau_sweep.py"
         ) from error
     if not (folder / results.TRIALS).exists():
         raise CatuvacError(f"study {folder} has no trials yet; finish it with --resume")
@@ -191,25 +191,25 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None = None) -> list[Setting]:
-    """The top settings by objective, each followed by itself at the paper's temperature.
+    """Returns the top settings by objective, each followed by its twin with the paper's temperature.
 
     Args:
-        trials: of a study; only complete ones count, and labels never do.
-        base: what the study did not search.
-        top: how many, as far as there are; settings that differ in their seed alone are one, its best trial.
-        epochs: in place of the study's.
+        trials: trials of a study; only complete ones are considered, and labels never are.
+        base: values of the settings that the study did not search.
+        top: maximum number of settings; trials that differ only in their seed count as one, the best of them.
+        epochs: replaces the study's.
 
     Returns:
-        `top1`, `top1-paper`, `top2`, …; without the second where a setting has the paper's temperature already, or
-        with the estimator "exact" none at all.
+        `top1`, `top1-paper`, `top2`, …; a setting has no twin if it already has the paper's temperature, or if its
+        estimator is "exact", which has no temperature.
     """
     changes = {} if epochs is None else {"epochs": epochs}
     complete = trials[(trials["status"] == "complete") & trials["objective"].notna()]
     tops: dict[str, Setting] = {}
     for row in results.records(complete.sort_values("objective", ascending=False, kind="stable")):
-        # Blocks of seeds differ in their split too; a setting is the same one on any.
-        own = {"seed": base.training.seed, "split_seed": base.split.split_seed}
-        config = base.with_settings({**settings_of(row), **changes, **own})
+        # Blocks of seeds also differ in their split; a setting is the same in every block.
+        seeds = {"seed": base.training.seed, "split_seed": base.split.split_seed}
+        config = base.with_settings({**settings_of(row), **changes, **seeds})
         if config.hash() not in tops and len(tops) < top:
             name = f"top{len(tops) + 1}"
             tops[config.hash()] = Setting(name, config, int(row["number"]), float(row["objective"]))
@@ -223,23 +223,23 @@ def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None =
 
 
 def fresh_seeds(design: dict[str, Any], trials: pd.DataFrame, *, count: int) -> list[int]:
-    """Seeds above all that the study has, or might have, trained with."""
+    """Returns seeds above all those that the study has, or might have, trained with."""
     first = max(design["seed"] + design["trials"], int(trials["seed"].max()) + 1)
     return list(range(first, first + count))
 
 
 def summarise(trials: pd.DataFrame, settings: dict[str, str]) -> pd.DataFrame:
-    """A row per setting: `complete` and `trainings`, and of every score `NAME` and `NAME sd` over complete trainings.
+    """Returns one row per setting: `complete`, `trainings`, and `NAME` and `NAME sd` of every score over complete ones.
 
     Args:
-        trials: of the comparison.
-        settings: name of the setting by trial_id.
+        trials: trials of the comparison.
+        settings: name of the setting, by trial_id.
     """
     rows = []
     for name in dict.fromkeys(settings.values()):
-        mine = trials[trials["trial_id"].map(settings) == name]
-        complete = mine[mine["status"] == "complete"]
-        row: dict[str, Any] = {"setting": name, "complete": len(complete), "trainings": len(mine)}
+        trainings = trials[trials["trial_id"].map(settings) == name]
+        complete = trainings[trainings["status"] == "complete"]
+        row: dict[str, Any] = {"setting": name, "complete": len(complete), "trainings": len(trainings)}
         for column in COLUMNS:
             values = complete[column].astype(float).dropna() if column in complete else pd.Series(dtype=float)
             row |= {column: values.mean(), f"{column} sd": values.std()}  # of a sample; NaN for a single value
@@ -251,10 +251,10 @@ def _print(trials: pd.DataFrame, grid: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    found = summarise(trials, {cell.trial_id: cell.setting for cell in grid.cells})
-    shown = [column for column in COLUMNS if found[column].notna().any()]
+    summary = summarise(trials, {cell.trial_id: cell.setting for cell in grid.cells})
+    shown = [column for column in COLUMNS if summary[column].notna().any()]
     table = Table("setting", "complete", *(COLUMNS[column] for column in shown))
-    for row in found.to_dict("records"):
+    for row in summary.to_dict("records"):
         scores = (_spread(row[column], row[f"{column} sd"]) for column in shown)
         table.add_row(row["setting"], f"{row['complete']} of {row['trainings']}", *scores)
     for column in table.columns:
@@ -262,9 +262,9 @@ def _print(trials: pd.DataFrame, grid: Comparison) -> None:
     Console(width=140).print(table)
     print(
         f"Mean ± standard deviation over the complete trainings; objective: {grid.objectives[0]}, label-free.\n"
-        "What was the best of many in the study is expected to fall back here. A high Silhouette_p says little\n"
-        f"where few of the {grid.cells[0].config.model.n_clusters} clusters are used. "
-        "Seeds are shared: `catuvac report` compares each setting with itself seed by seed."
+        "The best of many trials in a study is expected to score lower here. A high Silhouette_p means little\n"
+        f"if few of the {grid.cells[0].config.model.n_clusters} clusters are used. "
+        "Seeds are shared: `catuvac report` compares each setting with its twin seed by seed."
     )
 
 

@@ -1,4 +1,4 @@
-"""The flags that the studies share: what is trained, where it lies, and with which resources."""
+"""Flags shared by the studies: what is trained, where the data are, and which resources it uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from catuvac.config import Config, ConfigError, preset, read_yaml, unknown
 
 PRESETS = Path(__file__).parent / "presets"
-PRESET_KEYS: dict[str, tuple[type, str]] = {  # of the files in it: the type of each value, and what that is called
+PRESET_KEYS: dict[str, tuple[type, str]] = {  # keys of these files: the type of each value, and its name in errors
     "preset": (str, "a name"),
     "settings": (dict, "settings by section"),
     "search": (dict, "ranges by name"),
@@ -23,11 +23,11 @@ PRESET_KEYS: dict[str, tuple[type, str]] = {  # of the files in it: the type of 
 
 @dataclass(kw_only=True)
 class StudyFlags:
-    """Flags of every study that starts from a file of studies/presets."""
+    """Flags of every study that starts from a file in studies/presets."""
 
     preset: str = "synthetic"
-    """file of studies/presets: synthetic, fsdd, arabic_digits, speech_commands or urbansound8k; or the path of a YAML
-    file like them"""
+    """file in studies/presets: synthetic, fsdd, arabic_digits, speech_commands or urbansound8k; or the path of a YAML
+    file in the same format"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
@@ -35,37 +35,37 @@ class StudyFlags:
     ~/.cache/catuvac"""
     storage: str = ""
     """folder of all studies, shared by every node, or s3://… or gs://…; default: ./results, or ~/catuvac/results in a
-    Ray job, which runs in a copy; beside an object store the tables lie there too"""
+    Ray job, which runs in a copy of the code; with an object store, the tables are also written there"""
     name: str = ""
-    """of this study, its folder below storage; default: preset and time"""
+    """name of this study and of its folder in storage; default: preset and time"""
     resume: bool = False
-    """continue the study --name; needs the flags that it was started with"""
+    """continue the study --name; requires the flags that it was started with"""
     dry_run: bool = False
     """check the cluster, print what would run and how long it takes, and stop"""
     autoscaling: bool = False
-    """the cluster adds nodes on demand: that none can carry a trial yet is no error"""
+    """the cluster adds nodes on demand: it is not an error if no node can run a trial yet"""
     epochs: int | None = None
-    """of each trial; default: the preset's"""
+    """epochs of each trial; default: the preset's"""
     eval_every: int | None = None
-    """epochs between evaluations, which dynamics are drawn from; default: the preset's"""
+    """epochs between evaluations, the time resolution of the training dynamics; default: the preset's"""
     deterministic: bool = False
-    """CUDA: the same bits every time, slower; the CPU always gives them"""
+    """CUDA: bit-identical results on every run, slower; on the CPU results always are"""
     cpus_per_trial: float = 1.0
-    """CPU cores, and torch threads"""
+    """CPU cores and torch threads of each trial"""
     max_concurrent: int = 0
-    """trials at a time; 0: as many as the cluster carries"""
+    """trials that run at the same time; 0: as many as fit on the cluster"""
     max_failures: int = 3
     """retries of a trial that crashed or lost its node, each from its last checkpoint"""
     keep_top: int = 10
-    """finished trials that keep their checkpoints (last and best), those with the best objective; 0: all"""
+    """number of finished trials, those with the best objective, that keep their last and best checkpoints; 0: all"""
     report: bool = True
-    """write report.html and answer.json at the end; `catuvac report` writes them, and figures/, at any time"""
+    """write report.html and answer.json at the end; `catuvac report` writes them and figures/ at any time"""
 
     def chosen(self) -> dict[str, Any]:
-        """What the file of the preset says.
+        """Returns the contents of the preset's file.
 
         Raises:
-            ConfigError: no such preset, or a file with unknown keys or without a necessary one.
+            ConfigError: there is no such preset, or its file has unknown keys or lacks a required one.
         """
         path = Path(self.preset) if self.preset.endswith((".yaml", ".yml")) else PRESETS / f"{self.preset}.yaml"
         if not path.is_file() and path.parent == PRESETS:
@@ -83,7 +83,7 @@ class StudyFlags:
         return chosen
 
     def config(self, chosen: dict[str, Any]) -> Config:
-        """The settings of a training, from what `chosen` gave and the flags; raises `ConfigError` for a bad value."""
+        """Returns the settings of a training, from `chosen` and the flags; raises `ConfigError` for a bad value."""
         config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
         flags = {name: getattr(self, name) for name in ("epochs", "eval_every")}
         config = config.with_settings({name: value for name, value in flags.items() if value is not None})

@@ -1,9 +1,9 @@
-"""Keep studies for good: what a report is built from, without checkpoints and without this machine's paths.
+"""Archives studies in the repository: the inputs of their reports, without checkpoints and without local paths.
 
     python studies/record.py results/fsdd-main results/fsdd-main-confirm
 
-It leaves OUT/NAME/ with study.json, the tables and the partitions of branches, as small as a commit should be.
-`make report` builds every recorded page again from them.
+It writes OUT/NAME/ with study.json, the tables and the partitions of branches, small enough to commit.
+`make report` rebuilds every recorded page from them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from catuvac.errors import CatuvacError, guarded
 from catuvac.experiments.base import DESIGN, PARTITIONS
 from catuvac.io import expand_home
 
-MOST_BYTES = 1 << 20  # of a study: what is larger does not belong into a repository
-LEFT_OUT = ("features", "split_features", "seal")  # of study.json: where the features lay, and the sum of the original
-PLACES = ("--storage", "--cache-dir")  # flags that say where a study lay, and nothing else of it
+MOST_BYTES = 1 << 20  # of a study: larger ones do not belong in a repository
+LEFT_OUT = ("features", "split_features", "seal")  # of study.json: paths of the features, and the original's checksum
+PLACES = ("--storage", "--cache-dir")  # flags that set only where a study and its features are
 
 
 @dataclass(kw_only=True)
@@ -35,21 +35,21 @@ class Record:
     studies: tyro.conf.Positional[tuple[Path, ...]]
     """folders of finished studies, results/NAME"""
     out: Path = field(default_factory=lambda: Path(__file__).parent / "recorded")
-    """folder that gets one folder per study"""
+    """folder to write one folder per study to"""
 
     def run(self) -> None:
         if not self.studies:
             raise CatuvacError("name at least one study, results/NAME")
         for study in self.studies:
-            results.read_trials(study)  # whole, or this stops here
+            results.read_trials(study)  # raises an error if the table is damaged
             print(f"recorded   {record(study, self.out)}")
 
 
 def record(study: Path, out: Path) -> Path:
-    """Copies one study; what was recorded of it before is replaced.
+    """Copies one study; an earlier record of it is replaced.
 
     Raises:
-        CatuvacError: it has no study.json, or is larger than a commit should be.
+        CatuvacError: it has no study.json, or is too large to commit.
     """
     design = artifacts.read_json(study / DESIGN, {})
     files = [study / name for name in (results.TRIALS, results.HISTORY) if (study / name).exists()]
@@ -57,7 +57,7 @@ def record(study: Path, out: Path) -> Path:
     size = sum(path.stat().st_size for path in files)
     if size > MOST_BYTES:
         raise CatuvacError(
-            f"{study} has {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.1f} MB is the most that is recorded; "
+            f"{study} has {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.1f} MB that can be recorded; "
             "evaluate less often (--eval-every)"
         )
     target = out / study.name
@@ -71,7 +71,7 @@ def record(study: Path, out: Path) -> Path:
 
 
 def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
-    """study.json, or a stage of it, without the folders of the machine that it ran on."""
+    """Returns study.json, or one of its stages, without the paths of the machine that it ran on."""
     kept = {name: value for name, value in record.items() if name not in LEFT_OUT}
     if "command" in kept:
         kept["command"] = _command(kept["command"])

@@ -2,9 +2,9 @@
 
     ray job submit --working-dir . -- python studies/table1.py --corpora fsdd urbansound8k --data-root /abs/data
 
-Each cell is one method on one corpus with one K and one seed; all methods of a corpus see the same features, split and
-number of epochs, and the test split is read once, at a cell's end. It leaves STORAGE/NAME/ with trials.parquet,
-history.parquet and the table as table1.parquet, .md, .tex and .html, the paper's numbers beside ours.
+Each cell is one method on one corpus with one K and one seed; all methods on a corpus use the same features, split and
+number of epochs, and the test split is read once, at a cell's end. The script writes STORAGE/NAME/ with trials.parquet,
+history.parquet and the table as table1.parquet, .md, .tex and .html, which also lists the paper's numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from catuvac.io import expand_home
 if TYPE_CHECKING:
     from catuvac.experiments.comparison import Comparison
 
-PRESETS = {  # the paper scores TAU2019 and UrbanSound8K with two K
+PRESETS = {  # the paper evaluates TAU2019 and UrbanSound8K with two K
     "synthetic": ("synthetic",),
     "fsdd": ("fsdd",),
     "arabic_digits": ("arabic_digits",),
@@ -46,36 +46,37 @@ class Table1:
     corpora: tuple[str, ...] = ("audiomnist", "tau2019", "urbansound8k")
     """synthetic, fsdd, arabic_digits, audiomnist, tau2019, urbansound8k; the default is the paper's"""
     methods: tuple[str, ...] = ("labels", "kmeans", "pca_gmm", "uvac", "cat_uvac_paper", "cat_uvac")
-    """also dcn, idec, dec and vade, which need catuvac[peers]"""
+    """also available: dcn, idec, dec and vade, which need catuvac[peers]; kmeans_embedding and pca_gmm_embedding, on
+    Google's speech embedding instead of the corpus's features, which need catuvac[embeddings]"""
     n_clusters: tuple[int, ...] = ()
     """K; default: the paper's for each corpus"""
     seeds: int = 3
-    """of the weights, starts and batches: 0, 1, …; one split serves them all"""
+    """number of seeds (0, 1, …) of the weights, starts and batches; all use the same split"""
     epochs: int | None = None
-    """of every method that trains; default: the corpus's preset (500 for the paper's)"""
+    """epochs of every method that trains; default: the corpus's preset (500 for the paper's)"""
     split: Literal["preset", "random", "grouped"] = "preset"
-    """grouped keeps a speaker, recording or location on one side"""
+    """grouped keeps each speaker, recording or location on one side of the split"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
     """feature cache, the same on every node; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
     storage: str = ""
     """folder of all studies, shared by every node, or s3://… or gs://…; default: ./results, or ~/catuvac/results in a
-    Ray job, which runs in a copy; beside an object store the tables lie there too"""
+    Ray job, which runs in a copy of the code; with an object store, the tables are also written there"""
     name: str = ""
-    """of this table, its folder below storage; default: table1 and time"""
+    """name of this table and of its folder in storage; default: table1 and time"""
     resume: bool = False
-    """continue the table --name; needs the flags that it was started with"""
+    """continue the table --name; requires the flags that it was started with"""
     cpus_per_trial: float = 1.0
-    """CPU cores, and torch threads"""
+    """CPU cores and torch threads of each cell"""
     gpus_per_trial: float = 0.0
     """share of a GPU: 0.25 packs four cells on each"""
     max_concurrent: int = 0
-    """cells at a time; 0: as many as the cluster carries"""
+    """cells that run at the same time; 0: as many as fit on the cluster"""
     dry_run: bool = False
-    """print the cells and what they cost, and run nothing"""
+    """print the cells and their cost, and run nothing"""
     tflops: float = 10.0
-    """dry run: 10^12 floating-point operations a second that one GPU is taken to sustain"""
+    """dry run: assumed sustained speed of one GPU, in 10^12 floating-point operations per second"""
 
     def run(self) -> None:
         if self.dry_run:
@@ -98,14 +99,14 @@ class Table1:
             grid.folder,
             command=shlex.join(["python", *sys.argv]),
             machine=_machine(),
-            notes=(f"Wall time {duration(time.monotonic() - began)}{' since the resumption' if self.resume else ''}.",),
+            notes=(f"Wall time {duration(time.monotonic() - began)}{' since resuming' if self.resume else ''}.",),
         )
         print(f"wall time  {duration(time.monotonic() - began)}")
         for path in paths:
             print(f"written    {path}")
 
     def _configs(self) -> list[Config]:
-        """A configuration for each corpus and K."""
+        """Returns one configuration per corpus and K."""
         if self.seeds < 1:
             raise ConfigError(f"seeds must be at least 1, got {self.seeds}")
         configs: dict[str, Config] = {}
@@ -125,12 +126,12 @@ class Table1:
 
         corpus = CORPORA[config.corpus.corpus]
         if self.split == "grouped" and not corpus.group:
-            raise ConfigError(f"corpus {corpus.name} has no groups to keep on one side; leave out --split grouped")
+            raise ConfigError(f"corpus {corpus.name} has no groups to keep together; leave out --split grouped")
         group = corpus.group if self.split == "grouped" else ""
         return config.updated({"split": {"split": self.split, "group": group}})
 
     def _methods(self, n_clusters: int, n_classes: int | None) -> list[tuple[str, int]]:
-        """Each method and its number of seeds; labels are a row where K is the number of classes, as in the paper."""
+        """Returns each method and its number of seeds; labels only if K is the number of classes, as in the paper."""
         chosen = [method for method in self.methods if method != "labels" or n_classes == n_clusters]
         return [(method, 1 if method == "labels" else self.seeds) for method in chosen]
 
@@ -143,19 +144,24 @@ class Table1:
         for config in self._configs():
             prepared = options.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
             features = prepared.open()
+            entries = {config.features: prepared}
             n_classes = features.clips["label"].nunique() if "label" in features.clips else None
             k = config.model.n_clusters
             epochs = config.training.epochs if self.epochs is None else self.epochs
             for method, seeds in self._methods(k, n_classes):
                 for seed in range(seeds):
                     settings = comparison.cell_config(config, method=method, epochs=epochs, n_clusters=k, seed=seed)
-                    cells.append(comparison.Cell(method, settings, prepared))
+                    if settings.features not in entries:  # an embedding's
+                        entries[settings.features] = options.prepare(
+                            settings, data_root=self.data_root, cache_dir=self.cache_dir
+                        )
+                    cells.append(comparison.Cell(method, settings, entries[settings.features]))
         folder, remote = options.storage(self.storage)
         made = comparison.Comparison(
             name=name,
             storage=folder,
             remote=remote,
-            # The long cells first: the last to start are then short, and no core waits for one.
+            # The longest cells first: the last to start are short, so that no core waits long for the others.
             cells=tuple(sorted(cells, key=lambda cell: -cell.epochs)),
             cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
@@ -165,7 +171,7 @@ class Table1:
         return made
 
     def _print_cost(self) -> None:
-        """The plan of a complete run: nothing is read but, where there is a --data-root, the lists of clips."""
+        """Prints the plan of a complete run; with a --data-root it reads the lists of clips, and otherwise nothing."""
         from rich.console import Console
         from rich.table import Table
 
@@ -200,8 +206,8 @@ class Table1:
                     *(f"{flops / 1e6:,.0f}" if trained else "–", f"{hours:.3g}" if trained else "–"),
                 )
         Console(width=100).print(table)
-        print(f"{cells:.0f} cells, {total:.3g} GPU-hours at {self.tflops:g} TFLOP/s; clips: the training split's.")
-        print("Counted are a step's matrix products, forward and backward; not k-means, the mixture, and the scores.")
+        print(f"{cells:.0f} cells, {total:.3g} GPU-hours at {self.tflops:g} TFLOP/s; clips of the training split.")
+        print("The cost counts a step's matrix products, forward and backward; not k-means, the mixture or the scores.")
 
 
 def _machine() -> str:

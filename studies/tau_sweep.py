@@ -2,9 +2,9 @@
 
     ray job submit --working-dir . -- python studies/tau_sweep.py --preset fsdd --data-root /abs/data --trials 12
 
-Ray schedules the trials, Optuna samples them, labels never choose: the objective is label-free and guarded against
-collapse (`catuvac/evaluation/objectives.py`). It leaves STORAGE/NAME/ with trials.parquet, history.parquet, best.yaml,
-optuna.journal, TensorBoard events and report.html.
+Ray schedules the trials, Optuna samples them, and labels never select: the objective is label-free and guarded against
+collapse (`catuvac/evaluation/objectives.py`). The study writes STORAGE/NAME/ with trials.parquet, history.parquet,
+best.yaml, optuna.journal, TensorBoard events and report.html.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class TauSweep(StudyFlags):
-    """Search the temperature's annealing, β and the latent dimension on one corpus."""
+    """Search the temperature schedule, β and the latent dimension on one corpus."""
 
     optuna_storage: str = ""
-    """URL of a database for Optuna, such as postgresql+psycopg://host/optuna; default: $CATUVAC_OPTUNA_STORAGE, where
-    a URL with a password belongs, else a journal file in the study's folder"""
+    """URL of a database for Optuna, such as postgresql+psycopg://host/optuna; default: $CATUVAC_OPTUNA_STORAGE, the
+    place for a URL with a password, else a journal file in the study's folder"""
     resume: bool = False
-    """continue the study --name with the flags that it was started with, or extend it: more trials, a further arm,
-    wider ranges or more seeds are added to what it has, and nothing that is finished runs again"""
+    """continue the study --name with the flags that it was started with, or extend it: more trials, another arm,
+    wider ranges or more seeds are added to the study, and nothing that is finished runs again"""
     warm_start: Path | None = None
-    """results folder of an older study, from whose complete trials the tpe arm learns; they do not become trials of
+    """results folder of an older study; the tpe arm learns from its complete trials, which do not become trials of
     this study"""
     trials: int | None = None
-    """settings to try; default: the preset's"""
+    """number of settings to try; default: the preset's"""
     tau_start: tuple[float, float] | None = None
     """lowest and highest temperature at the first step; default: the preset's"""
     tau_ratio: tuple[float, float] | None = None
@@ -54,51 +54,51 @@ class TauSweep(StudyFlags):
     latent_dim: tuple[int, int] | None = None
     """lowest and highest dimension of z; default: the preset's"""
     n_clusters: tuple[int, ...] | None = None
-    """K; or its lowest and highest value, between which it is searched too; default: the preset's"""
+    """K; or its lowest and highest value, to search it as well; default: the preset's"""
     y_estimator: tuple[Estimator, ...] | None = None
-    """how the gradient reaches q(y|x): gumbel, straight_through, or exact, which reads no temperature; or several of
-    them, which are searched too; default: the preset's"""
+    """how the gradient reaches q(y|x): gumbel, straight_through, or exact, which has no temperature; or several of
+    them, to search them as well; default: the preset's"""
     invariance: tuple[float, ...] | None = None
-    """weight of balanced invariance beside the ELBO; or its lowest and highest value, between which it is searched too;
+    """weight of the balanced invariance term, added to the ELBO; or its lowest and highest value, to search it as well;
     default: the preset's"""
     channels: tuple[int, ...] | None = None
-    """of the first convolution, from which the widths of the networks follow; or the lowest and highest number, between
-    which it is searched too; default: the preset's"""
+    """channels of the first convolution, which determine the widths of the networks; or the lowest and highest number,
+    to search it as well; default: the preset's"""
     gru_size: tuple[int, ...] | None = None
-    """of each recurrent layer; or its lowest and highest value, between which it is searched too; default: the
+    """hidden size of each recurrent layer; or its lowest and highest value, to search it as well; default: the
     preset's"""
     seed: int = 0
-    """of the sampler; trial i trains with seed + i, and all of a factorial's block i too"""
+    """seed of the sampler; trial i trains with seed + i, as do all trials of block i of a factorial"""
     sampler: str = "tpe"
-    """tpe, random, qmc or grid; temperature curves are unbiased on the last three only"""
+    """tpe, random, qmc or grid; temperature curves are unbiased only with the last three"""
     arms: str = ""
-    """several samplers one after the other, in place of --sampler and --trials: qmc:16,tpe:48, or a full grid of named
+    """several samplers one after the other, instead of --sampler and --trials: qmc:16,tpe:48, or a full grid of named
     levels such as factorial:tau_start=0.5/2+tau_ratio=0.1/1+beta=0.01/0.1, which --seeds repeats; default: the
-    preset's, unless --sampler or --trials says otherwise"""
+    preset's, unless --sampler or --trials is given"""
     paper: int | None = None
-    """trainings by the paper's protocol (random start, no added term), each with a seed of its own, before the search's
-    trials and apart from its curves; default: the preset's"""
+    """number of trainings with the paper's protocol (random start, no added term), each with its own seed; they run
+    before the search's trials and are not part of its curves; default: the preset's"""
     seeds: int | None = None
-    """factorial: blocks, in each of which every setting is trained once; blocks differ in weights, order of the clips
-    and split (split_seed + block); an official split is the same in all; default: the preset's, else 3"""
+    """factorial: number of blocks, in each of which every setting is trained once; blocks differ in weights, order of
+    the clips and split (split_seed + block); an official split is the same in all; default: the preset's, else 3"""
     primary: Literal["tau_start", "tau_ratio"] = "tau_ratio"
-    """whose effect the study is made for, fixed before the first trial: τ_start, or τ_end / τ_start"""
+    """factor whose effect is the primary question, fixed before the first trial: τ_start, or τ_end / τ_start"""
     margin: float = 0.03
-    """AMI: an effect smaller than this does not matter; fixed before the first trial"""
+    """AMI below which an effect does not matter; fixed before the first trial"""
     scheduler: str = "fifo"
-    """fifo, or asha or median, which stop poor trials early: those are left out of temperature curves"""
+    """fifo, or asha or median, which stop poor trials early; stopped trials are left out of temperature curves"""
     objectives: tuple[str, ...] = ()
-    """label-free scores to maximise: one, or several for a multi-objective search whose first one ranks,
+    """label-free scores to maximise: one, or several for a multi-objective search, ranked by the first,
     such as invariant_information macs; default: the preset's"""
     gpus_per_trial: float | Literal["auto"] = 0.0
-    """share of a GPU: 0.25 packs four trials on each; auto: as many as fit into its memory, none where there is no GPU;
-    a trial that runs out of the GPU's memory goes on with twice its share"""
+    """share of a GPU: 0.25 packs four trials on each; auto: as many as fit into its memory, none without a GPU;
+    a trial that runs out of GPU memory continues with twice its share"""
 
     def run(self) -> None:
         began = time.monotonic()
         study = self._study()
 
-        # Ray and torch take seconds to import, and neither --help nor a bad flag must wait for them.
+        # Ray and torch take seconds to import; --help and errors in flags should not wait for them.
         from catuvac.experiments import warm_start
         from catuvac.experiments.base import duration
         from catuvac.tune import driver, gpu_sharing, preflight, storage
@@ -125,7 +125,7 @@ class TauSweep(StudyFlags):
         if self.dry_run:
             model = largest.model
             if (model.n_clusters, model.y_estimator) != (study.config.model.n_clusters, study.config.model.y_estimator):
-                print(f"           timed at K {model.n_clusters} with {model.y_estimator}: other trials may take less")
+                print(f"           timed at K = {model.n_clusters} with {model.y_estimator}; others may take less time")
             for line in power(study):
                 print(line)
             return
@@ -155,14 +155,14 @@ class TauSweep(StudyFlags):
         config = config.with_settings({name: value for name, value in fixed.items() if name not in ranges})
         if self.deterministic:
             config = config.with_settings({"deterministic": True})
-        # A dimension that a flag sets to one value is not searched, whatever the preset says.
+        # A dimension that a flag sets to one value is not searched, even if the preset searches it.
         searched = {name: ends for name, ends in chosen.get("search", {}).items() if name not in fixed}
         trials = chosen["trials"] if self.trials is None else self.trials
         designed = chosen.get("arms", "") if self.trials is None and self.sampler == "tpe" else ""
         seeds = chosen.get("seeds", 3) if self.seeds is None else self.seeds
         arms = (self.arms or designed or f"{self.sampler}:{trials}").split(",")
         if self.arms and self.trials is not None:
-            raise ConfigError(f"--arms {self.arms} says how many trials; leave out --trials")
+            raise ConfigError(f"--arms {self.arms} sets the number of trials; leave out --trials")
         count = chosen.get("paper", 0) if self.paper is None else self.paper
         paper = (Arm("paper", count),) if count else ()
         folder, remote = options.storage(self.storage)
@@ -190,32 +190,32 @@ class TauSweep(StudyFlags):
 
 
 def power(study: Search) -> list[str]:
-    """What the designed trials will be able to tell, a line for each K."""
+    """Describes the effects that the designed trials can detect, in one line per K."""
     from analysis.questions.effects import CELL_SD, SEED_SD, planned
     from analysis.trials import DESIGNED
 
     base = {name: value_of(name, study.config.flat()) for name in DIMENSIONS}
     points = [{**base, **point} for arm, point in study.slots() if arm in DESIGNED]
-    points = [point for point in points if point["y_estimator"] != "exact"]  # which reads no temperature
+    points = [point for point in points if point["y_estimator"] != "exact"]  # it has no temperature
     lines, poor = [], []
     for k in sorted({point["n_clusters"] for point in points}) or [study.config.model.n_clusters]:
-        own = [point for point in points if point["n_clusters"] == k]
-        found = planned(own, factor=study.primary, margin=study.margin) if own else None
-        if found is None:
-            poor.append((k, len(own)))
+        designed = [point for point in points if point["n_clusters"] == k]
+        plan = planned(designed, factor=study.primary, margin=study.margin) if designed else None
+        if plan is None:
+            poor.append((k, len(designed)))
             continue
-        decides = found.half < study.margin
-        more = "" if decides else f"; that takes about {(found.half / study.margin) ** 2:.1f} times as many settings"
+        decides = plan.half < study.margin
+        more = "" if decides else f"; that takes about {(plan.half / study.margin) ** 2:.1f} times as many settings"
         lines.append(
-            f"power      K = {k}: {len(own)} designed trials of {found.n} settings find an effect of {study.primary} "
-            f"of {found.detectable:.3f} AMI in 80 % of cases (95 % interval ± {found.half:.3f}); they "
+            f"power      K = {k}: {len(designed)} designed trials of {plan.n} settings detect an effect of "
+            f"{study.primary} of {plan.detectable:.3f} AMI in 80 % of cases (95 % interval ± {plan.half:.3f}); they "
             f"{'can' if decides else 'cannot'} show that one is within the margin of {study.margin:g}{more}. "
             f"Assumed: sd {CELL_SD:g} between settings, {SEED_SD:g} between seeds"
         )
     if poor:
         counts = ", ".join(f"K = {k}: {count}" for k, count in poor)
         lines.append(
-            f"power      these designed trials cannot tell the effect of {study.primary} apart ({counts}): add an arm "
+            f"power      these designed trials cannot identify the effect of {study.primary} ({counts}): add an arm "
             "such as qmc:24, or a factorial with more levels"
         )
     return lines

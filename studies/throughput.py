@@ -1,9 +1,9 @@
-"""How fast: the training step, trials that share a device, feature extraction, scores, and what a study costs beside.
+"""Speed of the training step, of trials that share a device, of feature extraction and scores; overhead of a study.
 
     python studies/throughput.py --data-root DIR
 
-Every figure has its yardstick beside it, measured in the same run and in turns with it. It leaves OUT/throughput.md and
-OUT/throughput.json, with the machine, versions and revision; studies/throughput.md is what was recorded.
+Every figure has a baseline measured in the same run, alternating with it. The script writes OUT/throughput.md and
+OUT/throughput.json, with the machine, versions and revision; studies/throughput.md contains the recorded results.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ Rows = list[dict[str, Any]]
 
 @dataclass(kw_only=True)
 class Throughput:
-    """Measure on this machine, on its CPU and, where there is one, its GPU."""
+    """Measure on this machine, on its CPU and, if it has one, its GPU."""
 
     parts: tuple[Part, ...] = get_args(Part)
-    """what to measure; training needs a GPU, extraction --data-root and librosa, overhead minutes"""
+    """what to measure; training needs a GPU, extraction --data-root and librosa, overhead takes minutes"""
     repeats: int = 5
-    """of everything that is timed; the median counts"""
+    """repeats of every timing; the median is reported"""
     threads: int = 0
     """CPU threads of torch; 0 takes every core"""
     data_root: Path | None = None
     """folder with UrbanSound8K, for extraction"""
     trivial: int = 200
-    """overhead: trials of one epoch"""
+    """overhead: number of trials of one epoch"""
     out: Path = field(default_factory=lambda: Path("results"))
-    """folder of throughput.md and throughput.json"""
+    """folder for throughput.md and throughput.json"""
 
     def run(self) -> None:
         if self.repeats < 1:
             raise CatuvacError(f"repeats must be at least 1, got {self.repeats}")
         if "extraction" in self.parts and self.data_root is None:
             raise CatuvacError("extraction needs --data-root, the folder with UrbanSound8K; or leave it out of --parts")
-        # Heavy: --help and a bad flag must not wait for them.
+        # Slow to import: --help and errors in flags should not wait for them.
         import os
 
         import torch
         from benchmarks import machine
 
         torch.set_num_threads(self.threads or len(os.sched_getaffinity(0)))
-        found: dict[str, Any] = {"machine": machine.describe()}
+        measured: dict[str, Any] = {"machine": machine.describe()}
         self.out.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
-            found[part] = self._measure(part)
-            text = markdown(found)
-            write_text(self.out / "throughput.json", json.dumps(found, indent=2))
+            measured[part] = self._measure(part)
+            text = markdown(measured)
+            write_text(self.out / "throughput.json", json.dumps(measured, indent=2))
             write_text(self.out / "throughput.md", text)
         print(text)
 
@@ -73,10 +73,10 @@ class Throughput:
         return measure(repeats=self.repeats)
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The machine in a line and a table for each part that has rows."""
-    lines = ["; ".join(f"{name} {value}" for name, value in found["machine"].items())]
-    for part, rows in found.items():
+def markdown(measured: dict[str, Any]) -> str:
+    """Returns one line about the machine and one table per part that has rows."""
+    lines = ["; ".join(f"{name} {value}" for name, value in measured["machine"].items())]
+    for part, rows in measured.items():
         if part == "machine" or not rows:
             continue
         names = list(dict.fromkeys(name for row in rows for name in row))

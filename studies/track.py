@@ -1,11 +1,11 @@
-"""Show a study in the tracker that a lab already runs: MLflow, or Weights & Biases.
+"""Exports a study to an experiment tracker: MLflow, or Weights & Biases.
 
     python studies/track.py results/NAME --to mlflow            # then: mlflow ui --backend-store-uri sqlite:///mlruns.db
     python studies/track.py results/NAME --to wandb --at DIR    # offline; then: wandb sync DIR/wandb/offline-run-*
 
-One run per trial with its settings, its evaluations by epoch and its last scores; MLflow has them below a run of the
-study, W&B in its group. It reads the tables, so that it can be called while a study runs, again at its end, and for one
-that is long over: what is there already is not sent again. Needs the extra `trackers`.
+Each trial becomes one run with its settings, its evaluations by epoch and its last scores; in MLflow the runs are
+children of a run of the study, in W&B they form its group. The script reads the study's tables, so that it can be
+called during a study, again at its end, and long afterwards: exported trials are skipped. Needs the extra `trackers`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from catuvac.experiments.base import settings_of
 from catuvac.io import expand_home
 
 Tracker = Literal["mlflow", "wandb"]
-STUDY, TRIAL = "catuvac.study", "catuvac.trial"  # tags that find what is there already
-BATCH = 1000  # metrics that MLflow takes at once
+STUDY, TRIAL = "catuvac.study", "catuvac.trial"  # tags that identify exported runs
+BATCH = 1000  # maximum number of metrics in one MLflow call
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row of the table of trials.
+    """A trial, as the tables have it.
 
     Attributes:
-        row: of `trials.parquet`.
-        evaluations: of `history.parquet`, by epoch.
+        row: its row of `trials.parquet`.
+        evaluations: its rows of `history.parquet`, by epoch.
     """
 
     row: dict[str, Any]
@@ -46,22 +46,22 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Such as "trial 7"."""
+        """The run's name, such as "trial 7"."""
         return f"trial {self.row['number']}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arm, seed and every setting that has a value."""
+        """Arm, status and every setting that has a value."""
         return {"arm": self.row["arm"], "status": self.row["status"], **settings_of(self.row)}
 
     @property
     def scores(self) -> dict[str, float]:
-        """The last ones, with the test split's where it was read."""
+        """The last scores, including the test split's if it was read."""
         return numbers({name: value for name, value in self.row.items() if "/" in name or name == "objective"})
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The finite numbers of a row, without its settings."""
+    """Returns the numbers in a row, without its settings."""
     kept = {
         name: value for name, value in row.items() if isinstance(value, int | float) and not name.startswith("config/")
     }
@@ -69,7 +69,7 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def to_mlflow(study: str, trials: list[Trial], at: str) -> int:
-    """Adds what is missing to the experiment "catuvac" of a tracking server or file; returns how many trials."""
+    """Adds missing trials to the experiment "catuvac" of a tracking server or file; returns their number."""
     import mlflow
     from mlflow.entities import Metric, Param, RunTag
 
@@ -78,12 +78,12 @@ def to_mlflow(study: str, trials: list[Trial], at: str) -> int:
     experiment = known.experiment_id if known else client.create_experiment("catuvac")
     ours = f"tags.`{STUDY}` = '{study}'"
 
-    def found(what: str) -> list[Any]:
-        return list(client.search_runs([experiment], f"{ours} and {what}", max_results=50_000))
+    def runs(condition: str) -> list[Any]:
+        return list(client.search_runs([experiment], f"{ours} and {condition}", max_results=50_000))
 
-    parents = found(f"tags.`{TRIAL}` = ''")
+    parents = runs(f"tags.`{TRIAL}` = ''")
     parent = parents[0] if parents else client.create_run(experiment, run_name=study, tags={STUDY: study, TRIAL: ""})
-    sent = {run.data.tags[TRIAL] for run in found("attributes.status = 'FINISHED'")}
+    sent = {run.data.tags[TRIAL] for run in runs("attributes.status = 'FINISHED'")}
     missing = [trial for trial in trials if trial.row["trial_id"] not in sent]
     for trial in shown(missing, "MLflow"):
         start = int(datetime.fromisoformat(trial.row["started_at"]).timestamp() * 1000)
@@ -105,7 +105,7 @@ def to_mlflow(study: str, trials: list[Trial], at: str) -> int:
 
 
 def to_wandb(study: str, trials: list[Trial], at: str) -> int:
-    """Writes runs of the project "catuvac", grouped by study, for `wandb sync` to upload; returns how many trials."""
+    """Writes missing trials to the project "catuvac", grouped by study, for `wandb sync`; returns their number."""
     import wandb
 
     folder = Path(at or ".")
@@ -135,33 +135,33 @@ TRACKERS: dict[Tracker, Callable[[str, list[Trial], str], int]] = {"mlflow": to_
 
 
 def shown(trials: list[Trial], tracker: str) -> Iterator[Trial]:
-    """The trials, with a bar on standard error."""
+    """Yields the trials, with a progress bar on standard error."""
     yield from track(trials, tracker, console=Console(stderr=True), transient=True)
 
 
 def read(folder: Path) -> tuple[str, list[Trial]]:
-    """A study's name and its trials in order.
+    """Returns a study's name and its trials, in order.
 
     Raises:
-        CatuvacError: no such table, or a damaged one.
+        CatuvacError: a table is missing or damaged.
     """
     trials = results.read_trials(folder)
     history = results.read_history(folder) if (folder / results.HISTORY).exists() else pd.DataFrame({"trial_id": []})
     by_trial: dict[str, list[dict[str, Any]]] = {}
     for row in results.records(history):
         by_trial.setdefault(row["trial_id"], []).append(row)
-    found = [Trial(row, by_trial.get(row["trial_id"], [])) for row in results.records(trials.sort_values("number"))]
-    return str(trials["study"].iloc[0]), found
+    rows = results.records(trials.sort_values("number"))
+    return str(trials["study"].iloc[0]), [Trial(row, by_trial.get(row["trial_id"], [])) for row in rows]
 
 
 @dataclass(kw_only=True)
 class Track:
-    """Send a study's trials to a tracker."""
+    """Export a study's trials to a tracker."""
 
     study: tyro.conf.Positional[Path]
     """folder of the study, results/NAME"""
     to: Tracker = "mlflow"
-    """which tracker"""
+    """tracker to export to"""
     at: str = ""
     """mlflow: tracking URI, default sqlite:///mlruns.db; wandb: folder, default the current one"""
 

@@ -226,7 +226,7 @@ def test_paths_are_files_folders_and_lines_of_standard_input(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
-    [("gone", "holds no model"), ("gone:3", "cannot read|no study|no trials|holds no")],
+    [("gone", "contains no model"), ("gone:3", "cannot read|no study|no trials|contains no")],
 )
 def test_what_is_no_model_is_one_line(spec: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(CatuvacError, match=words):
@@ -240,4 +240,4 @@ def test_the_command_from_another_folder(folder: Path, recordings: Path, tmp_pat
     table = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [bool(row["reason"]) for row in table] == [False, True]
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == "error: 1 of 2 recordings could not be read; their rows say why"
+    assert done.stderr.strip().splitlines()[-1] == "error: 1 of 2 recordings could not be read; their rows state why"

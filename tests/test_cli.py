@@ -44,7 +44,7 @@ def test_help_states_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> N
         main(["train", "--preset", "fsdd", "--help"])
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Hz; recordings are resampled to it (default: 8000)" in text
+    assert "Hz; recordings are resampled to this rate (default: 8000)" in text
     assert "--tau-start" in text
 
 
@@ -83,7 +83,7 @@ def test_train_then_evaluate(train: list[str], tmp_path: Path, capsys: pytest.Ca
     assert main(["evaluate", str(out)]) == 0
     assert "silhouette_p" in capsys.readouterr().out
 
-    for again, words in (([], "holds a run already"), (["--resume", "--beta", "0.5"], "beta")):
+    for again, words in (([], "already contains a run"), (["--resume", "--beta", "0.5"], "beta")):
         assert main([*train, "--epochs", "2", "--out", str(out), *again]) == 2
         assert words in capsys.readouterr().err
     assert main([*train, "--epochs", "2", "--out", str(out), "--resume"]) == 0  # nothing left to do
@@ -187,7 +187,7 @@ def test_one_training_at_a_time_in_a_folder(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with io.exclusive(folder / artifacts.LOCK, busy="?"):
         assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 2
-    assert "another process trains in" in capsys.readouterr().err
+    assert "another process is training in" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert main([*train, "--epochs", "2", "--out", str(folder), "--resume"]) == 0
     assert not (folder / ".checkpoint.pt.99999999").exists()
@@ -232,17 +232,17 @@ def test_messages_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--preset", "fsd"], "did you mean 'fsdd'"),
         (["train", "--preset", "fsdd"], "give --data-root"),
         (["train", "--preset", "fsdd", "--data-root", "absent"], "absent"),
-        (["train", "--preset", "folder", "--data-root", ".", "--pattern", "(a)"], "names no group"),
+        (["train", "--preset", "folder", "--data-root", ".", "--pattern", "(a)"], "has no named group"),
         (["train", "--preset", "folder", "--data-root", ".", "--table", "absent.csv"], "absent.csv: give --table its"),
         (["train", "--preset", "speech_commands", "--data-root", ".", "--words", "yess"], "did you mean 'yes'"),
         (["train", "--config", "absent.yaml"], "cannot read absent.yaml"),
         (["train", "--tau-start", "-1"], "tau_start must be positive"),
         (["train", "--n-clusters", "500", *TINY[:4]], "500"),
         (["train", "--device", "tpu", *TINY], "'tpu' cannot be used"),
-        (["evaluate", "absent"], "holds no run"),
+        (["evaluate", "absent"], "contains no run"),
         (["report", "absent"], "absent"),
         (["report"], "no folder given"),
-        (["watch", "absent"], "absent holds no study"),
+        (["watch", "absent"], "absent contains no study"),
         (["replay", "absent", "0"], "absent"),
     ],
 )

@@ -110,9 +110,9 @@ def test_differences_see_settings_that_one_side_does_not_use() -> None:
         ({"corpus": "fsdd", "words": ["yes"]}, "words is a setting of corpus speech_commands, not of fsdd"),
         ({"corpus": "folder", "pattern": "(?P<a>.)", "table": "a.csv"}, "give one of folder_labels, pattern and table"),
         ({"corpus": "folder", "pattern": "(?P<a>."}, "is not a regular expression: missing \\)"),
-        ({"corpus": "folder", "pattern": r"(\d)/"}, "names no group"),
+        ({"corpus": "folder", "pattern": r"(\d)/"}, "has no named group"),
         ({"corpus": "speech_commands", "words": ["yes", True]}, "words must be a list of words.*need quotes"),
-        ({"corpus": "speech_commands", "words": "yes no yes"}, "words has one twice"),
+        ({"corpus": "speech_commands", "words": "yes no yes"}, "words contains a word twice"),
     ],
 )
 def test_bad_settings_say_what_is_wrong(settings: dict[str, object], words: str) -> None:

@@ -131,7 +131,7 @@ class TestServers:
             assert len(below) >= 2
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
-            assert (process.returncode, errors) == (130, "interrupted; what is on disk is whole\n")
+            assert (process.returncode, errors) == (130, "interrupted; the files on disk are complete\n")
             assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
 
     def test_strangers_see_nothing_and_nobody_writes(self, study: Path) -> None:
@@ -232,5 +232,5 @@ class TestServers:
 
 
 def test_a_folder_without_a_study(tmp_path: Path) -> None:
-    with pytest.raises(CatuvacError, match="holds no study; give the folder of one, such as results/NAME"):
+    with pytest.raises(CatuvacError, match="contains no study; give the folder of a study, such as results/NAME"):
         dashboards.watch(tmp_path, tensorboard_port=6006, optuna_port=8080, optuna_storage="")

@@ -34,7 +34,7 @@ def test_a_command_that_is_ended_says_so(before: str) -> None:
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "interrupted; what is on disk is whole\n")
+    assert (process.returncode, errors) == (130, "interrupted; the files on disk are complete\n")
 
 
 def test_bad_input_is_one_line_and_the_handler_is_given_back(capsys: pytest.CaptureFixture[str]) -> None:

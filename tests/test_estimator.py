@@ -84,7 +84,7 @@ def test_what_is_saved_is_what_the_commands_open(
     fitted.save(tmp_path / "model")
     again = inference.load(tmp_path / "model")
     assert (again.predict_features(clips(), np.ones((120, 16), bool)).clusters == fitted.labels_).all()
-    with pytest.raises(CatuvacError, match="holds a run already"):
+    with pytest.raises(CatuvacError, match="already contains a run"):
         fitted.save(tmp_path / "model")
     assert main(["evaluate", str(tmp_path / "model")]) == 2
     assert "fitted in Python" in capsys.readouterr().err

@@ -133,11 +133,11 @@ def test_an_absent_or_damaged_table_gives_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"number": ["a", "b"]}, "holds large_string in the column number"),
+        ({"number": ["a", "b"]}, "contains large_string in the column number"),
         ({"status": ["complete", "lost"]}, "the status 'lost'"),
         ({"trial_id": ["t", None]}, "a null in the column trial_id"),
-        ({"trial_id": ["t", "t"]}, "two rows of the same study and trial_id"),
-        ({"val/acc": ["high", "low"]}, "holds large_string in the column val/acc"),
+        ({"trial_id": ["t", "t"]}, "two rows with the same study and trial_id"),
+        ({"val/acc": ["high", "low"]}, "contains large_string in the column val/acc"),
         ({"val/acc": [0.5, float("inf")]}, "NaN or infinity in the column val/acc"),
         ({"config/schedule": ["linear", "cosine"], "config/beta": [[1.0], [2.0]]}, "list.* in the column config/beta"),
     ],

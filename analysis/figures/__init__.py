@@ -1,1 +1,1 @@
-"""Drawing only: a computed table in, a figure out; one file for each question's figures, one for their style."""
+"""Draws computed tables as figures, with one module per question and one for the style."""

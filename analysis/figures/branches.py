@@ -1,4 +1,4 @@
-"""Draws what the end of the temperature does, by where in the training its branches leave."""
+"""Draws the effect of τ_end by the point in the training at which the branches start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from analysis.questions.branches import Panel, Share
 from analysis.section import Drawing, slug
 
 COLUMN, HEIGHT = 2.1, 2.9  # inches
-LABEL = "share of the ELBO phase before the branch"
+LABEL = "share of the ELBO phase before the branch point"
 
 
 def draw(panel: Panel) -> Drawing:
-    """A column an outcome, the effect of τ_end over the share; the last one, how alike the branches of a point end."""
+    """Draws the effect of τ_end over the share, one column per outcome; the last shows how similar siblings end."""
     outcomes = list(dict.fromkeys(effect.outcome for share in panel.shares for effect in share.effects))
     compared = [share for share in panel.shares if share.siblings]
     places = [share.share for share in panel.shares]
@@ -45,7 +45,7 @@ def draw(panel: Panel) -> Drawing:
 
 
 def _effects(axes: Axes, panel: Panel, outcome: str) -> None:
-    """Highest against lowest tau_end, with intervals and the margin shaded."""
+    """Draws the effect of the highest tau_end relative to the lowest, with intervals and the margin shaded."""
     margin = panel.plan.margin * (panel.k if outcome == "val/clusters_used" else 1)
     axes.axhspan(-margin, margin, color=BLUE, alpha=0.15, linewidth=0)
     axes.axhline(0, color=INK, linewidth=0.8)
@@ -69,10 +69,10 @@ def _effects(axes: Axes, panel: Panel, outcome: str) -> None:
 
 
 def _siblings(axes: Axes, shares: Sequence[Share]) -> None:
-    """A line a seed, and the mean with its interval."""
+    """Draws one line per seed, and the mean with its interval."""
     for seed in sorted({seed for share in shares for seed in share.seeds}):
-        own = [(s.share, s.siblings[s.seeds.index(seed)]) for s in shares if seed in s.seeds]
-        axes.plot(*zip(*own, strict=True), color=INK, alpha=0.35, linewidth=0.9, marker=".", zorder=1)
+        points = [(s.share, s.siblings[s.seeds.index(seed)]) for s in shares if seed in s.seeds]
+        axes.plot(*zip(*points, strict=True), color=INK, alpha=0.35, linewidth=0.9, marker=".", zorder=1)
     for share in shares:
         if share.agreement is not None:
             mean, low, high = share.agreement
@@ -91,11 +91,11 @@ def _alt(panel: Panel) -> str:
     words += [
         f"AMI between siblings at share {s.share:g}: {np.mean(s.siblings):.3f}" for s in panel.shares if s.siblings
     ]
-    return f"What the end of the temperature changes: {'; '.join(words)}." if words else "No effect has an interval."
+    return f"Effects of τ_end: {'; '.join(words)}." if words else "No effect has an interval."
 
 
 def _wrapped(words: str) -> str:
-    """In two lines where it is long: columns are narrow."""
+    """Wraps a long title into two lines, because columns are narrow."""
     if len(words) < 24:
         return words
     middle = min((i for i, letter in enumerate(words) if letter == " "), key=lambda i: abs(i - len(words) / 2))

@@ -1,4 +1,4 @@
-"""Where in the search space trials collapse or diverge."""
+"""Draws where in the search space trials collapse or diverge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARKS = {"healthy": ("o", BLUE), "collapsed": ("s", ORANGE), "diverged": ("X", P
 
 
 def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
-    """Every trial over two settings, marked by outcome.
+    """Draws every trial over two settings, marked by outcome.
 
     Args:
         points: outcome, adaptive, and the two settings.
@@ -22,10 +22,10 @@ def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
     with canvas() as (figure, axes):
         for outcome, (marker, colour) in MARKS.items():
             for adaptive in (True, False):
-                mine = points[(points["outcome"] == outcome) & (points["adaptive"] == adaptive)]
+                group = points[(points["outcome"] == outcome) & (points["adaptive"] == adaptive)]
                 dots = axes.scatter(
-                    mine[x],
-                    mine[y],
+                    group[x],
+                    group[y],
                     s=34 if len(points) <= 300 else 9,
                     marker=marker,
                     facecolors="none" if adaptive else colour,
@@ -34,7 +34,7 @@ def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
                     alpha=0.8,
                     rasterized=len(points) > MANY,
                 )
-                link(dots, mine["row"])
+                link(dots, group["row"])
             if outcome in counts:
                 axes.plot([], [], linestyle="", marker=marker, color=colour, label=f"{outcome} ({counts[outcome]})")
         log_axis(axes, "x")
@@ -47,17 +47,17 @@ def plane(name: str, points: pd.DataFrame, x: str, y: str) -> Drawing:
 
 
 def rates(name: str, bins: pd.DataFrame, setting: str) -> Drawing:
-    """Share of collapsed and of diverged trials in each bin of a setting."""
+    """Draws the share of collapsed and of diverged trials in each bin of a setting."""
     words = not pd.api.types.is_number(bins["at"].iloc[0])
     with canvas(SMALL) as (figure, axes):
-        for side, (outcome, mine) in enumerate(bins.groupby("outcome")):
+        for side, (outcome, group) in enumerate(bins.groupby("outcome")):
             marker, colour = MARKS[str(outcome)]
-            rate = mine["rate"].to_numpy(dtype=float)
-            # Side by side, so that two intervals at one place can be told apart.
+            rate = group["rate"].to_numpy(dtype=float)
+            # Side by side, so that two intervals at one place can be distinguished.
             shift = 0.08 * (side - 0.5)
-            at = np.arange(len(mine)) + shift if words else mine["at"].to_numpy(dtype=float) * np.exp(shift)
-            below, above = rate - mine["low"].to_numpy(dtype=float), mine["high"].to_numpy(dtype=float) - rate
-            # A bound may miss the rate by rounding.
+            at = np.arange(len(group)) + shift if words else group["at"].to_numpy(dtype=float) * np.exp(shift)
+            below, above = rate - group["low"].to_numpy(dtype=float), group["high"].to_numpy(dtype=float) - rate
+            # Rounding may put a bound slightly beyond the rate.
             reach = np.maximum(0.0, np.stack([below, above]))
             axes.errorbar(
                 at,
@@ -71,8 +71,8 @@ def rates(name: str, bins: pd.DataFrame, setting: str) -> Drawing:
                 label=str(outcome),
             )
         if words:
-            axes.set_xticks(range(len(mine)), list(mine["at"]))
-            axes.set_xlim(-0.5, len(mine) - 0.5)
+            axes.set_xticks(range(len(group)), list(group["at"]))
+            axes.set_xlim(-0.5, len(group) - 0.5)
         else:
             log_axis(axes, "x")
         axes.set_ylim(-0.04, 1.04)
@@ -80,11 +80,11 @@ def rates(name: str, bins: pd.DataFrame, setting: str) -> Drawing:
         axes.set_xlabel(title(setting))
         axes.set_ylabel("share of trials")
         figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4, columnspacing=1.0)
-    said = [
-        f"{outcome} " + ", ".join(_bin(row["at"], row["rate"]) for row in mine.to_dict("records"))
-        for outcome, mine in bins.groupby("outcome")
+    listed = [
+        f"{outcome} " + ", ".join(_bin(row["at"], row["rate"]) for row in group.to_dict("records"))
+        for outcome, group in bins.groupby("outcome")
     ]
-    return Drawing(name, figure, f"By {title(setting)}: {'; '.join(said)}.", title=f"by {title(setting)}")
+    return Drawing(name, figure, f"By {title(setting)}: {'; '.join(listed)}.", title=f"by {title(setting)}")
 
 
 def _bin(at: object, rate: float) -> str:

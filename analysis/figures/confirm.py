@@ -1,4 +1,4 @@
-"""The drawing of `analysis.questions.confirm`."""
+"""Draws the results of `analysis.questions.confirm`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from analysis.figures.style import BLUE, INK, SMALL, canvas
 from analysis.questions.confirm import Confirmed
 from analysis.section import Drawing
 
-OFFSET = 0.25  # of the mean from its dots
+OFFSET = 0.25  # between the mean and its dots
 ROOM = 1.1  # inches per setting
 
 
 def draw(run: Confirmed, *, name: str) -> Drawing:
-    """One dot per seed and setting; lines join a seed's trainings."""
+    """Draws one dot per seed and setting; lines join the trials of a seed."""
     table = run.scores.to_numpy(dtype=np.float64)
     settings = [str(setting) for setting in run.scores]
     positions = np.arange(len(settings))

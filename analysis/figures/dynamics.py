@@ -1,4 +1,4 @@
-"""Curves over training, and when the clusters froze."""
+"""Draws curves over training, and when the clusters froze."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BINS = 20
 
 
 def curves(name: str, band: pd.DataFrame, lines: pd.DataFrame, label: str, *, log: bool) -> Drawing:
-    """Median and 10-90 % band over epochs or progress, with single trials as thin lines."""
+    """Draws the median and the 10-90 % band over epochs or progress, with single trials as thin lines."""
     with canvas(SMALL) as (figure, axes):
         for trial in lines:
             known = lines[trial].dropna()
@@ -50,7 +50,7 @@ def curves(name: str, band: pd.DataFrame, lines: pd.DataFrame, label: str, *, lo
 
 
 def freeze(name: str, table: pd.DataFrame, epochs: int | None) -> Drawing:
-    """How many trials freeze when; those that never do stand apart on the right."""
+    """Draws a histogram of the freeze times; trials that never freeze are in a separate bar on the right."""
     late = table[~table["never"]]
     never = int(table["never"].sum())
     scale = epochs or 1
@@ -68,20 +68,20 @@ def freeze(name: str, table: pd.DataFrame, epochs: int | None) -> Drawing:
 
 
 def compactness(name: str, table: pd.DataFrame, k: int) -> Drawing:
-    """Silhouette_p at the end against at the freeze, coloured by clusters used; above the diagonal it still rose."""
+    """Draws Silhouette_p at the end against that at the freeze, coloured by clusters used, with the diagonal."""
     with canvas() as (figure, axes):
         norm = cluster_norm(k)
         shades = ScalarMappable(norm, SEQUENTIAL).to_rgba(table["clusters_used"].to_numpy(dtype=float))
         _diagonal(axes, table)
         for adaptive in table["adaptive"].unique():
             rows = (table["adaptive"] == adaptive).to_numpy(dtype=bool)
-            mine = [tuple(shade) for shade in shades[rows]]
+            colours = [tuple(shade) for shade in shades[rows]]
             dots = axes.scatter(
                 table["silhouette_freeze"][rows],
                 table["silhouette_end"][rows],
                 s=26 if len(table) <= 300 else 9,
-                facecolors="none" if adaptive else mine,
-                edgecolors=mine if adaptive else INK,
+                facecolors="none" if adaptive else colours,
+                edgecolors=colours if adaptive else INK,
                 linewidths=1.2 if adaptive else 0.4,
                 alpha=0.85,
                 rasterized=len(table) > MANY,
@@ -92,8 +92,8 @@ def compactness(name: str, table: pd.DataFrame, k: int) -> Drawing:
         cluster_bar(figure, axes, k)
     rise = table["silhouette_end"] - table["silhouette_freeze"]
     alt = (
-        f"Silhouette (p) at the end against at the freeze: {int((rise > 0).sum())} of {len(table)} trials rise, by "
-        f"{rise.median():.2f} in the median."
+        f"Silhouette (p) at the end against that at the freeze: {int((rise > 0).sum())} of {len(table)} trials rise; "
+        f"the median change is {rise.median():.2f}."
     )
     return Drawing(name, figure, alt, title="Silhouette (p) after the freeze")
 

@@ -15,11 +15,11 @@ WIDER = (3.6, 2.8)  # inches: a small multiple with long names
 
 
 def bars(table: pd.DataFrame, *, pale: bool) -> Figure:
-    """fANOVA shares as bars and PED-ANOVA shares as dots, with their intervals, the most important on top.
+    """Draws fANOVA shares as bars and PED-ANOVA shares as dots, with their intervals, the most important on top.
 
     Args:
         table: of `analysis.questions.importance.Importances`.
-        pale: the shares tell nothing.
+        pale: whether the shares are not meaningful.
     """
     alpha = 0.5 if pale else 1.0
     with canvas(WIDER) as (figure, axes):

@@ -1,4 +1,4 @@
-"""Drawings of `analysis.questions.selection`."""
+"""Draws the results of `analysis.questions.selection`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.section import Drawing
 
 
 def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
-    """A dot per criterion at its regret, the lowest on top; hollow among all complete trials, those of TPE included."""
+    """Draws one dot per criterion at its regret, the lowest on top; hollow dots include the trials of TPE."""
     criteria = found.criteria
     rows = np.arange(len(criteria))
     regret = criteria["ami_regret"].to_numpy(dtype=float)
@@ -48,8 +48,8 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
         axes.set_ylim(len(rows) - 0.4, -1.4)
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("AMI lost against the best trial")
-        # The clusters used, in a column of their own at the right; in brackets by the hollow pick.
+        axes.set_xlabel("AMI lost relative to the best trial")
+        # Clusters used are in a separate column on the right, in brackets for the hollow pick.
         right = axes.get_yaxis_transform()
         hollow = None if complete is None or placed else complete.table["clusters"].reindex(criteria.index)
         for row, used in enumerate(criteria["clusters"]):

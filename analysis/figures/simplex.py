@@ -1,4 +1,4 @@
-"""Drawings of `analysis.questions.simplex`."""
+"""Draws the results of `analysis.questions.simplex`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
 
 
 def triangle(samples: pd.DataFrame, *, tau: float, p: Sequence[float]) -> Drawing:
-    """Samples of one temperature on the simplex of three clusters, whose probabilities are written at the corners."""
+    """Draws samples of one temperature on the simplex of three clusters, with their probabilities at the corners."""
     y = samples[["y0", "y1", "y2"]].to_numpy(dtype=float)
     places = y @ CORNERS
     with canvas(SMALL) as (figure, axes):
@@ -41,7 +41,7 @@ def triangle(samples: pd.DataFrame, *, tau: float, p: Sequence[float]) -> Drawin
 
 
 def gradients(found: Gradients) -> Drawing:
-    """Variance with its interval, and squared bias, against temperature."""
+    """Draws the variance with its interval, and the squared bias, against temperature."""
     table = found.table
     tau = table.index.to_numpy(dtype=float)
     with canvas(SIZE) as (figure, axes):
@@ -50,14 +50,14 @@ def gradients(found: Gradients) -> Drawing:
         axes.plot(tau, table["bias"] ** 2, color=ORANGE, marker="s", markersize=4, linestyle="--", label="bias²")
         axes.axhline(found.exact**2, color=INK, linewidth=0.8, linestyle=":", label="exact gradient²")
         axes.set_xlabel("τ")
-        axes.set_ylabel("of the gradient, squared norm")
+        axes.set_ylabel("squared norm of the gradient")
         log_axis(axes, "x")
         log_axis(axes, "y")
         figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handlelength=1.6)
     ends = table.iloc[[0, -1]]
     alt = (
-        f"{found.loss.name} loss: from tau {tau[0]:g} to {tau[-1]:g} the variance falls from "
-        f"{ends['variance'].iloc[0]:.2g} to {ends['variance'].iloc[1]:.2g}, and the squared bias goes from "
+        f"{found.loss.name} loss: from tau {tau[0]:g} to {tau[-1]:g}, the variance falls from "
+        f"{ends['variance'].iloc[0]:.2g} to {ends['variance'].iloc[1]:.2g}, and the squared bias changes from "
         f"{ends['bias'].iloc[0] ** 2:.2g} to {ends['bias'].iloc[1] ** 2:.2g}; the squared exact gradient is "
         f"{found.exact**2:.2g}."
     )

@@ -10,19 +10,19 @@ from analysis.figures.style import BLUE, MANY, SEQUENTIAL, SMALL, canvas, cluste
 from analysis.questions.temperature import Response
 from analysis.section import Drawing
 
-SIZES = (18.0, 5.0)  # of a point, in square points: few of them, and more than `MANY`
+SIZES = (18.0, 5.0)  # area of a point in square points, for few points and for more than `MANY`
 
 
 def draw(response: Response, *, name: str) -> Drawing:
-    """Points, hollow where no design placed them, crosses where y is undecided; scores in p by the clusters used."""
+    """Draws points (hollow: no design placed them; crosses: y is undecided), and scores in p by clusters used."""
     metric, points = response.metric, response.points
     coloured = metric.name.endswith("_p") or metric.name == "objective"
     coloured = coloured and bool(points["clusters_used"].notna().all())
     many = len(points) > MANY
     with canvas(SMALL) as (figure, axes):
-        for (independent, decided), mine in points.groupby(["independent", "decided"]):
-            tau, value = mine["tau"].to_numpy(), mine["value"].to_numpy()
-            used = cluster_norm(response.n_clusters)(mine["clusters_used"].to_numpy())
+        for (independent, decided), group in points.groupby(["independent", "decided"]):
+            tau, value = group["tau"].to_numpy(), group["value"].to_numpy()
+            used = cluster_norm(response.n_clusters)(group["clusters_used"].to_numpy())
             colours = matplotlib.colormaps[SEQUENTIAL](used) if coloured else BLUE
             dots = axes.scatter(
                 tau,
@@ -35,9 +35,9 @@ def draw(response: Response, *, name: str) -> Drawing:
                 alpha=0.85 if len(points) <= MANY else 0.4,
                 rasterized=many,
             )
-            link(dots, mine["row"])
+            link(dots, group["row"])
         log_axis(axes, "x")
-        if axes.get_xscale() == "log":  # fewer numbers than `log_axis` writes: beside a colour bar they would touch
+        if axes.get_xscale() == "log":  # fewer tick labels than `log_axis`, which would overlap next to a colour bar
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         if metric.log:
             log_axis(axes, "y")

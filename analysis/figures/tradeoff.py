@@ -10,30 +10,30 @@ from analysis.figures.style import INK, MANY, SEQUENTIAL, SIZE, canvas, cluster_
 
 
 def scatter(points: pd.DataFrame, *, k: int, x: str, y: str) -> Figure:
-    """Points coloured by clusters used, TPE trials hollow, and the front as a staircase.
+    """Draws points coloured by clusters used, TPE trials hollow, and the front as a staircase.
 
     Args:
         points: of `analysis.questions.tradeoff.Tradeoff`.
-        k: clusters asked for.
-        x, y: what the columns compact and other are called.
+        k: n_clusters.
+        x, y: labels of the columns compact and other.
     """
     with canvas(SIZE) as (figure, axes):
         colours = matplotlib.colormaps[SEQUENTIAL](cluster_norm(k)(points["clusters_used"].to_numpy()))
         solid = points["independent"].to_numpy(dtype=bool)
         many = len(points) > MANY
-        for mine, filled in ((solid, True), (~solid, False)):
+        for rows, filled in ((solid, True), (~solid, False)):
             dots = axes.scatter(
-                points["compact"][mine],
-                points["other"][mine],
+                points["compact"][rows],
+                points["other"][rows],
                 s=8 if many else 26,
-                facecolors=colours[mine] if filled else "none",
-                edgecolors=INK if filled and not many else colours[mine],
+                facecolors=colours[rows] if filled else "none",
+                edgecolors=INK if filled and not many else colours[rows],
                 linewidths=0.4 if filled else 1.4,
                 rasterized=many,
             )
-            link(dots, points["row"][mine])
+            link(dots, points["row"][rows])
         front = points[points["front"]].sort_values(["compact", "other"], ascending=[True, False])
-        # Up to each point's x nothing better than its y has been reached.
+        # Between two points of the front, y is that of the right one.
         axes.plot(front["compact"], front["other"], drawstyle="steps-pre", color=INK, linewidth=1.2, zorder=0.5)
         axes.set_xlabel(x)
         axes.set_ylabel(y)

@@ -1,4 +1,4 @@
-"""Silhouette_p against saturation, and the same probabilities sharpened by temperature alone."""
+"""Draws Silhouette_p against saturation, and the same probabilities sharpened by temperature alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES = ("-", "--", ":", "-.")
 def against_saturation(
     name: str, points: pd.DataFrame, measure: str, k: int, sharpened: Sequence[Sharpened] = ()
 ) -> Drawing:
-    """Silhouette_p of every trial against confidence, coloured by clusters used, with the sharpening curves on top."""
+    """Draws Silhouette_p of every trial against confidence, coloured by clusters used, with the sharpening curves."""
     with canvas() as (figure, axes):
         norm, colours = cluster_norm(k), matplotlib.colormaps[SEQUENTIAL]
         _points(axes, points["saturation"], points, points["clusters_used"], norm)
@@ -46,11 +46,11 @@ def against_saturation(
 
 
 def against_clusters(name: str, points: pd.DataFrame, measure: str, k: int) -> Drawing:
-    """Silhouette_p of every trial against clusters used, coloured by confidence."""
+    """Draws Silhouette_p of every trial against clusters used, coloured by confidence."""
     with canvas() as (figure, axes):
         saturation = points["saturation"]
         norm = Normalize(saturation.min(), saturation.max())
-        # Trials that use the same number of clusters are set apart sideways, by a seeded draw.
+        # Seeded horizontal jitter separates trials that use the same number of clusters.
         aside = np.random.default_rng(0).uniform(-0.25, 0.25, len(points))
         _points(axes, points["clusters_used"] + aside, points, saturation, norm)
         axes.set_xlim(1.5, k + 0.5)
@@ -65,7 +65,7 @@ def against_clusters(name: str, points: pd.DataFrame, measure: str, k: int) -> D
 
 
 def sharpening(name: str, sharpened: Sequence[Sharpened], column: str) -> Drawing:
-    """A score in p of each model against the temperature its logits are divided by; `column` as in the curve."""
+    """Draws a score in p of each model against the temperature that divides its logits; `column` as in the curve."""
     label = {"silhouette": "Silhouette (p)", "dbi": "DBI (p)"}[column]
     with canvas() as (figure, axes):
         for i, model in enumerate(sharpened):
@@ -94,13 +94,13 @@ def _points(axes: Axes, x: pd.Series[float], points: pd.DataFrame, colour: pd.Se
     shades = ScalarMappable(norm, SEQUENTIAL).to_rgba(colour.to_numpy(dtype=float))
     for hollow in points["adaptive"].unique():
         rows = (points["adaptive"] == hollow).to_numpy(dtype=bool)
-        mine = [tuple(shade) for shade in shades[rows]]
+        colours = [tuple(shade) for shade in shades[rows]]
         dots = axes.scatter(
             x[rows],
             points["silhouette"][rows],
             s=26 if len(points) <= 300 else 9,
-            facecolors="none" if hollow else mine,
-            edgecolors=mine if hollow else INK,
+            facecolors="none" if hollow else colours,
+            edgecolors=colours if hollow else INK,
             linewidths=1.2 if hollow else 0.4,
             alpha=0.85,
             rasterized=len(points) > MANY,
@@ -120,4 +120,4 @@ def _range(points: pd.DataFrame) -> str:
 
 def _change(model: Sharpened) -> str:
     score, used = model.curve["silhouette"], model.clusters_used
-    return f"sharpening {model.name} ({used} clusters used) goes from {score.iloc[0]:.2f} to {score.iloc[-1]:.2f}"
+    return f"sharpening {model.name} ({used} clusters used) changes from {score.iloc[0]:.2f} to {score.iloc[-1]:.2f}"

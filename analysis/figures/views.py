@@ -1,4 +1,4 @@
-"""Clips beside their views."""
+"""Draws clips with their views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CELL = (1.25, 1.0)  # inches, of one picture
 
 
 def grid(found: Examples, *, name: str) -> Drawing:
-    """A column per clip: the clip itself on top, its views below."""
+    """Draws one column per clip, with the clip on top and its views below."""
     clips, rows = found.pictures.shape[:2]
     with rc_context(STYLE):
         figure = Figure(figsize=(CELL[0] * clips + 0.4, CELL[1] * rows + 0.4), layout="constrained")

@@ -1,1 +1,1 @@
-"""One question a module: tables of trials to a frozen dataclass of results. Nothing here draws or writes prose."""
+"""One module per question: from tables of trials to a frozen dataclass of results. No module draws or writes prose."""

@@ -1,8 +1,8 @@
-"""Does an early temperature choose the partition, and a late one only sharpen it?
+"""Does the early temperature determine the partition, and the late temperature only sharpen it?
 
-Branches of one training share everything up to a point, the seed included, and go on to different tau_end. Paired
-within a seed, a difference at the end is what the temperature did after the point. None of these rows is a point of a
-search: they enter this question alone.
+Branches of one training run share everything up to a point, including the seed, and continue to different values of
+tau_end. Paired within a seed, a difference at the end is the effect of the temperature after the branch point. These
+rows are not points of a search, so they are only used for this question.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from catuvac.errors import CatuvacError
 from catuvac.experiments.base import BRANCH, PARTITIONS
 from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
-PARENT = "branch/agreement"  # AMI of the final clusters with the parent's at the branch; from the stored clusters
+PARENT = "branch/agreement"  # AMI of the final clusters with the parent's at the branch point, from stored clusters
 OUTCOMES = (LABELLED, UNLABELLED, "val/confidence", "val/clusters_used", PARENT)
-Partitions = Mapping[tuple[str, str], NDArray[np.int64]]  # by study and trial: [2, n], the parent's and its own
+Partitions = Mapping[tuple[str, str], NDArray[np.int64]]  # by study and trial: [2, n], the parent's and the branch's
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Of the highest tau_end against the lowest, paired within seeds.
+    """The effect of the highest tau_end relative to the lowest, paired within seeds.
 
     Attributes:
         outcome: its column.
         means: of each tau_end, over the seeds that are complete for all of them.
-        contrast: None where the seeds cannot tell, for `reason`.
+        contrast: None if the seeds do not support one, for `reason`.
     """
 
     outcome: str
@@ -49,17 +49,17 @@ class Effect:
 
 @dataclass(frozen=True)
 class Share:
-    """The branches that leave at one share of the ELBO phase.
+    """The branches that start after one share of the ELBO phase.
 
     Attributes:
         share: of the ELBO phase, in [0, 1).
-        epoch: finished ones.
-        tau: of the parent there.
-        tau_ends: of the branches, rising.
-        seeds: with a complete branch of every tau_end, rising.
-        trainings, decided: complete branches, and in how many of them q(y|x) decided.
-        effects: a row an outcome; those without a value are left out.
-        siblings: `[seeds]` mean AMI between the final clusters of two branches; none where clusters are not stored.
+        epoch: number of finished epochs.
+        tau: of the parent at the branch point.
+        tau_ends: of the branches, ascending.
+        seeds: those with a complete branch for every tau_end, ascending.
+        trainings, decided: number of complete branches, and of those in which q(y|x) decided.
+        effects: one per outcome; outcomes without a value are left out.
+        siblings: `[seeds]` mean AMI between the final clusters of two branches; empty if clusters are not stored.
     """
 
     share: float
@@ -74,14 +74,14 @@ class Share:
 
     @property
     def agreement(self) -> tuple[float, float, float] | None:
-        """Mean of `siblings` with its 95 % t-interval, of which nothing above 1 is possible; None below two seeds."""
+        """Mean of `siblings` with its 95 % t-interval, which is capped at 1; None for fewer than two seeds."""
         if len(self.siblings) < 2:
             return None
         low, high = DescrStatsW(self.siblings).tconfint_mean(1 - LEVEL)
         return float(np.mean(self.siblings)), float(low), min(1.0, float(high))
 
     def effect(self, outcome: str) -> Effect | None:
-        """On an outcome; None where it has no value."""
+        """Returns the effect on an outcome; None if it has no value."""
         return next((effect for effect in self.effects if effect.outcome == outcome), None)
 
 
@@ -90,12 +90,12 @@ class Panel:
     """One study's branches of one corpus and K.
 
     Attributes:
-        plan: what the study fixed beforehand.
-        outcome: the primary one: AMI, or invariant information where there are no labels.
-        shares: rising.
-        level: of the primary intervals, which hold together at 95 %: the primary outcome's at every share, and `later`.
-        later: change of the siblings' agreement from the first share to the last, paired within seeds; None where
-            it cannot be told, for `reason`.
+        plan: the choices that the study fixed beforehand.
+        outcome: the primary outcome: AMI, or invariant information without labels.
+        shares: ascending.
+        level: of each primary interval, for a joint level of 95 %: the primary outcome at every share, and `later`.
+        later: change of the siblings' agreement from the first share to the last, paired within seeds; None if
+            it cannot be estimated, for `reason`.
     """
 
     name: str
@@ -109,53 +109,53 @@ class Panel:
 
 
 def read_partitions(folder: Path) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """The clusters of the validation clips that each branch of a study has left, by study and trial.
+    """Reads the stored clusters of the validation clips of each branch of a study, by study and trial.
 
     Raises:
-        CatuvacError: a file that is damaged.
+        CatuvacError: a file is damaged.
     """
-    found = {}
+    partitions = {}
     for path in sorted((folder / PARTITIONS).glob("*.npz")):
         try:
             with np.load(path) as archive:
-                found[folder.name, path.stem] = archive["clusters"]
+                partitions[folder.name, path.stem] = archive["clusters"]
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise CatuvacError(f"{path} is damaged ({error}); delete it and run the study again") from error
-    return found
+    return partitions
 
 
 def panels(study: Study, plans: Mapping[str, Plan], partitions: Partitions) -> tuple[Panel, ...]:
-    """The branches of every study, corpus and K, each a panel of its own.
+    """Returns one panel for the branches of each study, corpus and K.
 
     Args:
         study: the tables; rows of other arms are left out.
-        plans: what each study fixed, by its name.
-        partitions: of `read_partitions`, of all studies together.
+        plans: the plan of each study, by its name.
+        partitions: the results of `read_partitions` for all studies.
     """
     rows = study.trials[(study.trials["arm"] == BRANCH) & (study.trials["status"] == "complete")]
     groups = list(rows.groupby(["study", "corpus", "n_clusters"], sort=True))
     several = len({name for (name, _, _), _ in groups}) > 1
-    found = []
+    all_panels = []
     for (name, corpus, k), trials in groups:
         title = f"{corpus}, K = {k}" + (f" ({name})" if several else "")
-        found.append(_panel(title, trials, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False)), partitions))
-    return tuple(found)
+        all_panels.append(_panel(title, trials, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False)), partitions))
+    return tuple(all_panels)
 
 
 def primary_level(shares: int) -> float:
-    """Of each primary interval: one a share, and that of the siblings' change where there are two shares or more."""
+    """Returns the level of each primary interval: one per share, and one for the siblings' change with two or more."""
     return 1 - (1 - LEVEL) / (shares + (shares > 1))
 
 
 def power(seeds: int, shares: int, margin: float) -> str:
-    """What paired seeds will be able to tell, in a line."""
-    found = Contrast(0.0, SEED_SD / np.sqrt(seeds), seeds - 1, primary_level(shares), margin, seeds)
-    able = "can" if found.half < margin else "cannot"
+    """Describes in one line which effects paired seeds will detect."""
+    expected = Contrast(0.0, SEED_SD / np.sqrt(seeds), seeds - 1, primary_level(shares), margin, seeds)
+    able = "can" if expected.half < margin else "cannot"
     return (
-        f"power      {seeds} seeds find an effect of tau_end of {found.detectable:.3f} AMI at a share in "
-        f"{100 * POWER:.0f} % of cases ({100 * found.level:.4g} % interval ± {found.half:.3f}, corrected for "
-        f"{shares} shares); they {able} show that one is within the margin of {margin:g}. Assumed: a paired difference "
-        f"has a standard deviation of {SEED_SD:g}"
+        f"power      {seeds} seeds detect an effect of tau_end of {expected.detectable:.3f} AMI at one share in "
+        f"{100 * POWER:.0f} % of cases ({100 * expected.level:.4g} % interval ± {expected.half:.3f}, corrected for "
+        f"{shares} shares); they {able} show that an effect is within the margin of {margin:g}. Assumed: a paired "
+        f"difference has a standard deviation of {SEED_SD:g}"
     )
 
 
@@ -166,19 +166,19 @@ def _panel(name: str, trials: pd.DataFrame, plan: Plan, partitions: Partitions) 
     k = int(trials["n_clusters"].iloc[0])
     outcome = LABELLED if np.isfinite(floats(trials, LABELLED)).any() else UNLABELLED
     groups = [group for _, group in trials.groupby("branch/share", sort=True)]
-    known = [each for each in OUTCOMES if np.isfinite(floats(trials, each)).any()]
-    # Every interval agrees with its verdict: the primary ones hold together at 95 %, all others at 98 %.
-    own = primary_level(len(groups))
+    known = [column for column in OUTCOMES if np.isfinite(floats(trials, column)).any()]
+    # Every interval agrees with its verdict: the primary ones have a joint level of 95 %, all others of 98 %.
+    level = primary_level(len(groups))
     others = 1 - FAMILY / max(1, (len(known) - 1) * len(groups))
-    levels = {each: own if each == outcome else others for each in known}
+    levels = {column: level if column == outcome else others for column in known}
     shares = tuple(_share(group, known, levels, plan.margin, k, partitions) for group in groups)
-    later, reason = None, "there is one share"
+    later, reason = None, "there is only one share"
     if len(shares) > 1:
         first, last = (dict(zip(s.seeds, s.siblings, strict=False)) for s in (shares[0], shares[-1]))
         both = [seed for seed in first if seed in last]
         changes = np.asarray([last[seed] - first[seed] for seed in both])
-        later, reason = paired(changes, level=own, margin=plan.margin)
-    return Panel(name, k, plan, outcome, shares, own, later, reason)
+        later, reason = paired(changes, level=level, margin=plan.margin)
+    return Panel(name, k, plan, outcome, shares, level, later, reason)
 
 
 def _share(
@@ -189,7 +189,7 @@ def _share(
     k: int,
     partitions: Partitions,
 ) -> Share:
-    # A schedule of its own at every point: the same asked end is the same number for every seed.
+    # Each branch point has its own schedule, but the same requested tau_end is the same number for every seed.
     ends = sorted(float(end) for end in trials["config/tau_end"].unique())
     counts = trials.groupby("seed")["config/tau_end"].nunique()
     seeds = sorted(int(seed) for seed in counts.index[counts == len(ends)])
@@ -211,7 +211,7 @@ def _share(
     siblings: tuple[float, ...] = ()
     if all(key in partitions for key in keys) and len(ends) > 1:
         final = [[partitions[key][1] for key in keys[i : i + len(ends)]] for i in range(0, len(keys), len(ends))]
-        siblings = tuple(float(np.mean([_agreement(a, b) for a, b in itertools.combinations(own, 2)])) for own in final)
+        siblings = tuple(float(np.mean([_agreement(a, b) for a, b in itertools.combinations(s, 2)])) for s in final)
     row = trials.iloc[0]
     return Share(
         share=float(row["branch/share"]),

@@ -1,4 +1,4 @@
-"""What the clusters of a trained model are: which columns they follow, how they lie, what they look and sound like."""
+"""What the clusters of a trained model represent: the columns they match, maps, mean features and example clips."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 from analysis.stats.bootstrap import RESAMPLES, interval, resampled
 
-MAP_CLIPS = 4000  # a seeded draw of more clips: UMAP of 24 000 would take minutes
+MAP_CLIPS = 4000  # a seeded random subset of more clips is used: UMAP of 24 000 would take minutes
 UMAP_NEIGHBOURS = 15  # umap-learn's default
 CLIP_SECONDS = 4.0
-LOW_RATE = 8000  # Hz, where the clips would not fit at their own rate
-NULL = "unknown"  # a clip whose column is null
+LOW_RATE = 8000  # Hz, used if the clips would not fit at their original rate
+NULL = "unknown"  # the category of clips whose column is null
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
-Values: TypeAlias = "pd.Categorical[str]"  # of a column, one per clip
+Values: TypeAlias = "pd.Categorical[str]"  # the values of a column, one per clip
 Columns: TypeAlias = Mapping[str, Values]
 
 
@@ -38,7 +38,7 @@ class Confusion:
 
     Attributes:
         column: of the clip table.
-        counts: a row per used cluster, in the order of the picture; a column per value.
+        counts: one row per used cluster, in the order of the figure; one column per value.
     """
 
     column: str
@@ -46,18 +46,18 @@ class Confusion:
 
     @property
     def shares(self) -> pd.DataFrame:
-        """Of each cluster's clips: rows sum to 1."""
+        """The shares of each cluster's clips; rows sum to 1."""
         return self.counts.div(self.counts.sum(axis=1), axis=0)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How much the clusters say about each column.
+    """How much information the clusters contain about each column.
 
     Attributes:
-        scores: a row per column of the clip table: values (how many), nmi, low and high (95 % bootstrap interval over
-            clips), chance (the NMI expected of shuffled clusters, which grows with the number of values).
-        deviations: `[RESAMPLES, columns]`, NMI of each bootstrap sample less the mean of all samples.
+        scores: one row per column of the clip table: values (their number), nmi, low and high (95 % bootstrap interval
+            over clips), chance (the expected NMI of shuffled clusters, which grows with the number of values).
+        deviations: `[RESAMPLES, columns]`, NMI of each bootstrap sample minus the mean of all samples.
     """
 
     scores: pd.DataFrame
@@ -65,11 +65,11 @@ class Agreement:
 
     @property
     def beyond_chance(self) -> pd.Series[float]:
-        """NMI less what shuffled clusters reach: comparable between columns of few and of many values."""
+        """NMI minus that of shuffled clusters, which is comparable between columns with few and with many values."""
         return self.scores["nmi"] - self.scores["chance"]
 
     def difference(self, a: str, b: str) -> tuple[float, float, float]:
-        """NMI beyond chance with column `a` less that with `b`, and its 95 % interval."""
+        """Returns NMI beyond chance with column `a` minus that with `b`, and its 95 % interval."""
         names = list(self.scores.index)
         value = float(self.beyond_chance[a] - self.beyond_chance[b])
         low, high = value + interval(self.deviations[:, names.index(a)] - self.deviations[:, names.index(b)])
@@ -83,10 +83,10 @@ class Map:
     Attributes:
         space: "z" or "logits".
         method: "PCA" or "UMAP".
-        rows: `[m]` numbers of the clips.
+        rows: `[m]` row numbers of the clips.
         points: `[m, 2]`.
-        shares: of the variance, on each axis; empty for UMAP.
-        reason: why there are no points.
+        shares: of the variance, per axis; empty for UMAP.
+        reason: why there are no points; "" if there are.
     """
 
     space: str
@@ -103,10 +103,10 @@ class Picture:
 
     Attributes:
         cluster: its number.
-        n: clips.
-        most: its most frequent label, such as "mostly seven" or "most often seven, 24 %"; "" where there is none.
+        n: number of clips.
+        most: its most frequent label, such as "mostly seven" or "most often seven, 24 %"; "" if there is none.
         mean: of its clips; None for an empty cluster.
-        prototype: what the decoder draws for it.
+        prototype: the decoder's output for it.
     """
 
     cluster: int
@@ -118,7 +118,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """Clip number `clip`, which stands for its cluster ("medoid") or nearly belongs to another ("borderline")."""
+    """Clip number `clip`, which represents its cluster ("medoid") or nearly belongs to another ("borderline")."""
 
     cluster: int
     kind: str
@@ -127,29 +127,29 @@ class Example:
 
 
 def clip_columns(clips: pd.DataFrame) -> dict[str, Values]:
-    """The label, where there is one, then every nuisance column, each with its values in order."""
-    from catuvac.data.corpora.table import COMMON  # here, because it imports torch
+    """Returns the label, if there is one, then every nuisance column, each with its values in order."""
+    from catuvac.data.corpora.table import COMMON  # imported here, because it imports torch
 
     names = ["label", *(str(name) for name in clips.columns if name not in COMMON)]
     return {name: categories(clips[name]) for name in names if name in clips and clips[name].notna().any()}
 
 
 def categories(values: pd.Series) -> Values:
-    """A column `[n]` as words, with its values in order, and null as `NULL`, the last."""
+    """Converts a column `[n]` to strings with ordered categories, of which `NULL` for null is the last."""
     names = [str(value) for value in sorted(values.dropna().unique())] + [NULL] * bool(values.isna().any())
     return pd.Categorical([NULL if pd.isna(value) else str(value) for value in values], list(dict.fromkeys(names)))
 
 
-# What they follow
+# Which columns they match
 
 
 def confusion(clusters: Ints, values: Values) -> pd.DataFrame:
-    """Counts of clips: a row per used cluster by number, a column per value that occurs, in order."""
+    """Counts clips: one row per used cluster by number, one column per value that occurs, in order."""
     return pd.crosstab(clusters, values, rownames=["cluster"], colnames=["value"])
 
 
 def cluster_order(clusters: Ints, label: Values | None) -> list[int]:
-    """Used clusters by the label matched to them one to one (Hungarian), then those that no label is left for."""
+    """Orders the used clusters by their label in the one-to-one (Hungarian) matching; unmatched clusters come last."""
     used = [int(cluster) for cluster in np.unique(clusters)]
     if label is None:
         return used
@@ -159,15 +159,15 @@ def cluster_order(clusters: Ints, label: Values | None) -> list[int]:
 
 
 def matched(counts: pd.DataFrame) -> float:
-    """Share of the clips on which clusters and labels agree, matched one to one; `counts` are of `confusion`."""
+    """Returns the share of clips on which clusters and labels, matched one to one, agree; `counts`: of `confusion`."""
     table = counts.to_numpy()
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
 
 def agreement(clusters: Ints, columns: Columns, *, seed: int = 0) -> Agreement:
-    """NMI of the clusters with each column (arithmetic mean), its interval, and its chance level.
+    """Computes the NMI of the clusters with each column (arithmetic mean), its interval, and its chance level.
 
-    Resampling repeats clips, which raises every NMI, so the interval takes the spread of the bootstrap samples and not
+    Resampling repeats clips, which raises every NMI, so the interval uses the spread of the bootstrap samples and not
     their level.
     """
     n, codes = len(clusters), np.unique(clusters, return_inverse=True)[1]
@@ -188,23 +188,23 @@ def agreement(clusters: Ints, columns: Columns, *, seed: int = 0) -> Agreement:
 
 
 def _nmi(counts: Ints, *, information: float | None = None) -> NDArray[np.float64]:
-    """Mutual information (of the tables `[…, values, K]`, unless given) over the mean entropy of their two sides.
+    """Divides mutual information (of the tables `[…, values, K]`, unless given) by the mean entropy of both sides.
 
-    0 where one side is constant.
+    0 if one side is constant.
     """
     values, clusters = entropy(counts.sum(axis=-1), axis=-1), entropy(counts.sum(axis=-2), axis=-1)
     if information is None:
         information = values + clusters - entropy(counts.reshape(*counts.shape[:-2], -1), axis=-1)
     mean = (values + clusters) / 2
-    found = np.maximum(0.0, information) / np.where(mean > 0, mean, 1.0)
-    return np.where(np.minimum(values, clusters) > 0, found, 0.0)
+    nmi = np.maximum(0.0, information) / np.where(mean > 0, mean, 1.0)
+    return np.where(np.minimum(values, clusters) > 0, nmi, 0.0)
 
 
-# How they lie
+# Maps
 
 
 def project(space: str, points: Floats, *, method: str, seed: int = 0) -> Map:
-    """The first two principal components ("PCA"), or "UMAP" where umap-learn is installed."""
+    """Projects to the first two principal components ("PCA"), or by "UMAP" if umap-learn is installed."""
     n = len(points)
     rows = np.sort(np.random.default_rng(seed).permutation(n)[:MAP_CLIPS])
     chosen = points[rows].astype(np.float64)
@@ -214,7 +214,7 @@ def project(space: str, points: Floats, *, method: str, seed: int = 0) -> Map:
     elif (chosen == chosen[0]).all():
         why = "it is the same for every clip"
     elif method == "UMAP" and len(chosen) <= UMAP_NEIGHBOURS:
-        why = f"it takes more than {UMAP_NEIGHBOURS} clips"
+        why = f"it needs more than {UMAP_NEIGHBOURS} clips"
     if why:
         return Map(space, method, rows, np.zeros((0, 2)), reason=why)
     if method == "PCA":
@@ -224,7 +224,7 @@ def project(space: str, points: Floats, *, method: str, seed: int = 0) -> Map:
     try:
         library = import_module("umap")
     except ImportError:
-        return Map(space, method, rows, np.zeros((0, 2)), reason="pip install umap-learn adds it")
+        return Map(space, method, rows, np.zeros((0, 2)), reason="install it with pip install umap-learn")
     fitted = library.UMAP(n_neighbors=UMAP_NEIGHBOURS, random_state=seed, n_jobs=1)
     return Map(space, method, rows, np.asarray(fitted.fit_transform(chosen), dtype=np.float64))
 
@@ -233,21 +233,21 @@ def project(space: str, points: Floats, *, method: str, seed: int = 0) -> Map:
 
 
 def pictures(x: Floats, clusters: Ints, prototypes: Floats, label: Values | None) -> list[Picture]:
-    """Of all K clusters, empty ones too.
+    """Returns the pictures of all K clusters, including empty ones.
 
     Args:
         x: features `[n, T, F]`.
         clusters: `[n]`.
         prototypes: `[K, T, F]`.
-        label: `[n]`, None where there are none.
+        label: `[n]`; None if there are no labels.
     """
-    found = []
+    drawn = []
     for cluster, prototype in enumerate(prototypes):
-        mine = clusters == cluster
-        n = int(mine.sum())
-        most = "" if label is None or n == 0 else _most(label[mine])
-        found.append(Picture(cluster, n, most, x[mine].mean(axis=0) if n else None, prototype))
-    return found
+        members = clusters == cluster
+        n = int(members.sum())
+        most = "" if label is None or n == 0 else _most(label[members])
+        drawn.append(Picture(cluster, n, most, x[members].mean(axis=0) if n else None, prototype))
+    return drawn
 
 
 def _most(label: Values) -> str:
@@ -260,35 +260,35 @@ def _most(label: Values) -> str:
 
 
 def medoids(logits: Floats, clusters: Ints) -> list[Example]:
-    """Of each used cluster, the clip nearest its mean in the space of the logits."""
-    found = []
+    """Returns for each used cluster the clip nearest to the cluster's mean logits."""
+    examples = []
     for cluster in np.unique(clusters):
-        mine = np.flatnonzero(clusters == cluster)
-        distances = np.linalg.norm(logits[mine] - logits[mine].mean(axis=0), axis=1)
-        found.append(Example(int(cluster), "medoid", int(mine[distances.argmin()])))
-    return found
+        members = np.flatnonzero(clusters == cluster)
+        distances = np.linalg.norm(logits[members] - logits[members].mean(axis=0), axis=1)
+        examples.append(Example(int(cluster), "medoid", int(members[distances.argmin()])))
+    return examples
 
 
 def borderlines(probabilities: Floats, clusters: Ints) -> list[Example]:
-    """Of each used cluster, the clip whose two largest probabilities are closest."""
+    """Returns for each used cluster the clip whose two largest probabilities are closest."""
     rows = np.arange(len(clusters))
     others = probabilities.copy()
     others[rows, clusters] = -1.0
     top, next_, rivals = probabilities[rows, clusters], others.max(axis=1), others.argmax(axis=1)
-    found = []
+    examples = []
     for cluster in np.unique(clusters):
-        mine = np.flatnonzero(clusters == cluster)
-        clip = int(mine[(top - next_)[mine].argmin()])
+        members = np.flatnonzero(clusters == cluster)
+        clip = int(members[(top - next_)[members].argmin()])
         between = f"between cluster {cluster} and {rivals[clip]} ({top[clip]:.2f} / {next_[clip]:.2f})"
-        found.append(Example(int(cluster), "borderline", clip, between))
-    return found
+        examples.append(Example(int(cluster), "borderline", clip, between))
+    return examples
 
 
 def wav(samples: Floats, rate: int, *, at_most: int | None = None) -> bytes:
-    """The first `CLIP_SECONDS` as a 16-bit WAV file at `rate`, or `at_most`, Hz; peaks beyond 1 are clipped."""
+    """Encodes the first `CLIP_SECONDS` as a 16-bit WAV file at `rate`, or `at_most`, Hz; peaks beyond 1 are clipped."""
     samples = samples[: round(CLIP_SECONDS * rate)]
     if at_most is not None and rate > at_most:
-        import torch  # here: the analysis of tables does without
+        import torch  # imported here, because the analysis of tables does not need it
 
         from catuvac.data.audio import resample
 

@@ -1,6 +1,6 @@
 """How often do trials collapse or diverge, and where in the search space?
 
-What a temperature does to how often q(y|x) decides, with everything else held, is estimated in
+The effect of a temperature on how often q(y|x) decides, with everything else held fixed, is estimated in
 `analysis.questions.effects`.
 """
 
@@ -20,7 +20,7 @@ from catuvac.experiments.search_space import Choice
 
 OUTCOMES = ("healthy", "collapsed", "diverged")
 TEMPERATURES = ("config/tau_start", "config/tau_end", "config/tau_schedule")
-TOTAL = 2.0  # effective clusters below this: everything has merged
+TOTAL = 2.0  # with fewer effective clusters, everything has merged
 BINS = 5
 
 
@@ -29,15 +29,15 @@ class Collapse:
     """Outcomes of one corpus and K.
 
     Attributes:
-        points: a row per complete or diverged trial: trial_id, row (of `Study.trials`), outcome (of `OUTCOMES`),
-            undecided (I(x; y) of at most ½ log K, so that each clip's cluster is a near-tie), total (merged into less
-            than `TOTAL` effective clusters), arm, adaptive (of no designed arm), unit, the settings.
+        points: one row per complete or diverged trial: trial_id, row (of `Study.trials`), outcome (of `OUTCOMES`),
+            undecided (I(x; y) of at most ½ log K, so each clip's cluster is a near-tie), total (merged into fewer
+            than `TOTAL` effective clusters), arm, adaptive (not from a designed arm), unit, the settings.
         rates: by "collapsed", "undecided", "total", "diverged" and "lost" over the `DESIGNED` trials: count, n, rate,
-            low, high (Wilson's 95 % interval, as if each setting were one trial: its seeds are alike); no rows where
-            there are none.
-        bins: the rates of each setting's bins: setting, at (its geometric mean; a word where its axis is not
+            low, high (Wilson 95 % interval that counts each setting once, because its seeds are correlated); no rows
+            if there are no such trials.
+        bins: the rates of each setting's bins: setting, at (its geometric mean; a string if its axis is not
             logarithmic), outcome, n, rate, low, high.
-        unknown: stopped trials, errors, and complete ones without clusters used; left out.
+        unknown: number of stopped and failed trials, and of complete ones without clusters used; left out.
     """
 
     points: pd.DataFrame
@@ -71,7 +71,7 @@ def collapse(study: Study, k: int) -> Collapse:
 
 
 def _setting(trials: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """A column of `SETTINGS`; null for a temperature that a trial does not read."""
+    """Returns a column of `SETTINGS`; null for a temperature that a trial does not use."""
     if isinstance(SETTINGS[name], Choice):
         column = trials.get(name, pd.Series(pd.NA, index=trials.index)).astype(object)
     else:
@@ -94,14 +94,14 @@ def _rates(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _proportion(hit: pd.Series[bool], unit: pd.Series[int]) -> dict[str, float]:
-    """Share of the trials, with the interval of as many as there are settings."""
+    """Returns the share of the trials, with an interval for which each setting counts once."""
     rate, settings = float(hit.mean()), unit.nunique()
     low, high = proportion_confint(rate * settings, settings, alpha=1 - CONFIDENCE, method="wilson")
     return {"count": int(hit.sum()), "n": len(hit), "rate": rate, "low": float(low), "high": float(high)}
 
 
 def _binned(points: pd.DataFrame, setting: str) -> pd.DataFrame:
-    """Few distinct values are their own bins; else bins of equal counts."""
+    """Computes rates per value if a setting has few distinct values, otherwise in bins of equal counts."""
     column = points[setting].dropna()
     rows = []
     if column.nunique() > 1:
@@ -114,7 +114,7 @@ def _binned(points: pd.DataFrame, setting: str) -> pd.DataFrame:
             elif dimension.log:
                 at = float(np.exp(np.log(members.astype(float)).mean()))
             else:
-                at = f"{members.mean():.3g}"  # 0 has no place on a logarithmic axis
+                at = f"{members.mean():.3g}"  # a logarithmic axis cannot show 0
             outcome, unit = points["outcome"].loc[members.index], points["unit"].loc[members.index]
             for kind in OUTCOMES[1:]:
                 rows.append({"setting": setting, "at": at, "outcome": kind, **_proportion(outcome == kind, unit)})

@@ -1,7 +1,7 @@
-"""Does a top setting beat itself at the paper's temperature? The runs of `studies/confirm.py`, seed by seed.
+"""Does a top setting beat itself at the paper's temperature? Compares the runs of `studies/confirm.py` seed by seed.
 
-Both members of a pair share everything but the temperature, so that a difference is the temperature's. The top settings
-were chosen by a score that falls back on fresh seeds, and so must not be compared with anything but themselves.
+Both members of a pair share everything but the temperature, so a difference is the effect of the temperature. The top
+settings were selected by a score that regresses to the mean on fresh seeds, so they are only compared with themselves.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
 SETTING = r"-k\d+-(.+)-s\d+$"  # of a trial_id such as "fsdd-k10-top1-s40" (catuvac.experiments.comparison)
 OUTCOMES = ("test/ami", "val/ami", "test/invariant_information", "val/invariant_information")  # the first that exists
-MIN_PAIRS = 3  # below that, a t-interval says nothing
+MIN_PAIRS = 3  # with fewer pairs, a t-interval is too wide to be useful
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A top setting less itself at the paper's temperature.
+    """A top setting minus itself at the paper's temperature.
 
     Attributes:
         setting: "top1", "top2", …
         words: its temperatures.
-        n: seeds on which both trainings are complete and decided.
-        undecided: trainings of the two whose q(y|x) has not decided, which are left out.
-        contrast: None where the pairs carry no interval, for `reason`.
+        n: number of seeds for which both trials are complete and decided.
+        undecided: number of trials of the pair whose q(y|x) has not decided, which are left out.
+        contrast: None if the pairs do not support an interval, for `reason`.
     """
 
     setting: str
@@ -52,10 +52,10 @@ class Confirmed:
         panel: such as "fsdd, K = 10".
         study: the confirm run's name.
         outcome: the column that is compared.
-        scores: a row per seed, a column per setting; NaN where a training is not complete, or not decided.
+        scores: one row per seed, one column per setting; NaN if a trial is not complete or not decided.
         pairs: one per top setting; none in a run of an earlier version, which compared other settings.
-        seed_sd: standard deviation between seeds of one setting; None where no setting has two.
-        trainings: all of them, `complete` of which count.
+        seed_sd: standard deviation between seeds of one setting; None if no setting has two seeds.
+        trainings: number of trials, of which `complete` are complete.
     """
 
     panel: str
@@ -70,19 +70,19 @@ class Confirmed:
 
 
 def confirmed(study: Study, plans: Mapping[str, Plan]) -> tuple[Confirmed, ...]:
-    """Every confirm run among the trials of Cat. UVAC.
+    """Returns every confirm run among the trials of Cat. UVAC.
 
     Args:
         study: the tables.
-        plans: what each study fixed, by its name.
+        plans: the plan of each study, by its name.
     """
-    found = []
+    runs = []
     for panel, part in study.panels().items():
         trials = part.trials[part.trials["arm"] == "confirm"]
         trials = trials.assign(setting=trials["trial_id"].astype(str).str.extract(SETTING)[0])
-        for name, own in trials[trials["setting"].notna()].groupby("study", sort=True):
-            found.append(_confirmed(panel, str(name), own, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False))))
-    return tuple(found)
+        for name, group in trials[trials["setting"].notna()].groupby("study", sort=True):
+            runs.append(_confirmed(panel, str(name), group, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False))))
+    return tuple(runs)
 
 
 def _confirmed(panel: str, name: str, trials: pd.DataFrame, plan: Plan) -> Confirmed:
@@ -94,7 +94,7 @@ def _confirmed(panel: str, name: str, trials: pd.DataFrame, plan: Plan) -> Confi
     table = complete[["seed", "setting"]].assign(score=score)
     scores = table.pivot(index="seed", columns="setting", values="score").reindex(columns=settings)
     tops = [setting for setting in settings if f"{setting}{AT_PAPER}" in settings]
-    # An interval of each, of which all hold together at the level, and which agrees with its verdict (Bonferroni).
+    # Bonferroni correction: the intervals have a joint level of LEVEL, and each agrees with its verdict.
     level = 1 - (1 - LEVEL) / max(1, len(tops))
     pairs = []
     for setting in tops:
@@ -116,7 +116,7 @@ def _confirmed(panel: str, name: str, trials: pd.DataFrame, plan: Plan) -> Confi
 
 
 def _seed_sd(scores: pd.DataFrame) -> float | None:
-    """Pooled over the settings."""
+    """Computes the standard deviation between seeds, pooled over the settings."""
     table = scores.to_numpy(dtype=np.float64)
     counts = np.isfinite(table).sum(axis=0)
     kept = table[:, counts > 1]
@@ -132,6 +132,6 @@ def _words(trials: pd.DataFrame) -> str:
 
 
 def _rank(setting: str) -> tuple[int, bool, str]:
-    """Orders top1, top1-paper, top2, …, and whatever has another name last."""
+    """Orders top1, top1-paper, top2, …, with any other names last."""
     number = re.match(r"top(\d+)", setting)
     return int(number[1]) if number else 10**6, setting.endswith(AT_PAPER), setting

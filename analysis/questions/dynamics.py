@@ -12,7 +12,7 @@ from analysis.stats.bootstrap import MIN_UNITS, Estimate, estimate, resampled
 from analysis.trials import DESIGNED, KEY, Study, undecided, units, values
 from catuvac.evaluation.metrics import FLOORS
 
-# In the order of the page; Silhouette (p) is never shown without the clusters used beside it.
+# In page order; Silhouette (p) is never shown without clusters used.
 QUANTITIES = (
     "tau",
     "lr",
@@ -24,12 +24,12 @@ QUANTITIES = (
     "val/silhouette_p",
     "val/clusters_used",
 )
-INSTEAD = {"val/kl_y": "loss/kl_y", "val/kl_z": "loss/kl_z"}  # where no trial has the first
-LINES = 20  # trials drawn on their own; the rest is in the band
-STEPS = 50  # at most, where trials are aligned on progress
+INSTEAD = {"val/kl_y": "loss/kl_y", "val/kl_z": "loss/kl_z"}  # used if no trial has the first
+LINES = 20  # trials drawn as lines of their own; the band includes all
+STEPS = 50  # maximum number of steps if trials are aligned on progress
 FROZEN = 0.02  # churn, as a share of the validation clips
-UNCHANGED = 0.02  # of AMI: a partition that moves less stands still (H1)
-EARLY = 0.5  # share of the training by which half of the trials have frozen, where the partition is decided early
+UNCHANGED = 0.02  # a partition whose AMI moves less counts as unchanged (H1)
+EARLY = 0.5  # the partition is decided early if half of the trials freeze before this share of the training
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Evaluations:
     """The history of the complete trials of one corpus and K.
 
     Attributes:
-        trials: complete ones, numbered from 0: trial_id, adaptive (of no designed arm, or y undecided: carries no
-            inference), unit.
-        rows: a row per evaluation, by trial and epoch: trial (number), epoch, progress in [0, 1], and the columns of
+        trials: complete trials, numbered from 0: trial_id, adaptive (not from a designed arm, or y undecided: not used
+            for inference), unit.
+        rows: one row per evaluation, by trial and epoch: trial (number), epoch, progress in [0, 1], and the columns of
             the history as floats.
-        epochs: of every trial; None where trials differ in length, which aligns them on progress.
+        epochs: of every trial; None if trials differ in length, and are then aligned on progress.
     """
 
     trials: pd.DataFrame
@@ -55,8 +55,8 @@ class Curves:
 
     Attributes:
         column: of the history.
-        band: median, low (10 %), high (90 %) and trials (evaluated there), by epoch or by progress.
-        lines: up to `LINES` trials, a column each, NaN where a trial was not evaluated.
+        band: median, low (10 %), high (90 %) and trials (number evaluated there), by epoch or by progress.
+        lines: up to `LINES` trials, one column each; NaN where a trial was not evaluated.
     """
 
     column: str
@@ -68,14 +68,14 @@ class Curves:
 class Freezes:
     """When each trial's clusters froze.
 
-    Frozen is the first evaluation after which churn stays at or below `FROZEN` to the end.
+    The freeze is the first evaluation after which churn stays at or below `FROZEN` until the end.
 
     Attributes:
-        table: a row per complete trial with churn and more than one cluster at its end: trial_id, adaptive, unit,
-            never; epoch, progress and tau of the freeze (NaN where never); silhouette_first,
-            silhouette_freeze, silhouette_end, ami_freeze, ami_end (NaN where not recorded), clusters_used (at its end).
-        unknown: complete trials without churn.
-        merged: complete trials left out because one cluster cannot churn.
+        table: one row per complete trial with churn and more than one cluster at its end: trial_id, adaptive, unit,
+            never; epoch, progress and tau of the freeze (NaN if never); silhouette_first,
+            silhouette_freeze, silhouette_end, ami_freeze, ami_end (NaN if not recorded), clusters_used (at its end).
+        unknown: number of complete trials without churn.
+        merged: number of complete trials left out because one cluster cannot churn.
     """
 
     table: pd.DataFrame
@@ -84,23 +84,23 @@ class Freezes:
 
     @property
     def carrying(self) -> tuple[pd.DataFrame, str]:
-        """The rows that describe the study, and what they are: the independent ones, where there are enough."""
-        own = self.table[~self.table["adaptive"]]
-        if own["unit"].nunique() >= MIN_UNITS:
-            return own, "independent trials"
-        return self.table, "in all, too few of them independent to infer from"
+        """The rows that describe the study, and their name: the independent trials if there are enough."""
+        independent = self.table[~self.table["adaptive"]]
+        if independent["unit"].nunique() >= MIN_UNITS:
+            return independent, "independent trials"
+        return self.table, "trials, too few of them independent for inference"
 
 
 @dataclass(frozen=True)
 class AfterFreeze:
-    """Hypothesis H1: the partition is decided early, and what follows makes p compact without changing it.
+    """Hypothesis H1: the partition is decided early, and later training makes p compact without changing it.
 
     Attributes:
-        rise: of Silhouette_p from the freeze to the end, median over n trials; as all here, with an interval by units.
-        n: independent trials that froze and have the score at both.
-        whole: the median rise from the first evaluation to the end; None where it is not recorded.
-        half: share of training by which half of the independent trials have frozen; one that never does counts as 1.
-        moved: by how much AMI changes from the freeze to the end, in the median; None without labels.
+        rise: median rise of Silhouette_p from the freeze to the end; all intervals here are by units.
+        n: number of independent trials that froze and have the score at both points.
+        whole: the median rise from the first evaluation to the end; None if not recorded.
+        half: share of training by which half of the independent trials have frozen; never counts as 1.
+        moved: median absolute change of AMI from the freeze to the end; None without labels.
     """
 
     rise: Estimate
@@ -111,7 +111,7 @@ class AfterFreeze:
 
     @property
     def verdict(self) -> Literal["supports", "contradicts", "does not decide"]:
-        """What the intervals say of H1."""
+        """Whether the intervals support H1."""
         supported = self.half.high < EARLY and self.rise.low > 0
         refuted = self.half.low > EARLY or self.rise.high <= 0
         if self.moved is not None:
@@ -121,7 +121,7 @@ class AfterFreeze:
 
 
 def evaluations(study: Study) -> Evaluations:
-    """Collects the history of the complete trials; stopped and diverged ones never reached their end temperature."""
+    """Collects the history of the complete trials; stopped and diverged trials never reached their end temperature."""
     complete = study.complete
     trials = pd.DataFrame(
         {
@@ -131,8 +131,8 @@ def evaluations(study: Study) -> Evaluations:
             "unit": units(complete),
         }
     ).reset_index(drop=True)
-    found = pd.MultiIndex.from_frame(complete[KEY]).get_indexer(pd.MultiIndex.from_frame(study.history[KEY]))
-    history, trial = study.history[found >= 0], found[found >= 0]
+    numbers = pd.MultiIndex.from_frame(complete[KEY]).get_indexer(pd.MultiIndex.from_frame(study.history[KEY]))
+    history, trial = study.history[numbers >= 0], numbers[numbers >= 0]
     columns = [*dict.fromkeys([*QUANTITIES, *INSTEAD.values(), "val/ami"])]
     rows = pd.DataFrame(
         {"trial": trial, "epoch": values(history, "epoch"), **{name: values(history, name) for name in columns}}
@@ -147,14 +147,14 @@ def evaluations(study: Study) -> Evaluations:
 
 
 def curves(found: Evaluations, column: str) -> Curves:
-    """Aligns a column of the history across trials: on the epoch, or on progress where trials differ in length."""
+    """Aligns a column of the history across trials: on the epoch, or on progress if trials differ in length."""
     if column in INSTEAD and not found.rows[column].notna().any():
         column = INSTEAD[column]
     rows = found.rows[found.rows[column].notna()]
     if found.epochs is not None:
         at = rows["epoch"].astype(int).rename("epoch")
     else:
-        # As many steps as short trials have evaluations, so that few steps lack a trial.
+        # As many steps as the short trials have evaluations, so that few trials are missing at a step.
         fewest = rows.groupby("trial").size().quantile(0.1) if len(rows) else 1
         steps = int(np.clip(fewest, 1, STEPS))
         at = (np.ceil(rows["progress"] * steps - 1e-9) / steps).rename("progress")
@@ -166,7 +166,7 @@ def curves(found: Evaluations, column: str) -> Curves:
 
 
 def freezes(found: Evaluations) -> Freezes:
-    """Finds when the clusters of every complete trial stopped to change."""
+    """Finds when the clusters of every complete trial stopped changing."""
     rows = found.rows
     churned = rows[rows["val/churn"].notna()]
     last_known = pd.Series(churned.index, index=churned["trial"]).groupby(level=0).max()
@@ -175,7 +175,7 @@ def freezes(found: Evaluations) -> Freezes:
     by_trial = rows.groupby("trial")
     first = pd.Series(rows.index, index=rows["trial"]).groupby(level=0).min()
     table = found.trials.loc[last_known.index].copy()
-    # Nothing above the threshold: frozen since the first evaluation. Above it at the last one: never.
+    # Churn is never above the threshold: frozen since the first evaluation. Above it at the last evaluation: never.
     at = last_moving.reindex(table.index).fillna(first.reindex(table.index)).astype(int)
     table["never"] = at == last_known
     for name, column in (("epoch", "epoch"), ("progress", "progress"), ("tau", "tau")):
@@ -194,26 +194,26 @@ def freezes(found: Evaluations) -> Freezes:
 
 
 def after_freeze(frozen: Freezes) -> AfterFreeze | None:
-    """What happens after the freeze; None for fewer than `MIN_UNITS` units that froze with Silhouette_p recorded."""
-    everyone = frozen.table[~frozen.table["adaptive"]]
-    own = everyone[~everyone["never"]]
-    rise = (own["silhouette_end"] - own["silhouette_freeze"]).dropna()
-    own = own.loc[rise.index]
-    if own["unit"].nunique() < MIN_UNITS:
+    """Measures changes after the freeze; None for fewer than `MIN_UNITS` units with a freeze and a Silhouette_p."""
+    independent = frozen.table[~frozen.table["adaptive"]]
+    froze = independent[~independent["never"]]
+    rise = (froze["silhouette_end"] - froze["silhouette_freeze"]).dropna()
+    froze = froze.loc[rise.index]
+    if froze["unit"].nunique() < MIN_UNITS:
         return None
-    whole = (own["silhouette_end"] - own["silhouette_first"]).dropna()
-    moved = (own["ami_end"] - own["ami_freeze"]).abs().dropna()
+    whole = (froze["silhouette_end"] - froze["silhouette_first"]).dropna()
+    moved = (froze["ami_end"] - froze["ami_freeze"]).abs().dropna()
     return AfterFreeze(
-        rise=_median(rise, own["unit"]),
-        n=len(own),
+        rise=_median(rise, froze["unit"]),
+        n=len(froze),
         whole=float(whole.median()) if len(whole) else None,
-        half=_median(everyone["progress"].fillna(1.0), everyone["unit"]),
-        moved=_median(moved, own["unit"].loc[moved.index]) if len(moved) else None,
+        half=_median(independent["progress"].fillna(1.0), independent["unit"]),
+        moved=_median(moved, froze["unit"].loc[moved.index]) if len(moved) else None,
     )
 
 
 def _median(of: pd.Series[float], unit: pd.Series[int]) -> Estimate:
-    """With a 95 % bootstrap interval by units."""
+    """Returns the median with a 95 % bootstrap interval by units."""
     x, codes = of.to_numpy(dtype=float), np.asarray(unit, dtype=np.int64)
     rows = [np.arange(len(x)), *resampled(codes, rng=np.random.default_rng(0))]
     return estimate(np.asarray([np.median(x[chosen]) for chosen in rows]))

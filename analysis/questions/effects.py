@@ -1,8 +1,8 @@
-"""What does each temperature do, with everything else held?
+"""What does each temperature do, with everything else held fixed?
 
 The estimand is E[outcome(factor = high) - outcome(factor = low)] over the settings of the study in which q(y|x) has
-decided; how often it decides is an outcome of its own, never a silent condition. Confirm runs, which repeat the best
-settings, and trainings by the paper's protocol are no part of it.
+decided; how often it decides is a separate outcome, never a silent condition. Confirm runs, which repeat the best
+settings, and trials under the paper's protocol are excluded.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from catuvac.experiments.base import DESIGN
 from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 from catuvac.experiments.search_space import DIMENSIONS, FACTORS, Choice, Number
 
-# What else the designed trials of a study may differ in, by the kind of its dimension.
+# The other settings that may vary between the designed trials of a study, by the kind of their dimension.
 COVARIATES = tuple(name for name, each in DIMENSIONS.items() if isinstance(each, Number) and name not in FACTORS)
 CATEGORIES = tuple(name for name, each in DIMENSIONS.items() if isinstance(each, Choice))
-LABELLED, UNLABELLED = "val/ami", "val/invariant_information"  # the primary outcome, and where there are no labels
+LABELLED, UNLABELLED = "val/ami", "val/invariant_information"  # the primary outcome with labels, and without
 SECONDARY = ("val/clusters_used", "val/silhouette_x", "val/silhouette_p")
-DECIDED = "val/y_decided"  # the hurdle: 1 where q(y|x) decided, 0 where not, over all trainings
-DECIDED_MARGIN = 0.1  # of the share of trainings that decide
+DECIDED = "val/y_decided"  # the hurdle: 1 if q(y|x) decided, otherwise 0, over all trials
+DECIDED_MARGIN = 0.1  # for the share of trials that decide
 LEVEL = 0.95
-CELL_SD, SEED_SD = 0.015, 0.025  # of AMI, assumed before there is a trial: a setting's own deviation, and a seed's
-FAMILY = 0.02  # of all other claims of a panel together: with the primary one, 7 %
+CELL_SD, SEED_SD = 0.015, 0.025  # standard deviations of AMI between settings and seeds, assumed before any trial
+FAMILY = 0.02  # joint error rate of all other claims of a panel; 7 % together with the primary claim
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study fixed before its first trial.
+    """The choices that a study fixed before its first trial.
 
     Attributes:
-        factor: whose effect on the primary outcome is the study's question.
-        margin: an effect smaller than this does not matter; of clusters used, this share of K.
-        fixed: whether the study itself recorded it, and not this program's defaults.
-        grown: how many trials it was to have when it was started, and after each extension; () where that is not known.
+        factor: the factor whose effect on the primary outcome is the study's question.
+        margin: an effect smaller than this does not matter; for clusters used, it is a share of K.
+        fixed: whether the study recorded these choices; False if they are defaults.
+        grown: the planned number of trials at the start and after each extension; () if unknown.
     """
 
     factor: str
@@ -59,14 +59,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Effect:
-    """One factor on one outcome of one corpus and K.
+    """The effect of one factor on one outcome, for one corpus and K.
 
     Attributes:
         factor: "tau_start" or "tau_ratio".
         outcome: its column.
-        primary: the one contrast that the study named beforehand; the others, bends and crossings with them, are
-            corrected for their number.
-        found: None where the settings cannot tell, for `reason`.
+        primary: whether this is the contrast that the study named beforehand; the others, including bends and
+            crossings, are corrected for their number.
+        found: the estimate; None if the settings do not identify it, for `reason`.
     """
 
     panel: str
@@ -79,7 +79,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Decided:
-    """In how many trainings q(y|x) decided: I(x; y) > ½ log K; with Wilson's 95 % interval."""
+    """The number of trials in which q(y|x) decided (I(x; y) > ½ log K), with the Wilson 95 % interval of the share."""
 
     count: int
     n: int
@@ -89,28 +89,28 @@ class Decided:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything about one corpus and K."""
+    """All effects for one corpus and K."""
 
     name: str
     plan: Plan
     decided: Decided | None
     effects: tuple[Effect, ...]
-    without_temperature: int = 0  # complete designed trainings with the estimator "exact", which are left out
+    without_temperature: int = 0  # complete designed trials with the estimator "exact", which are left out
 
     @property
     def primary(self) -> Effect:
-        (found,) = (effect for effect in self.effects if effect.primary)
-        return found
+        (primary,) = (effect for effect in self.effects if effect.primary)
+        return primary
 
     @property
     def seed_sd(self) -> float | None:
-        """Of the primary outcome between trainings of one setting."""
+        """The standard deviation of the primary outcome between trials of one setting."""
         return self.primary.found.seed_sd if self.primary.found else None
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """A fixed-effect summary over corpora, and whether they differ: Welch's F, for errors of few degrees of freedom."""
+    """A fixed-effect summary across corpora, and Welch's test of their difference, for few degrees of freedom."""
 
     contrast: Contrast
     heterogeneity_p: float
@@ -118,10 +118,10 @@ class Pooled:
 
 
 def read_plan(folder: Path) -> Plan:
-    """What `study.json` fixed; the defaults where a folder has none, or one of an earlier version.
+    """Reads the plan from `study.json`; returns the defaults if there is none or it is of an earlier version.
 
     Raises:
-        CatuvacError: it is damaged: the defaults would pass for what was fixed.
+        CatuvacError: the file is damaged; the defaults would then be mistaken for the recorded plan.
     """
     try:
         record = read_json(folder / DESIGN, {}) if (folder / DESIGN).exists() else {}
@@ -132,17 +132,17 @@ def read_plan(folder: Path) -> Plan:
 
 
 def panels(study: Study, plans: Mapping[str, Plan]) -> tuple[Panel, ...]:
-    """Every corpus and K of a study, or of several.
+    """Returns a panel for every corpus and K of one or several studies.
 
     Args:
         study: the tables.
-        plans: what each study of them fixed, by its name; a panel takes that of its first study.
+        plans: the plan of each study, by its name; a panel uses that of its first study.
     """
     return tuple(_panel(name, panel, plans) for name, panel in study.panels().items())
 
 
 def pooled(found: tuple[Panel, ...]) -> Pooled | None:
-    """The primary contrast over all panels that ask for the same factor; None for fewer than two."""
+    """Pools the primary contrast over panels of the same factor; returns None for fewer than two."""
     contrasts = [panel.primary.found.contrast for panel in found if panel.primary.found]
     if len(contrasts) < 2 or len({panel.plan.factor for panel in found}) > 1:
         return None
@@ -152,8 +152,8 @@ def pooled(found: tuple[Panel, ...]) -> Pooled | None:
         return None
     together = combine_effects(value, variance)
     margin = max(panel.plan.margin for panel in found)
-    # The weights are of estimated errors, which makes their mean look surer than it is (Meier 1953): by little with
-    # many degrees of freedom, by an eighth of the error with two corpora of 24 trials each.
+    # The weights come from estimated errors, so the pooled error is too small (Meier 1953): slightly with many degrees
+    # of freedom, by an eighth with two corpora of 24 trials each.
     share = (1 / variance) / (1 / variance).sum()
     freedom = np.asarray([contrast.freedom for contrast in contrasts])
     inflation = 1 + 4 * float((share * (1 - share) / freedom).sum())
@@ -171,10 +171,10 @@ def pooled(found: tuple[Panel, ...]) -> Pooled | None:
 
 
 def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) -> Contrast | None:
-    """What the designed points of a study will be able to tell; None where they cannot tell the factor apart.
+    """Predicts the precision of a study from its designed points; returns None if they do not identify the factor.
 
     Args:
-        points: of the designed trials, as `catuvac.experiments.search` has them; seeds of a setting are repeats.
+        points: of the designed trials, as in `catuvac.experiments.search`; seeds of a setting are repeats.
         factor, margin: of the study's question.
     """
     names = [name for name in DIMENSIONS if name in points[0]]
@@ -193,7 +193,7 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
 
 
 def _positive(name: str, column: pd.Series[Any]) -> tuple[str, Floats]:
-    """A covariate under its name, such that it has a logarithm: one that may be 0 is raised by 1."""
+    """Returns a covariate with its name, made positive for its logarithm: 1 is added to one that may be 0."""
     numbers = column.to_numpy(dtype=np.float64)
     dimension = DIMENSIONS[name]
     return (name, numbers) if isinstance(dimension, Number) and dimension.log else (f"1 + {name}", 1 + numbers)
@@ -218,46 +218,46 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     margins["val/clusters_used"] *= k
     codes = settings(trials)
     effects = [
-        each for column, margin in margins.items() for each in _effects(name, used, column, margin, codes[~ties])
+        effect for column, margin in margins.items() for effect in _effects(name, used, column, margin, codes[~ties])
     ]
     hurdle = trials.assign(**{DECIDED: (~ties).astype(float)})
     effects += _effects(name, hurdle, DECIDED, DECIDED_MARGIN, codes)
-    primary = next(each for each in effects if (each.factor, each.outcome) == (plan.factor, outcome))
+    primary = next(effect for effect in effects if (effect.factor, effect.outcome) == (plan.factor, outcome))
     return Panel(name, plan, decided, tuple(_corrected(effects, primary)), int((~reading).sum()))
 
 
 def _corrected(effects: Sequence[Effect], primary: Effect) -> Iterator[Effect]:
-    """Gives every claim but the primary one Bonferroni's interval: an interval has to agree with its verdict."""
-    contrasts = sum(each.found is not None for each in effects if each is not primary)
-    shapes = [(each.factor, each.found) for each in effects if each.found and each.outcome == primary.outcome]
+    """Gives every claim but the primary one a Bonferroni interval, so that each interval agrees with its verdict."""
+    contrasts = sum(effect.found is not None for effect in effects if effect is not primary)
+    shapes = [(effect.factor, effect.found) for effect in effects if effect.found and effect.outcome == primary.outcome]
     bends = sum(found.curved is not None for _, found in shapes)
     crossed = {frozenset((factor, crossing.other)) for factor, found in shapes for crossing in found.crossings}
     level = 1 - FAMILY / max(1, contrasts + bends + len(crossed))
-    for each in effects:
-        own = LEVEL if each is primary else level
-        found = each.found.with_levels(own, shape=level) if each.found else None
-        yield replace(each, found=found, primary=each is primary)
+    for effect in effects:
+        effect_level = LEVEL if effect is primary else level
+        found = effect.found.with_levels(effect_level, shape=level) if effect.found else None
+        yield replace(effect, found=found, primary=effect is primary)
 
 
 def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, setting: NDArray[np.int64]) -> list[Effect]:
-    """What every temperature does to one outcome, from one fit; the intervals are not yet corrected."""
+    """Estimates the effect of every temperature on one outcome from one fit; the intervals are not yet corrected."""
     factors = temperatures(trials)
     y = values(trials, column)
-    known = y.notna().to_numpy(dtype=bool) & np.all([np.isfinite(each) for each in factors.values()], axis=0)
+    known = y.notna().to_numpy(dtype=bool) & np.all([np.isfinite(effect) for effect in factors.values()], axis=0)
     nothing = {factor: Effect(name, factor, column, False, None) for factor in factors}
     if not known.any():
         why = "no trial of a designed arm is complete and decided"
-        return [replace(each, reason=why) for each in nothing.values()]
+        return [replace(effect, reason=why) for effect in nothing.values()]
     kept = trials[known]
-    same = [factor for factor, each in factors.items() if np.ptp(np.log(each[known])) < 1e-9]
+    same = [factor for factor, effect in factors.items() if np.ptp(np.log(effect[known])) < 1e-9]
     if np.ptp(y[known]) == 0:
-        why = f"it is {y[known].iloc[0]:.3g} in every training"
-        return [replace(each, reason=why) for each in nothing.values()]
+        why = f"the outcome is {y[known].iloc[0]:.3g} in every trial"
+        return [replace(effect, reason=why) for effect in nothing.values()]
     codes = setting[known]
     numbers = {name: values(kept, f"config/{name}") for name in COVARIATES}
     found = adjusted(
         np.asarray(y[known], dtype=np.float64),
-        {each: values_[known] for each, values_ in factors.items()},
+        {effect: values_[known] for effect, values_ in factors.items()},
         covariates=dict(_positive(name, column) for name, column in numbers.items() if column.notna().all()),
         categories={c: kept[f"config/{c}"].astype(str).tolist() for c in CATEGORIES if f"config/{c}" in kept},
         setting=codes,
@@ -268,16 +268,16 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
     few = f"{len(np.unique(codes))} settings are too few for its design"
     return [
         replace(
-            each,
+            effect,
             found=found[factor],
-            reason="every trial has the same value of it" if factor in same else "" if found[factor] else few,
+            reason="this factor is the same in every trial" if factor in same else "" if found[factor] else few,
         )
-        for factor, each in nothing.items()
+        for factor, effect in nothing.items()
     ]
 
 
 def temperatures(trials: pd.DataFrame) -> dict[str, Floats]:
-    """τ_start and τ_end / τ_start, `[n]` each: unlike τ_start and τ_end, the design makes the two orthogonal."""
+    """Returns τ_start and τ_end / τ_start, `[n]` each, which are orthogonal by design, unlike τ_start and τ_end."""
     start = np.asarray(values(trials, "config/tau_start"), dtype=np.float64)
     end = np.asarray(values(trials, "config/tau_end"), dtype=np.float64)
     return {"tau_start": start, "tau_ratio": end / start}

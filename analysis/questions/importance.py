@@ -1,7 +1,7 @@
-"""How the outcome's variation is shared among the settings: fANOVA and PED-ANOVA importances.
+"""How much does each setting contribute to the outcome? fANOVA and PED-ANOVA importances.
 
-Shares describe; effects with their signs and intervals, bends and interactions are of `analysis.questions.effects`.
-Every fit is on the trials of designed arms in which q(y|x) decided, in the coordinates of the search: τ_start and
+Shares only describe; effects with signs and intervals, bends and interactions are in `analysis.questions.effects`.
+Every fit uses the trials of designed arms in which q(y|x) decided, in the coordinates of the search: τ_start and
 τ_end / τ_start, of which the design is a product, with numbers on a logarithmic scale.
 """
 
@@ -34,29 +34,29 @@ from analysis.stats.bootstrap import Estimate, Floats
 from analysis.trials import Study, reads_temperature, undecided, units, values
 from catuvac.experiments.search_space import DIMENSIONS, Choice
 
-METRICS = tuple(columns.metric(column) for column in ("val/ami", "objective"))  # the first that can be is shared out
-MIN_UNITS = 16  # fewer independent trials cannot tell five settings apart
-CAP = 400  # trials in a fit
-RESAMPLES = 20  # of the importances: each is a forest
-TOP = 0.25  # PED-ANOVA: what sets the best quarter apart
-TREES, DRAW_TREES = 32, 8  # of fANOVA; of a resample, whose noise the resamples average
-DEPTH = 5  # of fANOVA's trees: fully grown ones spread the noise of a trial over all settings
+METRICS = tuple(columns.metric(column) for column in ("val/ami", "objective"))  # the first possible one is used
+MIN_UNITS = 16  # fewer independent trials cannot distinguish five settings
+CAP = 400  # most trials in a fit
+RESAMPLES = 20  # of the importances; each fits a forest
+TOP = 0.25  # PED-ANOVA compares the best quarter with all trials
+TREES, DRAW_TREES = 32, 8  # of fANOVA, and of each resample, whose noise averages out
+DEPTH = 5  # of fANOVA's trees; fully grown trees attribute the noise of a trial to all settings
 FOLDS = 5
-SAME = 0.9  # from this share of equal values on, a metric has nothing to explain
+SAME = 0.9  # with a larger share of equal values, a metric has nothing to explain
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The trials that carry the fits.
+    """The trials that the fits use.
 
     Attributes:
-        settings: `[n, varied settings]` as set (schedules in words), known for every trial; columns in `DIMENSIONS`.
-        scores: `[n, METRICS]` by column, NaN where a trial has no such score.
-        units: `[n]` codes of what was drawn independently.
+        settings: `[n, varied settings]` as set (schedules as strings), known for every trial; columns in `DIMENSIONS`.
+        scores: `[n, METRICS]` by column; NaN if a trial has no such score.
+        units: `[n]` codes of the independently drawn units.
         left_out: settings by label that are not compared, and why.
-        total: independent trials, of which at most `CAP` are here.
-        undecided: trials of designed arms left out, because q(y|x) never decided.
-        exact: further ones left out, because their estimator of y reads no temperature.
+        total: number of independent trials, of which at most `CAP` are used.
+        undecided: number of trials of designed arms left out because q(y|x) never decided.
+        exact: number of further trials left out because their estimator of y uses no temperature.
     """
 
     settings: pd.DataFrame
@@ -69,15 +69,15 @@ class Sample:
 
     @property
     def count(self) -> int:
-        """Independent units."""
+        """The number of independent units."""
         return len(np.unique(self.units))
 
     def known(self, metric: Metric) -> NDArray[np.bool_]:
-        """`[n]`: which trials have the score."""
+        """Returns which trials `[n]` have the score."""
         return self.scores[metric.column].notna().to_numpy()
 
     def why_not(self, metric: Metric) -> str:
-        """Why the importances of a metric cannot be computed; "" where they can."""
+        """Explains why the importances of a metric cannot be computed; "" if they can."""
         known = self.known(metric)
         if not known.any():
             return "no labels" if metric.labels else "not recorded"
@@ -86,7 +86,7 @@ class Sample:
         counts = np.unique(self.scores[metric.column].to_numpy()[known], return_counts=True)[1]
         if len(counts) == 1:
             return "the same in every trial"
-        # The rest would be missing from many a tree and resample.
+        # The other values would be missing from many trees and resamples.
         return f"the same in {counts.max()} of {counts.sum()} trials" if counts.max() > SAME * counts.sum() else ""
 
 
@@ -95,10 +95,10 @@ class Importances:
     """The importances of one metric.
 
     Attributes:
-        table: a row per setting, most important first: setting, label, fanova, fanova_low, fanova_high, ped, ped_low,
-            ped_high (shares that sum to 1; the ped columns are NaN where the best quarter is not distinct).
-        predicted: R² of a random forest on held-out trials; an interval that reaches 0 means that no share tells much.
-        n: trials.
+        table: one row per setting, most important first: setting, label, fanova, fanova_low, fanova_high, ped,
+            ped_low, ped_high (shares that sum to 1; the ped columns are NaN if the best quarter is not distinct).
+        predicted: R² of a random forest on held-out trials; if its interval includes 0, the shares mean little.
+        n: number of trials.
     """
 
     metric: Metric
@@ -108,12 +108,12 @@ class Importances:
 
     @property
     def readable(self) -> bool:
-        """Whether the settings predict the metric at all, so that their shares say something."""
+        """Whether the settings predict the metric at all, so that their shares are meaningful."""
         return self.predicted.low > 0
 
 
 def sample(study: Study) -> Sample:
-    """At most `CAP` independent trials, drawn with a fixed seed, and the settings that vary among them."""
+    """Returns at most `CAP` independent trials, drawn with a fixed seed, and the settings that vary among them."""
     reading = reads_temperature(study.independent)
     ties = undecided(study.independent) & reading
     trials = study.independent[reading & ~ties]
@@ -132,12 +132,12 @@ def sample(study: Study) -> Sample:
             setting = values(trials, column)
         why = ""
         if setting.isna().any() or not total:
-            why = "not recorded for every trial"
+            why = "was not recorded for every trial"
         elif np.ptp(_coordinate(setting)) < 1e-9:  # the ratio of a fixed pair is rounded
             why = "does not vary"
         if not why:
             settings[name] = setting
-        elif dimension.default is not None:  # what no study searches unasked is not missed
+        elif dimension.default is not None:  # a dimension that is only searched on request is not reported
             left_out[label(name)] = why
     scores = pd.DataFrame({metric.column: values(trials, metric.column) for metric in METRICS})
     varied = pd.DataFrame(settings, index=trials.index)
@@ -145,13 +145,13 @@ def sample(study: Study) -> Sample:
 
 
 def label(setting: str) -> str:
-    """A setting's name for people."""
+    """Returns a setting's display name."""
     return columns.title(f"config/{setting}")
 
 
 def importances(data: Sample) -> Importances | None:
-    """Importances with intervals for the first of `METRICS` that `data.why_not` has nothing against."""
-    metric = next((each for each in METRICS if not data.why_not(each)), None)
+    """Computes importances with intervals for the first of `METRICS` to which `data.why_not` does not object."""
+    metric = next((one for one in METRICS if not data.why_not(one)), None)
     if metric is None:
         return None
     points = _points(data)
@@ -165,8 +165,8 @@ def _importances(data: Sample, metric: Metric, whole: optuna.Study, resamples: S
     names = [str(name) for name in data.settings]
 
     def draws(evaluator: BaseImportanceEvaluator) -> Floats:
-        found: Floats = np.array([_shares(study, names, metric, evaluator) for study in resamples])
-        return np.asarray(found[np.isfinite(found).all(axis=1)])
+        shares: Floats = np.array([_shares(study, names, metric, evaluator) for study in resamples])
+        return np.asarray(shares[np.isfinite(shares).all(axis=1)])
 
     fanova = _shares(whole, names, metric, FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=0))
     fanova_draws = draws(FanovaImportanceEvaluator(n_trees=DRAW_TREES, max_depth=DEPTH, seed=0))
@@ -187,13 +187,13 @@ def _importances(data: Sample, metric: Metric, whole: optuna.Study, resamples: S
 
 
 def _known(data: Sample, metric: Metric) -> tuple[pd.DataFrame, Floats, NDArray[np.int64]]:
-    """Settings, score and units of the trials that have the score."""
+    """Returns settings, score and units of the trials that have the score."""
     known = data.known(metric)
     return data.settings[known], data.scores[metric.column].to_numpy()[known], data.units[known]
 
 
 def _coordinate(setting: pd.Series[Any]) -> Floats:
-    """Numbers on a logarithmic scale (a linear one where any is 0), words as codes in alphabetical order."""
+    """Returns numbers on a logarithmic scale (linear if any is 0), and strings as codes in alphabetical order."""
     if setting.dtype == object:
         return np.unique(setting.to_numpy(dtype=str), return_inverse=True)[1].astype(float)
     numbers = setting.to_numpy(dtype=float)
@@ -205,7 +205,7 @@ def _coordinates(settings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _points(data: Sample) -> list[FrozenTrial]:
-    """Trials of Optuna with their scores. Numbers are in our coordinates: its fANOVA averages over a linear scale."""
+    """Creates Optuna trials with scores, in our coordinates because Optuna's fANOVA averages on a linear scale."""
     x = _coordinates(data.settings)
     kinds: dict[str, BaseDistribution] = {}
     for name, setting in data.settings.items():
@@ -223,7 +223,7 @@ def _points(data: Sample) -> list[FrozenTrial]:
 
 def _study(points: Sequence[FrozenTrial]) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # Optuna logs every new study
     study = optuna.create_study()
     study.add_trials(points)
     optuna.logging.set_verbosity(verbosity)
@@ -231,12 +231,10 @@ def _study(points: Sequence[FrozenTrial]) -> optuna.Study:
 
 
 def _shares(study: optuna.Study, names: Sequence[str], metric: Metric, evaluator: BaseImportanceEvaluator) -> Floats:
-    """Shares by `names` that sum to 1; NaN where the metric is constant or the best quarter is half of the trials."""
+    """Returns shares of `names` that sum to 1; NaN if the metric is constant or the best quarter is half of all."""
 
     def loss(trial: FrozenTrial) -> float:
-        return -float(
-            trial.user_attrs[metric.column]
-        )  # PED-ANOVA takes low values for good; every metric is better high
+        return -float(trial.user_attrs[metric.column])  # PED-ANOVA minimises, but every metric is better if higher
 
     y = np.array([loss(trial) for trial in study.get_trials(deepcopy=False)])
     y = y[np.isfinite(y)]
@@ -245,12 +243,12 @@ def _shares(study: optuna.Study, names: Sequence[str], metric: Metric, evaluator
     if isinstance(evaluator, PedAnovaImportanceEvaluator) and (y <= np.quantile(y, TOP)).mean() > 2 * TOP:
         return np.full(len(names), np.nan)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*to achieve low `target` values")  # which is meant
+        warnings.filterwarnings("ignore", message=".*to achieve low `target` values")  # this is intended
         try:
-            found = get_param_importances(study, evaluator=evaluator, params=list(names), target=loss)
-        except RuntimeError:  # no tree of fANOVA's has drawn a trial that differs
+            shares = get_param_importances(study, evaluator=evaluator, params=list(names), target=loss)
+        except RuntimeError:  # every tree of fANOVA has drawn only equal trials
             return np.full(len(names), np.nan)
-    return np.array([found[name] for name in names])
+    return np.array([shares[name] for name in names])
 
 
 def _bounds(name: str, value: Floats, draws: Floats) -> dict[str, Floats]:
@@ -263,7 +261,7 @@ def _forest() -> RandomForestRegressor:
 
 
 def _errors(settings: pd.DataFrame, y: Floats, codes: NDArray[np.int64]) -> Floats:
-    """Squared errors `[n]` of a forest that has not seen the trial, nor another of its unit."""
+    """Returns squared errors `[n]` of a forest that was not fitted on any trial of the same unit."""
     x = _coordinates(settings).to_numpy()
     predicted = cross_val_predict(_forest(), x, y, groups=codes, cv=GroupKFold(FOLDS))
     return np.asarray((y - predicted) ** 2, dtype=float)

@@ -1,4 +1,4 @@
-"""Which trial does each label-free criterion choose, and what would labels have chosen?"""
+"""Which trial does each label-free criterion select, and which trial would labels have selected?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis import columns
 from analysis.stats.bootstrap import MIN_UNITS, Correlation, interval, resampled, spearman
 from analysis.trials import Study, floats, units, values
 
-# Label-free scores set against accuracy, with the sign that makes higher better.
+# Label-free scores that are compared with accuracy, with the sign that makes higher better.
 LABEL_FREE = {
     "objective": 1,
     "val/mutual_information": 1,
@@ -28,20 +28,20 @@ LABEL_FREE = {
     **{f"val/dispersion_{space}": 1 for space in "xzp"},
 }
 LABELS = ("val/ami", "val/acc")
-RANDOM = "random"  # the row of a trial picked blindly
+RANDOM = "random"  # the row of a random pick
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The trial that the objective chooses.
+    """The trial that the objective selects.
 
     Attributes:
         best: its row of the table of trials.
-        acc: its validation accuracy, None without labels.
+        acc: its validation accuracy; None without labels.
         best_acc: the highest accuracy of any complete trial, reached by `best_acc_trial`.
-        regret: `best_acc - acc`: what choosing without labels cost.
+        regret: `best_acc - acc`, the cost of selecting without labels.
     """
 
     best: dict[str, Any]
@@ -52,7 +52,7 @@ class Selection:
 
 
 def select(study: Study) -> Selection | None:
-    """Chooses among complete trials, the first of equals; None where there is none."""
+    """Selects among complete trials, the first in case of ties; returns None if there are none."""
     trials = study.complete
     if trials.empty:
         return None
@@ -74,16 +74,15 @@ def select(study: Study) -> Selection | None:
 
 @dataclass(frozen=True)
 class Regrets:
-    """What choosing by each criterion costs, among trials that have labels.
+    """The cost of selecting by each criterion, among trials that have labels.
 
     Attributes:
-        table: a row per criterion, lowest regret first, and `RANDOM`, a blind pick. Columns: `label` for people;
-            `trial`, the first of the `tied` ones that it ranks highest, and its `row` of `Study.trials`; `clusters`
-            used by it; and for AMI, and the
-            same for ACC: `ami` picked (mean of the tied), `ami_regret` (best minus picked), its 95 % interval
-            `ami_low`, `ami_high`, and that of what it gains over a blind pick, `ami_gain_low`, `ami_gain_high`. NaN is
-            what does not exist.
-        n: trials.
+        table: one row per criterion, lowest regret first, and `RANDOM`, a random pick. Columns: `label` for display;
+            `trial`, the first of the `tied` trials that the criterion ranks highest, its `row` of `Study.trials` and
+            the `clusters` that it uses. For AMI, and likewise for ACC: `ami` picked (mean of the tied trials),
+            `ami_regret` (best minus picked), its 95 % interval `ami_low`, `ami_high`, and the interval of the gain
+            over a random pick, `ami_gain_low`, `ami_gain_high`. Missing values are NaN.
+        n: number of trials.
         inference: whether there are intervals: at least five units, none placed by a sampler.
     """
 
@@ -93,20 +92,20 @@ class Regrets:
 
     @property
     def criteria(self) -> pd.DataFrame:
-        """The table without the blind pick."""
+        """The table without the random pick."""
         return self.table.drop(index=RANDOM)
 
     @property
     def blind(self) -> pd.Series[Any]:
-        """The row of the blind pick."""
+        """The row of the random pick."""
         return self.table.T[RANDOM]
 
 
 def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
-    """Selects among the trials that have an AMI; None where fewer than two have, or all the same.
+    """Computes the regrets among the trials with an AMI; returns None for fewer than two or if all AMIs are equal.
 
     Args:
-        trials: complete ones.
+        trials: complete trials.
         independent: whether no sampler placed them.
     """
     trials = trials[values(trials, "val/ami").notna()]
@@ -138,7 +137,7 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
         draws = resampled(codes, rng=np.random.default_rng(0))
         drawn = np.array([_picked(scores[rows], labels[rows]) for rows in draws])
         best = np.array([labels[rows].max(axis=0) for rows in draws])[:, None]
-        # Without accuracy its column is NaN, which is what numpy then warns of.
+        # Without accuracy its column is all NaN, for which numpy emits a warning.
         with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
             intervals[:2] = interval(best - drawn)
             intervals[2:] = interval(drawn - drawn[:, -1:])
@@ -154,7 +153,7 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
 
 
 def correlations(trials: pd.DataFrame) -> dict[str, Correlation]:
-    """Rank correlation of every recorded criterion, signed so that higher is better, with AMI."""
+    """Computes the rank correlation of AMI with every recorded criterion, signed so that higher is better."""
     ami, codes = floats(trials, "val/ami"), units(trials)
     return {
         name: spearman(sign * floats(trials, name), ami, units=codes)
@@ -164,14 +163,14 @@ def correlations(trials: pd.DataFrame) -> dict[str, Correlation]:
 
 
 def _label(criterion: str) -> str:
-    """Without the unit: "I(x; y)"."""
+    """Returns a criterion's display name without its unit: "I(x; y)"."""
     return columns.title(criterion).partition(",")[0]
 
 
 def _picked(scores: Floats, labels: Floats) -> Floats:
-    """Labels `[criteria + 1, 2]` of what each column of scores `[n, criteria]` ranks highest; last, their mean.
+    """Returns the labels `[criteria + 1, 2]` of the trial that each column of scores `[n, criteria]` ranks highest.
 
-    Those that tie are averaged. NaN for a criterion that no row has.
+    The last row is the mean of all labels. Ties are averaged. NaN for a criterion that no row has.
     """
     highest = scores.max(axis=0)
     top = (scores == highest) & np.isfinite(highest)

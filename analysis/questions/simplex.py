@@ -1,4 +1,4 @@
-"""What temperature does to a Gumbel-Softmax sample, and to the gradient that flows through it. No study is read."""
+"""What does temperature do to a Gumbel-Softmax sample and to its gradient? This question needs no study."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scipy.stats import t
 from analysis.stats.bootstrap import CONFIDENCE
 
 PROBABILITIES = (0.5, 0.3, 0.2)  # of the three clusters whose samples are drawn
-SAMPLES = 500  # drawn for every temperature, from the same noise
+SAMPLES = 500  # per temperature, from the same noise
 DRAWN = (0.1, 0.5, 1.0, 2.0, 5.0)  # temperatures
 
-K = 10  # of the gradients
+K = 10  # n_clusters for the gradients
 TAUS = (0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 7.0, 10.0)
 COLD, WARM = 0.1, 1.0
 BATCHES, BATCH = 20, 2000  # noise samples, in batches for the interval
@@ -43,7 +43,7 @@ class Loss:
 
 LOSSES = (
     Loss("linear", COSTS, 0.0),
-    Loss("quadratic", -2 * TARGET, 1.0),  # ‖y - target‖², but for a constant
+    Loss("quadratic", -2 * TARGET, 1.0),  # ‖y - target‖² up to a constant
 )
 
 
@@ -53,10 +53,10 @@ class Gradients:
 
     Attributes:
         loss: f.
-        exact: norm of the gradient of the categorical expectation, which the estimate stands for.
+        exact: norm of the gradient of the categorical expectation, which the estimate approximates.
         table: by `tau`: `variance` (trace of the covariance) with its 95 % interval `low`, `high`, and `bias` (norm).
-        growth: variance at COLD over that at WARM, with its interval.
-        fall: bias at WARM over that at COLD.
+        growth: variance at COLD divided by that at WARM, with its interval.
+        fall: bias at WARM divided by that at COLD.
     """
 
     loss: Loss
@@ -69,13 +69,13 @@ class Gradients:
 
 
 def gumbel_softmax(logits: Floats, noise: Floats, *, tau: float) -> Floats:
-    """The samples of `catuvac.models.distributions.gumbel_softmax`, of given Gumbel noise `[…, K]`."""
+    """Computes the samples of `catuvac.models.distributions.gumbel_softmax` from given Gumbel noise `[…, K]`."""
     sample: Floats = softmax((logits + noise) / tau, axis=-1)
     return sample
 
 
 def samples() -> pd.DataFrame:
-    """`SAMPLES` rows for every temperature: `tau` and the entries `y0`, `y1`, `y2`; row i has the same noise in all."""
+    """Draws `SAMPLES` rows per temperature: `tau` and the entries `y0`, `y1`, `y2`; each row i has the same noise."""
     noise = np.random.default_rng(0).gumbel(size=(SAMPLES, len(PROBABILITIES)))
     logits = np.log(np.array(PROBABILITIES))
     tables = [
@@ -86,13 +86,13 @@ def samples() -> pd.DataFrame:
 
 
 def sample_gradient(y: Floats, slope: Floats, *, tau: float) -> Floats:
-    """df/dlogits `[…, K]` through samples y: (diag(y) - y yᵀ) / tau, times df/dy."""
+    """Returns df/dlogits `[…, K]` through samples y: (diag(y) - y yᵀ) / tau, times df/dy."""
     gradient: Floats = y * (slope - (y * slope).sum(axis=-1, keepdims=True)) / tau
     return gradient
 
 
 def exact_gradient(loss: Loss) -> Floats:
-    """d/dlogits of E[f(one-hot)] under Cat(softmax(LOGITS)); `[K]`."""
+    """Returns d/dlogits of E[f(one-hot)] under Cat(softmax(LOGITS)), `[K]`."""
     p = softmax(LOGITS)
     of_corner = loss.costs + loss.curvature
     gradient: Floats = p * (of_corner - p @ of_corner)
@@ -100,7 +100,7 @@ def exact_gradient(loss: Loss) -> Floats:
 
 
 def relaxed_gradient(loss: Loss, *, tau: float) -> Floats:
-    """E[sample_gradient] `[K]` without sampling noise, which at low temperatures would hide the bias."""
+    """Returns E[sample_gradient] `[K]` without sampling noise, which would hide the bias at low temperatures."""
     first, pairs, triples = _moments(tau)
     linear = loss.costs * first - pairs @ loss.costs
     quadratic = 2 * loss.curvature * (pairs.diagonal() - triples.sum(axis=1))
@@ -109,16 +109,16 @@ def relaxed_gradient(loss: Loss, *, tau: float) -> Floats:
 
 
 def gradients(loss: Loss) -> Gradients:
-    """Variance and bias over `TAUS`, all from the same noise."""
+    """Computes variance and bias over `TAUS`, all from the same noise."""
     noise = np.random.default_rng(0).gumbel(size=(BATCHES, BATCH, K))
     exact, rows, of_batch = exact_gradient(loss), [], {}
     for tau in TAUS:
         y = gumbel_softmax(LOGITS, noise, tau=tau)
-        found = sample_gradient(y, loss.slope(y), tau=tau).var(axis=1, ddof=1).sum(axis=-1)  # [BATCHES]
-        mean, low, high = _interval(found)
+        variance = sample_gradient(y, loss.slope(y), tau=tau).var(axis=1, ddof=1).sum(axis=-1)  # [BATCHES]
+        mean, low, high = _interval(variance)
         bias = float(np.linalg.norm(relaxed_gradient(loss, tau=tau) - exact))
         rows.append({"tau": tau, "variance": mean, "low": low, "high": high, "bias": bias})
-        of_batch[tau] = found
+        of_batch[tau] = variance
     table = pd.DataFrame(rows).set_index("tau")
     growth, low, high = np.exp(_interval(np.log(of_batch[COLD] / of_batch[WARM])))
     fall = float(table["bias"][WARM] / table["bias"][COLD])
@@ -127,7 +127,7 @@ def gradients(loss: Loss) -> Gradients:
 
 @cache
 def _moments(tau: float) -> tuple[Floats, Floats, Floats]:
-    """E[y_i] `[K]`, E[y_i y_j] and E[y_i y_j²] `[K, K]`, by numerical integration.
+    """Returns E[y_i] `[K]`, E[y_i y_j] and E[y_i y_j²] `[K, K]`, by numerical integration.
 
     With w_k = exp((logit_k + g_k) / tau) a sample is y = w / Σw, and 1 / (Σw)^m = ∫ s^(m-1) exp(-s Σw) ds / (m-1)!
     makes each moment an integral over s of a product of expectations over one g each (`_laplace`).
@@ -135,7 +135,7 @@ def _moments(tau: float) -> tuple[Floats, Floats, Floats]:
     step = 0.2 * max(tau, 1.0)
     u = np.arange(-160, 40) * step  # tau log s; the integrands vanish at both ends
     zero, one, two, three = _laplace(u[:, None] + LOGITS, tau=tau)
-    zero = np.maximum(zero, 1e-300)  # the product of all K is 0 there, and a ratio must not be NaN
+    zero = np.maximum(zero, 1e-300)  # avoids NaN ratios where the product of all K is 0
     weight = zero.prod(axis=1)[:, None] * step / tau
     one, two, three = one / zero, two / zero, three / zero
     pairs = one.T @ (one * weight)
@@ -146,19 +146,19 @@ def _moments(tau: float) -> tuple[Floats, Floats, Floats]:
 
 
 def _laplace(a: Floats, *, tau: float) -> Floats:
-    """E[w^m exp(-w)] with w = exp((a + g) / tau) and g ~ Gumbel(0, 1), for m = 0 to 3 along the first axis."""
-    step = min(0.25, 0.5 / tau)  # of log w: where tau is large the noise is narrow
+    """Returns E[w^m exp(-w)], w = exp((a + g) / tau), g ~ Gumbel(0, 1), for m = 0 to 3 along the first axis."""
+    step = min(0.25, 0.5 / tau)  # of log w: if tau is large, the noise is narrow
     h = np.arange(-36.0, 5.0, step)
     kernels = np.exp(np.outer(h, [1, 2, 3]) - np.exp(h)[:, None]) * step
     falling = np.exp(a[..., None] - tau * h)  # finite for tau up to 15
     below = np.exp(-falling)  # P(log w < h)
-    found = tau * (falling * below) @ kernels
-    # m = 0 by parts, since exp(-w) does not vanish at the left end.
-    return np.concatenate([below @ kernels[:, :1], found], axis=-1).transpose(2, 0, 1)
+    higher = tau * (falling * below) @ kernels
+    # m = 0 by parts, because exp(-w) does not vanish at the left end.
+    return np.concatenate([below @ kernels[:, :1], higher], axis=-1).transpose(2, 0, 1)
 
 
 def _interval(of_batch: Floats) -> tuple[float, float, float]:
-    """Mean over batches with its 95 % t-interval."""
+    """Returns the mean over batches with its 95 % t-interval."""
     mean = float(of_batch.mean())
     reach = float(t.ppf((1 + CONFIDENCE) / 2, len(of_batch) - 1) * of_batch.std(ddof=1) / np.sqrt(len(of_batch)))
     return mean, mean - reach, mean + reach

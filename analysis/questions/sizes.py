@@ -10,19 +10,19 @@ from analysis.questions.effects import FAMILY
 from analysis.stats.equivalence import Contrast, paired
 from analysis.trials import Study, values
 
-OUTCOMES = ("val/ami", "val/invariant_information")  # the first that is known; labels may be missing
+OUTCOMES = ("val/ami", "val/invariant_information")  # the first that was recorded is used; labels may be missing
 
 
 @dataclass(frozen=True)
 class Size:
-    """Trainings of one size of the networks.
+    """The trials of one network size.
 
     Attributes:
-        macs: of one clip.
+        macs: MACs of one clip.
         mean: of the outcome over seeds.
-        seeds: how many.
-        change: of the outcome from the largest size to this one, paired by seed; None for the largest, and where the
-            seeds carry no interval.
+        seeds: number of seeds.
+        change: of the outcome from the largest size to this one, paired by seed; None for the largest size, and if
+            the seeds do not support an interval.
     """
 
     macs: float
@@ -33,12 +33,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Sizes:
-    """All of them, from the smallest to the largest.
+    """All network sizes, from the smallest to the largest.
 
     Attributes:
         outcome: its column.
         sizes: at least two.
-        trials: `macs` and `outcome` of each training, by the row of `Study.trials`.
+        trials: `macs` and `outcome` of each trial, by its row in `Study.trials`.
     """
 
     outcome: str
@@ -51,7 +51,7 @@ class Sizes:
 
 
 def sizes(study: Study, *, margin: float) -> Sizes | None:
-    """Compares the sizes among the trials that no result has placed; None where all are of one size.
+    """Compares the sizes among the independent trials; returns None if all have the same size.
 
     Args:
         study: of one corpus and K.
@@ -65,14 +65,14 @@ def sizes(study: Study, *, margin: float) -> Sizes | None:
             break
     else:
         return None
-    # A seed's settings are averaged: they are no further draws of weights and clips.
+    # Settings of one seed are averaged, because they share its initial weights and its clips.
     by_seed = known.groupby(["macs", "seed"])["outcome"].mean().unstack("macs")
     level = 1 - FAMILY / (by_seed.shape[1] - 1)
     largest = by_seed.columns[-1]
-    found = []
+    compared = []
     for size in by_seed.columns:
         differences = (by_seed[size] - by_seed[largest]).dropna().to_numpy(dtype=float)
         change = None if size == largest else paired(differences, level=level, margin=margin)[0]
         scores = by_seed[size].dropna()
-        found.append(Size(float(size), float(scores.mean()), len(scores), change))
-    return Sizes(outcome, tuple(found), known[["macs", "outcome"]])
+        compared.append(Size(float(size), float(scores.mean()), len(scores), change))
+    return Sizes(outcome, tuple(compared), known[["macs", "outcome"]])

@@ -1,7 +1,7 @@
-"""How do the outcomes lie over the temperatures? Pictures of the trials as they are, nothing held.
+"""How do the outcomes vary with the temperatures? Plots of the trials as they are, with nothing held fixed.
 
-What the temperature does is estimated in `analysis.questions.effects`: from a marginal picture it cannot be read, since
-the other settings move too, and a smooth curve through it bends where nothing is.
+The effect of the temperature is estimated in `analysis.questions.effects`. A marginal plot does not show it, because
+the other settings vary too, and a smooth curve through the points would show bends that do not exist.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SHOWN = tuple(
 
 @dataclass(frozen=True)
 class Response:
-    """One small picture.
+    """The data of one small plot.
 
     Attributes:
         temperature: "tau_start" or "tau_ratio".
         metric: the response, one of `SHOWN`.
-        points: a row per complete trial that samples y at a temperature and has both values: study, trial_id, arm,
+        points: one row per complete trial that samples y at a temperature and has both values: study, trial_id, arm,
             row, independent, decided, tau, value, clusters_used.
         n_clusters: K.
     """
@@ -39,18 +39,18 @@ class Response:
 
 
 def defined(trials: pd.DataFrame, metric: Metric) -> pd.Series[float]:
-    """A metric's values, NaN where the score is undefined, because it carries its floor."""
-    found = values(trials, metric.column)
+    """Returns a metric's values, NaN if the score is at its floor, which marks it as undefined."""
+    scores = values(trials, metric.column)
     floor = FLOORS.get(metric.name.rpartition("_")[0])
-    return found if floor is None else found.mask(found == floor)
+    return scores if floor is None else scores.mask(scores == floor)
 
 
 def responses(panel: Study) -> tuple[Response, ...]:
-    """Both temperatures against every outcome of a panel, those without a value left out."""
+    """Returns both temperatures against every outcome of a panel; outcomes without values are left out."""
     trials = panel.complete[reads_temperature(panel.complete)]
-    found = []
+    plots = []
     for temperature, tau in temperatures(trials).items():
-        for each in SHOWN:
+        for outcome in SHOWN:
             points = pd.DataFrame(
                 {
                     **{column: trials[column] for column in ("study", "trial_id", "arm")},
@@ -58,11 +58,11 @@ def responses(panel: Study) -> tuple[Response, ...]:
                     "independent": trials["arm"].isin(DESIGNED).to_numpy(dtype=bool),
                     "decided": ~undecided(trials),
                     "tau": tau,
-                    "value": defined(trials, each),
+                    "value": defined(trials, outcome),
                     "clusters_used": values(trials, "val/clusters_used"),
                 }
             ).dropna(subset=["tau", "value"])
             if len(points):
                 k = int(trials["n_clusters"].iloc[0])
-                found.append(Response(temperature, each, points.reset_index(drop=True), k))
-    return tuple(found)
+                plots.append(Response(temperature, outcome, points.reset_index(drop=True), k))
+    return tuple(plots)

@@ -1,4 +1,4 @@
-"""Can a high Silhouette in p and a high AMI, or a high Silhouette in x, be had together?"""
+"""Can a trial have both a high Silhouette in p and a high AMI, or a high Silhouette in x?"""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ AGAINST = tuple(columns.metric(column) for column in ("val/ami", "val/silhouette
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Silhouette_p against another score, both better when high.
+    """Silhouette_p against another score; for both, higher is better.
 
     Attributes:
-        points: a row per complete trial with both scores and two clusters or more: trial_id, row (of
-            `Study.trials`), compact, other, clusters_used, unit, independent (a TPE trial is not), front (no point is
-            as good in both, better in one).
-        k: clusters asked for.
-        collapsed: complete trials left out, because with one cluster Silhouette is a floor and not a score.
+        points: one row per complete trial with both scores and at least two clusters: trial_id, row (of
+            `Study.trials`), compact, other, clusters_used, unit, independent (False for TPE trials), front (no point
+            is at least as good in both and better in one).
+        k: n_clusters.
+        collapsed: number of complete trials left out because with one cluster Silhouette is a floor, not a score.
         correlation: over the independent points.
-        spread: the same over those that use at least half of the clusters: collapse alone makes p compact.
-        volume: hypervolume of the independent points, as `hypervolume` normalises it, with its interval; None where
+        spread: the same over those that use at least half of the clusters, because collapse alone makes p compact.
+        volume: hypervolume of the independent points, normalised as in `hypervolume`, with its interval; None if
             `correlation` does not exist.
     """
 
@@ -44,7 +44,7 @@ class Tradeoff:
 
     @property
     def verdict(self) -> str:
-        """From the interval of `correlation`, which exists."""
+        """The verdict from the interval of `correlation`, which must exist."""
         low, high = self.correlation.low, self.correlation.high
         if high is not None and high < 0:
             return "a trade-off"
@@ -54,7 +54,7 @@ class Tradeoff:
 
 
 def tradeoff(study: Study, other: Metric) -> Tradeoff:
-    """Sets Silhouette_p against another score, for a study of one corpus and one K that has trials."""
+    """Relates Silhouette_p to another score, for a study of one corpus and one K that has trials."""
     trials = study.complete
     clusters = values(trials, "val/clusters_used")
     table = pd.DataFrame(
@@ -71,12 +71,12 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
     points = table[(clusters >= 2) & table["compact"].notna() & table["other"].notna()].reset_index(drop=True)
     points["front"] = front(points["compact"].to_numpy(), points["other"].to_numpy())
     k = int(study.trials["n_clusters"].iloc[0])
-    mine = points[points["independent"]]
-    correlation = _correlation(mine)
+    independent = points[points["independent"]]
+    correlation = _correlation(independent)
     volume = None
     if correlation.rho is not None:
-        x, y = mine["compact"].to_numpy(), mine["other"].to_numpy()
-        rows = bootstrap.resampled(mine["unit"].to_numpy(), rng=np.random.default_rng(0))
+        x, y = independent["compact"].to_numpy(), independent["other"].to_numpy()
+        rows = bootstrap.resampled(independent["unit"].to_numpy(), rng=np.random.default_rng(0))
         low, high = bootstrap.interval(np.asarray([hypervolume(x[chosen], y[chosen]) for chosen in rows]))
         volume = (hypervolume(x, y), float(low), float(high))
     return Tradeoff(
@@ -85,30 +85,30 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
         k=k,
         collapsed=int((clusters < 2).sum()),
         correlation=correlation,
-        spread=_correlation(mine[mine["clusters_used"] >= k / 2]),
+        spread=_correlation(independent[independent["clusters_used"] >= k / 2]),
         volume=volume,
     )
 
 
 def front(x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Which of `[n]` points no other one beats: as good in both, better in one; equal points stand together."""
-    order = np.lexsort((-y, -x))  # x falls, and y within equal x
+    """Marks the `[n]` points that no other dominates (at least as good in both, better in one); duplicates agree."""
+    order = np.lexsort((-y, -x))  # decreasing x, then decreasing y
     before = np.maximum.accumulate(np.concatenate([[-np.inf], y[order]]))[:-1]  # best y so far
     first = np.ones(len(x), dtype=bool)
     first[1:] = (x[order][1:] != x[order][:-1]) | (y[order][1:] != y[order][:-1])
     beaten = y[order] <= before
-    # A twin of a point shares its fate.
+    # Duplicates have the same result as their first occurrence.
     kept = (~beaten)[np.maximum.accumulate(np.where(first, np.arange(len(x)), 0))] if len(x) else first
-    found = np.zeros(len(x), dtype=bool)
-    found[order] = kept
-    return found
+    on_front = np.zeros(len(x), dtype=bool)
+    on_front[order] = kept
+    return on_front
 
 
 def hypervolume(x: Floats, y: Floats) -> float:
-    """Share of the box between the worst and the best value of each score that some point reaches or beats in both.
+    """Returns the share of the box between the worst and the best value of each score that the points dominate.
 
     1: one point is best in both. 0.5: a long straight front from best in one to best in the other. 0: nothing between
-    two points, each best in one and worst in the other. NaN where a score is constant.
+    two points, each best in one and worst in the other. NaN: a score is constant.
     """
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
@@ -120,7 +120,7 @@ def hypervolume(x: Floats, y: Floats) -> float:
 
 
 def _correlation(points: pd.DataFrame) -> Correlation:
-    """Its p-value is of no use: seeds of one setting differ in both scores."""
+    """Correlates the scores; the p-value is not valid here, because seeds of one setting differ in both scores."""
     return bootstrap.spearman(
         points["compact"].to_numpy(), points["other"].to_numpy(), units=points["unit"].to_numpy(dtype=np.int64)
     )

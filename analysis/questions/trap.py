@@ -1,4 +1,4 @@
-"""Is a high Silhouette_p more than saturation? The Silhouette trap of the design, section 4."""
+"""Does a high Silhouette_p mean more than saturation? The Silhouette trap of the design, section 4."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from catuvac.trained import Trained
 
 SHARPENING = (4.0, 3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.1, 0.07, 0.05)
-MAX_CLIPS = 2000  # Silhouette compares every clip with every other
-MIN_UNITS = 12  # fewer trials cannot carry a quadratic in three variables
+MAX_CLIPS = 2000  # Silhouette compares all pairs of clips
+MIN_UNITS = 12  # fewer trials cannot support a quadratic in three variables
 FOLDS = 10
-MOSTLY = 0.5  # "mostly saturation": surely more than half of the variance …
-LITTLE = 0.05  # … and AMI surely adds less than this
+MOSTLY = 0.5  # "mostly saturation": the interval of R² is above this …
+LITTLE = 0.05  # … and the interval of AMI's gain is below this
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Explained:
     """How much of the variance of Silhouette_p between trials can be predicted, as cross-validated R².
 
     Attributes:
-        alone: from saturation (`Trap.measure`) and clusters used; None where it is undefined, and `reason` says why.
-        with_ami: with AMI beside them; None without labels.
+        alone: from saturation (`Trap.measure`) and clusters used; None if undefined, for `reason`.
+        with_ami: from both and AMI; None without labels.
         gain: the difference of the two.
-        n: trials, all independent.
+        n: number of trials, all independent.
     """
 
     alone: Estimate | None
@@ -49,7 +49,7 @@ class Explained:
 
     @property
     def verdict(self) -> str:
-        """In words: saturated, more than saturation, neither, or undecided; "" where it cannot be said."""
+        """One of saturated, more than saturation, neither, undecided; "" if there is no estimate."""
         if self.alone is None or self.gain is None:
             return ""
         if self.gain.low > LITTLE:
@@ -61,14 +61,14 @@ class Explained:
 
 @dataclass(frozen=True)
 class Trap:
-    """Silhouette_p of one corpus and K against what saturation makes of it.
+    """Silhouette_p of one corpus and K in relation to saturation.
 
     Attributes:
-        points: a row per complete trial with a defined score: trial_id, silhouette, saturation, clusters_used, ami,
-            adaptive (of no designed arm, or y undecided: carries no inference).
-        measure: the column behind `saturation`: "val/confidence", in older tables "val/entropy_y".
-        undefined: complete trials left out, because one cluster alone has no Silhouette or a column is null.
-        explained: over the trials that carry inference.
+        points: one row per complete trial with a defined score: trial_id, silhouette, saturation, clusters_used, ami,
+            adaptive (not from a designed arm, or y undecided: not used for inference).
+        measure: the column behind `saturation`: "val/confidence", or "val/entropy_y" in older tables.
+        undefined: number of complete trials left out because they use one cluster or a column is null.
+        explained: computed on the trials that are used for inference.
     """
 
     points: pd.DataFrame
@@ -79,15 +79,15 @@ class Trap:
 
 @dataclass(frozen=True)
 class Sharpened:
-    """The null: one trained model's logits at other temperatures, softmax(logits / T), with nothing retrained.
+    """The null: one trained model's logits at other temperatures, softmax(logits / T), without retraining.
 
     Attributes:
-        curve: by falling temperature: temperature, silhouette, dbi (both in p), confidence, entropy_y (nats). T = 1 is
-            the model as trained. No rows where fewer than two clusters are used.
-        clusters_used: at every temperature, because the argmax does not change.
-        clips: scored.
-        corpus: "" where it is not known; then the panels of the same K show it.
-        acc, ami: of the partition, at every temperature; None without labels.
+        curve: by decreasing temperature: temperature, silhouette, dbi (both in p), confidence, entropy_y (nats). T = 1
+            is the model as trained. No rows if fewer than two clusters are used.
+        clusters_used: the same at every temperature, because the argmax does not change.
+        clips: number of scored clips.
+        corpus: "" if unknown; then all panels of the same K show it.
+        acc, ami: of the partition, the same at every temperature; None without labels.
     """
 
     name: str
@@ -112,9 +112,9 @@ def sharpen(
 
     Args:
         name: such as "trial 7 of fsdd".
-        logits: `[n, K]`; above `MAX_CLIPS` clips a seeded draw of them is scored. Clips of a diverged model, which are
-            not finite, are left out.
-        labels: `[n]`, None or null where there are none.
+        logits: `[n, K]`; of more than `MAX_CLIPS` clips, a seeded random subset is scored. Clips with non-finite
+            logits, from a diverged model, are left out.
+        labels: `[n]`; None or null if missing.
         temperatures: above 0.
         corpus: as in the trial table.
     """
@@ -144,13 +144,13 @@ def sharpen(
 
 
 def of_trained(model: Trained) -> Sharpened:
-    """The null of a model that `catuvac.trained` opened."""
+    """Computes the null of a model that `catuvac.trained` opened."""
     labels = list(model.clips["label"]) if "label" in model.clips else None
     return sharpen(model.name, model.logits, labels, corpus=model.config.corpus.corpus)
 
 
 def trap(study: Study) -> Trap:
-    """Sets Silhouette_p of the complete trials against confidence (older tables: H(y|x)) and clusters used."""
+    """Relates Silhouette_p of the complete trials to confidence (older tables: H(y|x)) and clusters used."""
     trials = study.complete
     measure = "val/confidence" if values(trials, "val/confidence").notna().any() else "val/entropy_y"
     points = pd.DataFrame(
@@ -167,14 +167,14 @@ def trap(study: Study) -> Trap:
     )
     defined = points[["silhouette", "saturation", "clusters_used"]].notna().all(axis=1) & (points["clusters_used"] >= 2)
     points = points[defined].reset_index(drop=True)
-    own = points[~points["adaptive"]]
-    unit = own["unit"].to_numpy(dtype=np.int64)
-    score = own["silhouette"].to_numpy(dtype=float)
+    independent = points[~points["adaptive"]]
+    unit = independent["unit"].to_numpy(dtype=np.int64)
+    score = independent["silhouette"].to_numpy(dtype=float)
     return Trap(
         points=points.drop(columns="unit"),
         measure=measure,
         undefined=int((~defined).sum()),
-        explained=_explained(own[["saturation", "clusters_used", "ami"]].to_numpy(dtype=float), score, unit),
+        explained=_explained(independent[["saturation", "clusters_used", "ami"]].to_numpy(dtype=float), score, unit),
     )
 
 
@@ -186,7 +186,7 @@ def _space_p(q: NDArray[np.float64], clusters: NDArray[np.int64]) -> dict[str, f
 
 
 def _explained(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Explained:
-    """Compares out-of-fold predictions, with no unit in two folds.
+    """Compares out-of-fold predictions, with each unit in one fold only.
 
     Args:
         x: `[n, 3]`: saturation, clusters used, AMI (NaN without labels).
@@ -196,10 +196,10 @@ def _explained(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Explained:
     count = len(np.unique(unit))
     if count < MIN_UNITS:
         return Explained(
-            None, None, None, len(y), f"there are {count} independent settings that decided, and it takes {MIN_UNITS}"
+            None, None, None, len(y), f"{MIN_UNITS} independent decided settings are needed, but there are {count}"
         )
     if np.ptp(y) == 0:
-        return Explained(None, None, None, len(y), "Silhouette_p is the same in all of them")
+        return Explained(None, None, None, len(y), "Silhouette (p) is the same in every trial")
     draws = [np.arange(len(y)), *resampled(unit, rng=np.random.default_rng(0))]
     alone = r_squared(_errors(x[:, :2], y, unit), y, draws)
     if np.isnan(x[:, 2]).any():
@@ -209,7 +209,7 @@ def _explained(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Explained:
 
 
 def _errors(x: Floats, y: Floats, unit: NDArray[np.int64]) -> Floats:
-    """Squared errors `[n]` of predictions for trials that the model has not seen."""
+    """Returns squared errors `[n]` of predictions for held-out trials."""
     model = make_pipeline(
         StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(), RidgeCV(np.logspace(-4, 2, 7))
     )

@@ -1,4 +1,4 @@
-"""What does the model take for the same clip? Clips beside the views that share a cluster with them."""
+"""Which changes to a clip should not change its cluster? Clips with the augmented views that share their cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Examples:
     """Clips and their views.
 
     Attributes:
-        titles: of each clip, such as "label seven"; its number in the split where it has no label.
+        titles: of each clip, such as "label seven"; its number in the split if it has no label.
         pictures: `[clips, 1 + views, T, F]` in [0, 1], the clip first.
     """
 
@@ -29,7 +29,7 @@ class Examples:
 
 
 def examples(model: Trained) -> Examples:
-    """`CLIPS` clips spread evenly over the split, each with `VIEWS` views drawn as in training."""
+    """Returns `CLIPS` clips spread evenly over the split, each with `VIEWS` views drawn as in training."""
     clips = model.clips
     chosen = np.unique(np.linspace(0, len(clips) - 1, min(CLIPS, len(clips))).round().astype(np.int64))
     labels = [str(clips["label"][clip]) if "label" in clips else f"clip {clip}" for clip in chosen]

@@ -1,4 +1,4 @@
-"""When the temperature matters: what its end does to trainings that part early, and to those that part late."""
+"""When the temperature matters: the effect of τ_end on branches that leave a training run early and late."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.sections.effects import numbers, verdict
 from analysis.trials import Study
 
-QUESTION = "Does an early temperature choose the partition, and a late one only sharpen it?"
+QUESTION = "Does the early temperature determine the partition, and the late temperature only sharpen it?"
 CAPTION = (
-    "{name}: what the highest τ_end does against the lowest, by how much of the ELBO phase (the part of the training "
-    "after the warm-up) comes before the branch; the other settings, the seed and all that comes before are shared. "
-    "Large marks: the primary outcome, with {level:.4g} % intervals. Small marks: with intervals that hold together at "
-    "98 %. Crosses: no interval. Shaded: changes too small to matter."
+    "{name}: effect of the highest τ_end relative to the lowest, by the share of the ELBO phase (the part of the "
+    "training after the warm-up) before the branch point; branches share the other settings, the seed and all earlier "
+    "steps. Large marks: the primary outcome, with {level:.4g} % intervals. Small marks: the others, with a joint "
+    "interval level of 98 %. Crosses: no interval. Shaded: changes too small to matter."
 )
 AGREEMENT = (
-    " Last: AMI between the final partitions of branches that leave one training at one point, mean over pairs; a line "
-    "is a seed, and the mean has its 95 % t-interval. Branches with the same τ_end would have 1."
+    " Last panel: AMI between the final partitions of branches that leave one training run at the same point, averaged "
+    "over pairs; each line is a seed, and the mean has its 95 % t-interval. Branches with equal τ_end would have 1."
 )
 
 
 def section(study: Study, plans: Mapping[str, Plan], partitions: Partitions) -> Section | None:
-    """The section; None for a study without branches.
+    """Builds the section; None for a study without branches.
 
     Args:
-        study, plans, partitions: as `analysis.questions.branches.panels` has them.
+        study, plans, partitions: as for `analysis.questions.branches.panels`.
     """
-    found = panels(study, plans, partitions)
-    if not found:
+    all_panels = panels(study, plans, partitions)
+    if not all_panels:
         return None
     statements: list[Statement] = []
     headline: list[str] = []
     parts: list[Group | Table] = []
-    for panel in found:
+    for panel in all_panels:
         key = f"branches/{slug(panel.name)}"
-        own = [_effect(f"{key}/{share.share:g}", panel, share) for share in panel.shares]
+        effects = [_effect(f"{key}/{share.share:g}", panel, share) for share in panel.shares]
         later = _later(f"{key}/later", panel)
-        headline += [own[0].name, *([own[-1].name] if len(own) > 1 else []), later.name]
+        headline += [effects[0].name, *([effects[-1].name] if len(effects) > 1 else []), later.name]
         sharpened = [_sharpening(f"{key}/confidence", panel)] if panel.shares[-1].effect("val/confidence") else []
-        statements += [*own, later, *sharpened, _decided(f"{key}/decided", panel)]
+        statements += [*effects, later, *sharpened, _decided(f"{key}/decided", panel)]
         caption = CAPTION.format(name=panel.name, level=100 * panel.level)
         caption += AGREEMENT if any(share.siblings for share in panel.shares) else ""
         parts += [Group(caption, (figures.draw(panel),), wide=True), _table(panel)]
@@ -62,7 +62,7 @@ def _facts(panel: Panel, share: Share) -> dict[str, Value]:
     }
 
 
-POINT = "{panel}: in branches that leave after {share:.0%} of the ELBO phase (epoch {epoch}, τ {tau:.2g}), "
+POINT = "{panel}: for branches that start after {share:.0%} of the ELBO phase (epoch {epoch}, τ {tau:.2g}), "
 
 
 def _effect(name: str, panel: Panel, share: Share) -> Statement:
@@ -71,10 +71,10 @@ def _effect(name: str, panel: Panel, share: Share) -> Statement:
     text = POINT
     if effect is None or effect.contrast is None:
         why = effect.reason if effect else "no seed has a complete branch of every τ_end"
-        text += "the effect of τ_end on {outcome} cannot be told: {why}."
+        text += "the effect of τ_end on {outcome} cannot be estimated: {why}."
         return Statement(name, text, words | {"why": why})
     text += (
-        "a τ_end of {to:.2g} in place of {from:.2g} changes {outcome} by {value:+.3f} ({level:.4g} % interval "
+        "a τ_end of {to:.2g} instead of {from:.2g} changes {outcome} by {value:+.3f} ({level:.4g} % interval "
         "{low:+.3f} to {high:+.3f}; paired over {seeds} seeds). "
     )
     return Statement(
@@ -83,23 +83,22 @@ def _effect(name: str, panel: Panel, share: Share) -> Statement:
 
 
 def _later(name: str, panel: Panel) -> Statement:
-    """Whether siblings that part late end in more alike partitions than siblings that part early."""
+    """States whether siblings that separate late end in more similar partitions than those that separate early."""
     first, last = panel.shares[0], panel.shares[-1]
     words: dict[str, Value] = {"panel": panel.name, "first": first.share, "last": last.share}
     if first.agreement is None or last.agreement is None:
         why = "the clusters of too few seeds are stored"
-        return Statement(name, "{panel}: how alike sibling branches end is not known: {why}.", words | {"why": why})
+        text = "{panel}: how similar the final partitions of sibling branches are is not known: {why}."
+        return Statement(name, text, words | {"why": why})
     for when, share in (("early", first.agreement), ("late", last.agreement)):
         words |= dict(zip((when, f"{when}_low", f"{when}_high"), share, strict=True))
-    text = (
-        "{panel}: the partitions of sibling branches agree with AMI {early:.3f} ({early_low:.3f} to {early_high:.3f})"
-    )
-    text += " where they part at share {first:.2g}"
+    text = "{panel}: partitions of sibling branches have an AMI of {early:.3f} ({early_low:.3f} to {early_high:.3f})"
+    text += " if they separate after {first:.0%} of the ELBO phase"
     if last is first:
         return Statement(name, text + ".", words)
-    text += " and {late:.3f} ({late_low:.3f} to {late_high:.3f}) at share {last:.2g}"
+    text += " and {late:.3f} ({late_low:.3f} to {late_high:.3f}) after {last:.0%}"
     if panel.later is None:
-        return Statement(name, text + "; their difference cannot be told: {why}.", words | {"why": panel.reason})
+        return Statement(name, text + "; the difference cannot be estimated: {why}.", words | {"why": panel.reason})
     text += ": a change of {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}). " + verdict(
         panel.later, fixed=panel.plan.fixed, unit="seeds"
     )
@@ -107,17 +106,17 @@ def _later(name: str, panel: Panel) -> Statement:
 
 
 def _sharpening(name: str, panel: Panel) -> Statement:
-    """What the last share's branches do to the confidence of q(y|x)."""
+    """States how τ_end changes the confidence of q(y|x) in the latest branches."""
     share = panel.shares[-1]
     effect = share.effect("val/confidence")
     assert effect is not None
     words = _facts(panel, share) | {"outcome": title("val/confidence")}
     if effect.contrast is None:
         return Statement(
-            name, POINT + "the effect of τ_end on {outcome} cannot be told: {why}.", words | {"why": effect.reason}
+            name, POINT + "the effect of τ_end on {outcome} cannot be estimated: {why}.", words | {"why": effect.reason}
         )
     text = POINT + (
-        "a τ_end of {to:.2g} in place of {from:.2g} changes the {outcome} of q(y|x) by {value:+.3f} ({level:.4g} % "
+        "a τ_end of {to:.2g} instead of {from:.2g} changes the {outcome} of q(y|x) by {value:+.3f} ({level:.4g} % "
         "interval {low:+.3f} to {high:+.3f}). "
     )
     return Statement(
@@ -132,9 +131,9 @@ def _decided(name: str, panel: Panel) -> Statement:
         "trainings": sum(share.trainings for share in panel.shares),
     }
     text = (
-        "{panel}: q(y|x) decided in {decided} of {trainings} branches; all of them enter, because whether it decides "
-        "is itself what the temperature may do. A small difference early in a training grows: that siblings end apart "
-        "says that τ_end moved them, not that it moved them further than another noise would have."
+        "{panel}: q(y|x) decided in {decided} of {trainings} branches; all of them are used, because the temperature "
+        "may itself affect whether it decides. Small differences early in training grow: if siblings end in different "
+        "partitions, τ_end moved them, but not necessarily further than different noise would have."
     )
     return Statement(name, text, words)
 
@@ -150,10 +149,10 @@ def _table(panel: Panel) -> Table:
     parent = title(PARENT)
     return Table(
         f"{panel.name}: every contrast of the highest τ_end with the lowest, paired within seeds: mean difference with "
-        f"a t-interval, Bonferroni's: those of {title(panel.outcome)} and of the siblings' change hold together at "
-        "95 %, all others at 98 %. Detectable: the smallest effect whose interval excludes 0 in 80 % of cases. "
-        f"{parent[0].upper()}{parent[1:]}: AMI of the final clusters with the training's own there. Siblings: AMI "
-        "between the branches of one point, with its 95 % interval.",
+        f"a t-interval. Bonferroni correction: intervals of {title(panel.outcome)} and of the siblings' change have a "
+        "joint level of 95 %, all others of 98 %. Detectable: the smallest effect whose interval excludes 0 in 80 % "
+        f"of cases. {parent[0].upper()}{parent[1:]}: AMI of the final clusters with those at the branch point. "
+        "Siblings: AMI between the branches of one point, with its 95 % interval.",
         ("share", "τ_end", "outcome", "means", "change (interval)", "detectable", "verdict", "siblings"),
         tuple(rows),
     )

@@ -1,4 +1,4 @@
-"""What the clusters of a trained model are, in words, pictures and sound."""
+"""What the clusters of a trained model represent, in words, figures and sound."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from catuvac.evaluation.metrics import active_units
 if TYPE_CHECKING:
     from catuvac.trained import Trained
 
-MAX_VALUES = 30  # a column of more values has its NMI shown, and no heat map
-MANY_CLUSTERS = 14  # more need the page's width
-DETAILS = 4  # columns that are said of a clip to play
+MAX_VALUES = 30  # columns with more distinct values get an NMI but no heat map
+MANY_CLUSTERS = 14  # with more clusters, a heat map spans the page
+DETAILS = 4  # columns that are listed with a playable clip
 
 
 def section(model: Trained, *, audio_bytes: int = 1_500_000) -> Section:
-    """Everything about one model on one split.
+    """Builds the section on one model on one split.
 
     Args:
         model: opened by `catuvac.trained`.
-        audio_bytes: of all WAV files together, at most.
+        audio_bytes: the most bytes that all WAV files may take together.
     """
     name = f"clusters/{slug(model.name, model.split)}"
-    title = f"What the clusters are: {model.name}, {model.split} split"
+    title = f"What the clusters represent: {model.name}, {model.split} split"
     clips = model.clips
     if clips.empty:
-        return Section(title, (Statement(f"{name}/none", "The split holds no clip, so there is nothing to show."),))
+        return Section(title, (Statement(f"{name}/none", "The split contains no clip, so there is nothing to show."),))
     logits, z, clusters, prototypes = model.logits, model.z, model.clusters, model.prototypes
     if not all(np.isfinite(output).all() for output in (logits, z, prototypes)):
         why = "The model's outputs are not finite: it diverged and has no clusters to show."
@@ -67,11 +67,11 @@ def section(model: Trained, *, audio_bytes: int = 1_500_000) -> Section:
     statements = [_used(name, clusters, k=logits.shape[1])]
     parts: list[Group | Table | Clip] = []
     if columns:
-        found = agreement(clusters, columns)
-        statements.append(_follows(name, model.name, clusters, found))
-        parts += [*_agreement_parts(name, found, len(clips)), _confusions(name, clusters, columns)]
+        scores = agreement(clusters, columns)
+        statements.append(_follows(name, model.name, clusters, scores))
+        parts += [*_agreement_parts(name, scores, len(clips)), _confusions(name, clusters, columns)]
     else:
-        parts.append(Group("What the clusters follow: the clips have no labels and no other columns to compare with."))
+        parts.append(Group("The clips have no labels and no other columns to compare the clusters with."))
     if label is not None:
         statements.append(_matched(name, clusters, label))
     examples = [*medoids(logits, clusters), *borderlines(model.probabilities, clusters)]
@@ -80,33 +80,33 @@ def section(model: Trained, *, audio_bytes: int = 1_500_000) -> Section:
         _pictures(name, pictures(model.x, clusters, prototypes, label)),
         *playable(model, examples, columns, audio_bytes),
     ]
-    return Section(title, tuple(statements), tuple(parts), tuple(each.name for each in statements[1:2]))
+    return Section(title, tuple(statements), tuple(parts), tuple(statement.name for statement in statements[1:2]))
 
 
 def absent(why: str) -> Section:
-    """In place of the section where no model can be shown.
+    """Builds the section for the case that no model can be shown.
 
     Args:
         why: such as "no trial has left a checkpoint".
     """
     caption = f"Nothing to show: {why}. --trained DIR shows a run of `catuvac train --config best.yaml --out DIR`."
-    return Section("What the clusters are", (), (Group(caption),))
+    return Section("What the clusters represent", (), (Group(caption),))
 
 
 def _used(name: str, clusters: Ints, *, k: int) -> Statement:
     sizes = np.bincount(clusters, minlength=k)
     return Statement(
         f"{name}/used",
-        "{used} of {k} clusters hold the {n} clips; the largest holds {largest:.0%} of them.",
+        "The {n} clips are in {used} of {k} clusters; the largest contains {largest:.0%} of them.",
         {"used": int((sizes > 0).sum()), "k": k, "n": len(clusters), "largest": float(sizes.max() / sizes.sum())},
     )
 
 
-def _follows(name: str, model: str, clusters: Ints, found: Agreement) -> Statement:
-    """The label against the strongest nuisance column, or the one of them that there is."""
-    name, scores, beyond = f"{name}/follows", found.scores.to_dict("index"), found.beyond_chance
+def _follows(name: str, model: str, clusters: Ints, agreed: Agreement) -> Statement:
+    """Compares the label with the strongest nuisance column, or reports whichever of the two exists."""
+    name, scores, beyond = f"{name}/follows", agreed.scores.to_dict("index"), agreed.beyond_chance
     if len(np.unique(clusters)) == 1:
-        return Statement(name, "One cluster holds every clip, so it follows no column: every NMI is {nmi}.", {"nmi": 0})
+        return Statement(name, "All clips are in one cluster, which matches no column: every NMI is {nmi}.", {"nmi": 0})
     nuisances = beyond.drop("label", errors="ignore")
     strongest = str(nuisances.idxmax()) if len(nuisances) else "label"
     if strongest == "label" or "label" not in scores:
@@ -120,14 +120,14 @@ def _follows(name: str, model: str, clusters: Ints, found: Agreement) -> Stateme
                 **{score: scores[strongest][score] for score in ("nmi", "low", "high", "chance")},
             },
         )
-    difference, low, high = found.difference("label", strongest)
+    difference, low, high = agreed.difference("label", strongest)
     first, second = ("label", strongest) if difference >= 0 else (strongest, "label")
     return Statement(
         name,
         "{model}: the clusters follow the {first} (NMI {nmi_first:.2f}) "
         + ("more than" if low > 0 or high < 0 else "no more clearly than")
         + " the {second} (NMI {nmi_second:.2f}). Beyond what shuffled clusters would reach ({chance_first:.2f} and "
-        "{chance_second:.2f}), label less {nuisance} is {difference:+.2f} (95 % interval {low:+.2f} to {high:+.2f}).",
+        "{chance_second:.2f}), label minus {nuisance} is {difference:+.2f} (95 % interval {low:+.2f} to {high:+.2f}).",
         {
             "model": model,
             "first": first,
@@ -152,19 +152,19 @@ def _matched(name: str, clusters: Ints, label: Values) -> Statement:
     )
 
 
-def _agreement_parts(name: str, found: Agreement, n: int) -> tuple[Group, Table]:
+def _agreement_parts(name: str, agreed: Agreement, n: int) -> tuple[Group, Table]:
     caption = (
         f"NMI of the clusters with each column of the {n} clips. Bars: 95 % bootstrap interval over clips ({RESAMPLES} "
-        "samples, centred on the value). Crosses: what shuffled clusters would reach, which grows with the number of "
-        "values; with few clips every NMI is too high by up to as much."
-        + ("" if "label" in found.scores.index else " There are no labels.")
+        "resamples, centred on the value). Crosses: the NMI of shuffled clusters, which grows with the number of "
+        "values; with few clips, every NMI is too high by up to that much."
+        + ("" if "label" in agreed.scores.index else " There are no labels.")
     )
     rows = tuple(
         (str(column), f"{values}", f"{nmi:.2f}", f"{low:.2f} to {high:.2f}", f"{chance:.2f}")
-        for column, values, nmi, low, high, chance in found.scores.itertuples()
+        for column, values, nmi, low, high, chance in agreed.scores.itertuples()
     )
     titles = ("column", "values", "NMI", "95 % interval", "shuffled")
-    drawing = figures.agreement(found, name=slug(name, "nmi"))
+    drawing = figures.agreement(agreed, name=slug(name, "nmi"))
     return Group(caption, (drawing,)), Table(f"The same NMI in numbers ({n} clips).", titles, rows)
 
 
@@ -175,10 +175,10 @@ def _confusions(name: str, clusters: Ints, columns: Columns) -> Group:
         for column, values in columns.items()
         if 2 <= len(values.categories) <= MAX_VALUES
     ]
-    order_said = "the order of the labels matched to them one to one" if "label" in columns else "their own order"
+    order_in_words = "the order of the labels that match them one to one" if "label" in columns else "numerical order"
     caption = (
         f"The {len(clusters)} clips by cluster and column. Numbers count clips; the shade is their share of the "
-        f"cluster, so that every cluster sums to one. Clusters stand in {order_said}; empty ones are left out."
+        f"cluster, so that every cluster sums to one. Clusters are in {order_in_words}; empty ones are left out."
     )
     drawn = {table.column for table in tables}
     left = [f"{column} (values: {len(v.categories)})" for column, v in columns.items() if column not in drawn]
@@ -192,45 +192,45 @@ def _maps(name: str, spaces: Mapping[str, Floats], clusters: Ints, label: Values
     colours = {"cluster": categories(pd.Series(clusters))} | ({} if label is None else {"label": label})
     maps = [project(space, points, method=method) for space, points in spaces.items() for method in ("PCA", "UMAP")]
     drawings = [
-        figures.scatter(found, values[found.rows], by=by, name=slug(name, found.method, found.space, by))
-        for found in maps
-        if not found.reason
+        figures.scatter(plot, values[plot.rows], by=by, name=slug(name, plot.method, plot.space, by))
+        for plot in maps
+        if not plot.reason
         for by, values in colours.items()
     ]
     drawn = f", of which {MAP_CLIPS} are drawn" if n > MAP_CLIPS else ""
     by = "by cluster (no labels)" if label is None else "by cluster and by label"
     caption = (
-        f"A point per clip ({n} clips{drawn}), {by}: the posterior mean z (d = {d}, units active: "
-        f"{active_units(spaces['z'])}) and the logits, whose largest is the cluster. PCA takes the values as they are; "
-        "its axes carry their share of the variance."
+        f"One point per clip ({n} clips{drawn}), {by}: the posterior mean z (d = {d}, active units: "
+        f"{active_units(spaces['z'])}) and the logits, whose argmax is the cluster. PCA is applied without scaling; "
+        "its axes state their share of the variance."
     )
-    if any(found.method == "UMAP" and not found.reason for found in maps):
+    if any(plot.method == "UMAP" and not plot.reason for plot in maps):
         caption += " UMAP keeps neighbours together; its distances mean little."
     missing: dict[tuple[str, str], list[str]] = {}
-    for found in maps:
-        if found.reason:
-            missing.setdefault((found.method, found.reason), []).append(found.space)
+    for plot in maps:
+        if plot.reason:
+            missing.setdefault((plot.method, plot.reason), []).append(plot.space)
     caption += "".join(f" No {method} of {' and '.join(of)}: {why}." for (method, why), of in missing.items())
     return Group(caption, tuple(drawings))
 
 
-def _pictures(name: str, found: Sequence[Picture]) -> Group:
-    seen = [picture.prototype for picture in found] + [picture.mean for picture in found if picture.mean is not None]
+def _pictures(name: str, drawn: Sequence[Picture]) -> Group:
+    seen = [picture.prototype for picture in drawn] + [picture.mean for picture in drawn if picture.mean is not None]
     low, high = float(min(map(np.min, seen))), float(max(map(np.max, seen)))
     caption = (
-        "For each cluster, the mean of its clips' features, and its prototype: what the decoder draws for it at the "
-        "prior's mean of z. Time runs to the right in frames, frequency bands run upwards; one colour scale over all, "
+        "For each cluster, the mean of its clips' features, and its prototype: the decoder's output for the cluster at "
+        "the prior mean of z. Time (frames) runs to the right, frequency (bands) upwards; all share one colour scale, "
         f"from {low:.2f} (dark) to {high:.2f} (bright)."
     )
-    if any(picture.mean is None for picture in found):
-        caption += " An empty cluster has a prototype alone."
+    if any(picture.mean is None for picture in drawn):
+        caption += " An empty cluster has only a prototype."
     file = slug(name, "cluster")
-    drawings = [figures.picture(picture, low=low, high=high, name=f"{file}-{picture.cluster}") for picture in found]
+    drawings = [figures.picture(picture, low=low, high=high, name=f"{file}-{picture.cluster}") for picture in drawn]
     return Group(caption, tuple(drawings))
 
 
 def playable(model: Trained, examples: Sequence[Example], columns: Columns, audio_bytes: int) -> list[Group | Clip]:
-    """As many of the examples as `audio_bytes` allow, medoids first, with a caption before them."""
+    """Returns a caption and as many of the examples as `audio_bytes` allows; medoids take precedence."""
     sounds = [(example, sound) for example in examples if (sound := model.audio(example.clip)) is not None]
     wavs = [wav(samples, rate) for _, (samples, rate) in sounds]
     lowered = sum(map(len, wavs)) > audio_bytes
@@ -238,11 +238,11 @@ def playable(model: Trained, examples: Sequence[Example], columns: Columns, audi
         wavs = [wav(samples, rate, at_most=LOW_RATE) for _, (samples, rate) in sounds]
     kept = int((np.cumsum([len(data) for data in wavs]) <= audio_bytes).sum())
     caption = (
-        "To listen to: of each cluster the medoid, the clip nearest the cluster's mean in the space of the logits, and "
-        "a borderline clip, the one whose two largest probabilities are closest. "
+        "Examples to listen to: for each cluster the medoid, which is the clip nearest to the cluster's mean logits, "
+        "and a borderline clip, the one whose two largest probabilities are closest. "
         f"16-bit mono, at most the first {CLIP_SECONDS:g} s"
     )
-    caption += f", resampled to {LOW_RATE} Hz to save room." if lowered else "."
+    caption += f", resampled to {LOW_RATE} Hz to save space." if lowered else "."
     if len(sounds) < len(examples):
         caption += f" {len(examples) - len(sounds)} of the {len(examples)} recordings cannot be opened."
     if kept < len(wavs):

@@ -1,4 +1,4 @@
-"""How often trials collapse or diverge, in words and pictures."""
+"""How often trials collapse or diverge, in words and figures."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from analysis.questions.collapse import BINS, OUTCOMES, TOTAL, Collapse, collaps
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
 from analysis.trials import Study
 
-MAP = ("config/beta", "config/tau_start")  # of the picture of all trials
+MAP = ("config/beta", "config/tau_start")  # the axes of the map of all trials
 
 
 def section(study: Study) -> Section:
-    """Rates of collapse and divergence, and where they lie in the search space."""
+    """Builds the section on the rates of collapse and divergence, and where in the search space they occur."""
     statements: list[Statement] = []
     parts: list[Group] = []
     for name, panel in study.panels().items():
         k = int(panel.trials["n_clusters"].iloc[0])
-        found = collapse(panel, k)
-        statements.append(_rate(f"collapse/{slug(name)}/rate", name, k, found))
-        parts += _parts(name, k, found)
+        result = collapse(panel, k)
+        statements.append(_rate(f"collapse/{slug(name)}/rate", name, k, result))
+        parts += _parts(name, k, result)
     if not parts:
         parts = [Group("No trial of Cat. UVAC has been recorded, so none has collapsed.")]
-    headline = tuple(each.name for each in statements)
+    headline = tuple(statement.name for statement in statements)
     return Section("How often do trials collapse or diverge, and where?", tuple(statements), tuple(parts), headline)
 
 
-def _rate(name: str, panel: str, k: int, found: Collapse) -> Statement:
+def _rate(name: str, panel: str, k: int, result: Collapse) -> Statement:
     facts: dict[str, Value] = {"panel": panel, "k": k, "half": k / 2, "merged": TOTAL}
-    if found.rates.empty:
-        counts = found.points["outcome"].value_counts()
-        facts |= {kind: int(counts.get(kind, 0)) for kind in OUTCOMES} | {"n": len(found.points)}
+    if result.rates.empty:
+        counts = result.points["outcome"].value_counts()
+        facts |= {kind: int(counts.get(kind, 0)) for kind in OUTCOMES} | {"n": len(result.points)}
         text = (
-            "{panel}: no trial of a designed arm (random, QMC, grid or factorial) is complete or diverged, so no rate "
-            "over the search space can be stated. Of the {n} trials there are, {collapsed} collapsed and {diverged} "
-            "diverged."
+            "{panel}: no trial of a designed arm (random, QMC, grid or factorial) completed or diverged, so no rate "
+            "over the search space can be stated. Of all {n} trials, {collapsed} collapsed and {diverged} diverged."
         )
         return Statement(name, text, facts)
-    rates = found.rates
+    rates = result.rates
     facts["n"] = int(rates["n"].iloc[0])
     for kind, row in rates.to_dict("index").items():
         facts |= {f"{kind}": row["rate"], f"{kind}_low": row["low"], f"{kind}_high": row["high"]}
         facts[f"{kind}_count"] = int(row["count"])
-    collapsed = "{collapsed_count} of {n} ({collapsed:.0%}, 95 % interval {collapsed_low:.1%} to {collapsed_high:.1%})"
+    interval = "95 % interval {collapsed_low:.1%} to {collapsed_high:.1%}"
+    collapsed = f"{{collapsed_count}} of {{n}} trials of designed arms collapsed ({{collapsed:.0%}}, {interval})"
     if facts["collapsed_count"] == 0:
-        collapsed = "none of {n} (95 % interval 0% to {collapsed_high:.1%})"
+        collapsed = "none of {n} trials of designed arms collapsed (95 % interval 0% to {collapsed_high:.1%})"
     if facts["collapsed_count"] == facts["n"]:
-        collapsed = "all {n} (95 % interval {collapsed_low:.1%} to 100%)"
+        collapsed = "all {n} trials of designed arms collapsed (95 % interval {collapsed_low:.1%} to 100%)"
     text = (
-        f"{{panel}}: {collapsed} trials of designed arms collapsed: fewer than {{half:g}} of {{k}} clusters in use, "
-        "or assignments that were never decided, I(x; y) at most half of log K ({undecided_count} of them); "
-        "{total_count} merged to less than {merged:g} effective ones; "
+        f"{{panel}}: {collapsed}, which means fewer than {{half:g}} of {{k}} clusters in use, or assignments that "
+        "never decided, with I(x; y) at most half of log K ({undecided_count} of them); "
+        "{total_count} merged to fewer than {merged:g} effective clusters; "
     )
     text += (
         "{diverged_count} diverged ({diverged:.0%}, {diverged_low:.1%} to {diverged_high:.1%})."
@@ -59,18 +59,18 @@ def _rate(name: str, panel: str, k: int, found: Collapse) -> Statement:
     return Statement(name, text, facts)
 
 
-def _parts(panel: str, k: int, found: Collapse) -> list[Group]:
-    points = found.points
-    left_out = f"{found.unknown} stopped, failed or without clusters used are left out"
+def _parts(panel: str, k: int, result: Collapse) -> list[Group]:
+    points = result.points
+    left_out = f"{result.unknown} that stopped early, failed or lack clusters used are left out"
     if points.empty:
-        return [Group(f"{panel}: no trial is complete or diverged, so nothing is drawn ({left_out}).")]
+        return [Group(f"{panel}: no trial completed or diverged, so nothing is drawn ({left_out}).")]
     parts: list[Group] = []
     caption = (
         f"{panel}: {len(points)} trials ({left_out}). Collapsed: complete, with fewer than {k / 2:g} of {k} clusters "
-        "used or with I(x; y) of at most ½ log K, where q(y|x) has not decided; diverged: by status."
+        "used or with I(x; y) of at most ½ log K, where q(y|x) has not decided. Diverged: by status."
     )
     if points["adaptive"].any():
-        caption += " Hollow points were placed by TPE or a confirm run and carry no inference."
+        caption += " Hollow points were placed by TPE or a confirm run and are not used for inference."
     if all(points[name].nunique() > 1 for name in MAP):
         drawn = points.dropna(subset=list(MAP))
         parts.append(Group(caption, (figures.plane(f"collapse-{slug(panel)}-map", drawn, *MAP),)))
@@ -78,14 +78,14 @@ def _parts(panel: str, k: int, found: Collapse) -> list[Group]:
         parts.append(Group(caption + " β and τ_start do not both vary, so there is no map to draw."))
     drawings: list[Drawing] = [
         figures.rates(f"collapse-{slug(panel, setting)}", bins, str(setting))
-        for setting, bins in found.bins.groupby("setting", sort=False)
+        for setting, bins in result.bins.groupby("setting", sort=False)
     ]
     if drawings:
         parts.append(
             Group(
-                f"{panel}: share of {int(found.rates['n'].iloc[0])} trials of designed arms that collapsed or "
-                f"diverged, by up to {BINS} bins of about equal counts of each setting, the others as they fall, with "
-                "Wilson's 95 % interval (the seeds of a setting count once).",
+                f"{panel}: share of {int(result.rates['n'].iloc[0])} trials of designed arms that collapsed or "
+                f"diverged, in up to {BINS} bins of about equal counts of each setting, while the other settings vary, "
+                "with the Wilson 95 % interval (the seeds of a setting count once).",
                 tuple(drawings),
             )
         )

@@ -1,4 +1,4 @@
-"""What fresh seeds say of a search's top settings: each against itself at the paper's temperature."""
+"""The top settings of a search on fresh seeds, each compared with itself at the paper's temperature."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from analysis.trials import Study
 
 QUESTION = "Does a top setting beat itself at the paper's temperature?"
 HOW = (
-    "studies/confirm.py trains the top settings of a finished study on fresh seeds, each beside itself at the paper's "
-    "temperature: python studies/confirm.py results/NAME --seeds 5 (and --data-root for recordings). Then name both "
-    "folders: catuvac report results/NAME results/NAME-confirm."
+    "studies/confirm.py trains the top settings of a finished study on fresh seeds, each at its own and at the paper's "
+    "temperature: python studies/confirm.py results/NAME --seeds 5 (with --data-root for recordings). Then pass both "
+    "folders to the report: catuvac report results/NAME results/NAME-confirm."
 )
 
 
 def section(study: Study, plans: Mapping[str, Plan]) -> Section:
-    """A sentence, a drawing and a row of the table per pair."""
+    """Builds the section: one sentence, one drawing and one table row per pair."""
     runs = confirmed(study, plans)
     if not runs:
         return Section(QUESTION, (), (Group(f"There are no confirm runs. {HOW}"),))
@@ -50,9 +50,9 @@ def _pair(name: str, where: str, run: Confirmed, pair: Pair) -> Statement:
     left_out = ""
     if pair.undecided:
         words["undecided"] = pair.undecided
-        left_out = " {undecided} of their trainings did not decide and are left out."
+        left_out = " {undecided} of their training runs did not decide and are left out."
     if pair.contrast is None:
-        text = "{where}: {setting} ({temperature}) cannot be told from itself: {reason}."
+        text = "{where}: {setting} ({temperature}) cannot be compared with the paper's temperature: {reason}."
         return Statement(name, text + left_out, words | {"reason": pair.reason})
     text = (
         "{where}: {setting} ({temperature}) differs from itself at the paper's temperature by {value:+.3f} {outcome} "
@@ -66,14 +66,14 @@ def _seeds(name: str, where: str, run: Confirmed) -> Statement:
     words: dict[str, Value] = {"where": where, "outcome": title(run.outcome)}
     text = "{where}: "
     if run.seed_sd is None:
-        text += "no setting was trained to its end on two seeds, so it is not known how far seeds alone lie apart."
+        text += "no setting has complete training runs on two seeds, so the variation between seeds is not known."
     else:
         words["seed_sd"] = run.seed_sd
         text += "another seed moves {outcome} of one setting by {seed_sd:.3f} (standard deviation)."
     if not run.pairs:
         text += (
-            " No setting stands beside itself at the paper's temperature, as in a run of an earlier version, which "
-            "compared settings that differ in more than the temperature: nothing can be said of it."
+            " No setting was also trained at the paper's temperature, as in runs of an earlier version, which compared "
+            "settings that differ in more than the temperature: these trials do not show its effect."
         )
     return Statement(name, text, words)
 
@@ -81,9 +81,9 @@ def _seeds(name: str, where: str, run: Confirmed) -> Statement:
 def _caption(where: str, run: Confirmed) -> str:
     missing = run.trainings - run.complete
     return (
-        f"{where}: one dot per training of {run.study} that is complete and decided; a line joins the trainings of one "
-        "seed; the bar beside the dots is their mean with its 95 % t-interval. Settings were chosen by the search's "
-        f"objective, which reads no label.{f' {missing} trainings did not complete.' if missing else ''}"
+        f"{where}: one dot per complete and decided training run of {run.study}; lines join the runs of one seed; the "
+        "bar next to the dots is their mean with its 95 % t-interval. Settings were selected by the search's "
+        f"objective, which uses no labels.{f' {missing} training runs did not complete.' if missing else ''}"
     )
 
 
@@ -91,15 +91,15 @@ def _table(where: str, run: Confirmed) -> Table:
     rows = []
     for pair in run.pairs:
         contrast = pair.contrast
-        own = (pair.setting, pair.words, str(pair.n), str(pair.undecided))
+        first = (pair.setting, pair.words, str(pair.n), str(pair.undecided))
         if contrast is None:
-            rows.append((*own, "–", "–", pair.reason))
+            rows.append((*first, "–", "–", pair.reason))
             continue
         interval = f"{contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f})"
-        rows.append((*own, interval, f"{contrast.detectable:.3f}", contrast.verdict))
+        rows.append((*first, interval, f"{contrast.detectable:.3f}", contrast.verdict))
     return Table(
-        f"{where}: each top setting less itself at the paper's temperature, {title(run.outcome)}. Intervals are paired "
-        "t-intervals that hold together at 95 % (Bonferroni).",
+        f"{where}: {title(run.outcome)} of each top setting minus its value at the paper's temperature. Intervals are "
+        "paired t-intervals with a joint level of 95 % (Bonferroni).",
         ("setting", "temperature", "seeds", "undecided", "difference (interval)", "detectable", "verdict"),
         tuple(rows),
     )

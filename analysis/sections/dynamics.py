@@ -25,19 +25,22 @@ LABELS = {"tau": "τ", "lr": "learning rate"}
 
 
 def section(study: Study) -> Section:
-    """Curves of every quantity over training, when the clusters freeze, and what Silhouette_p still does after that."""
+    """Builds the section: curves over training, when the clusters freeze, and how Silhouette_p changes after that."""
     statements: list[Statement] = []
     parts: list[Group] = []
     headline: list[str] = []
     for name, panel in study.panels().items():
-        found, key = evaluations(panel), f"dynamics/{slug(name)}"
-        frozen = freezes(found)
-        mine = [_freeze(f"{key}/freeze", name, found, frozen), _after(f"{key}/after", name, frozen)]
-        statements += mine
-        headline += [each.name for each in mine]
-        parts += [_curves(name, panel, found), _freezing(name, int(panel.trials["n_clusters"].iloc[0]), found, frozen)]
+        history, key = evaluations(panel), f"dynamics/{slug(name)}"
+        frozen = freezes(history)
+        answers = [_freeze(f"{key}/freeze", name, history, frozen), _after(f"{key}/after", name, frozen)]
+        statements += answers
+        headline += [statement.name for statement in answers]
+        parts += [
+            _curves(name, panel, history),
+            _freezing(name, int(panel.trials["n_clusters"].iloc[0]), history, frozen),
+        ]
     if not parts:
-        parts = [Group("No trial of Cat. UVAC has been recorded, so there is nothing to follow over training.")]
+        parts = [Group("No trial of Cat. UVAC has been recorded, so there are no training curves.")]
     return Section(
         "What happens during training, and when do the clusters freeze?",
         tuple(statements),
@@ -46,12 +49,10 @@ def section(study: Study) -> Section:
     )
 
 
-def _freeze(name: str, panel: str, found: Evaluations, frozen: Freezes) -> Statement:
+def _freeze(name: str, panel: str, history: Evaluations, frozen: Freezes) -> Statement:
     facts: dict[str, Value] = {"panel": panel}
     if frozen.table.empty:
-        return Statement(
-            name, "{panel}: when the clusters freeze cannot be said: {why}.", facts | {"why": _why(frozen)}
-        )
+        return Statement(name, "{panel}: when the clusters freeze is not known: {why}.", facts | {"why": _why(frozen)})
     table, what = frozen.carrying
     late = table[~table["never"]]
     facts |= {"n": len(table), "what": what, "never": float(table["never"].mean()), "threshold": FROZEN}
@@ -60,11 +61,11 @@ def _freeze(name: str, panel: str, found: Evaluations, frozen: Freezes) -> State
         return Statement(name, text, facts)
     low, median, high = late["progress"].quantile([0.25, 0.5, 0.75])
     facts |= {"progress": float(median), "progress_low": float(low), "progress_high": float(high)}
-    when = "after {progress:.0%} of the training in the median (quartiles {progress_low:.0%} to {progress_high:.0%})"
-    if found.epochs is not None:
+    when = "after a median of {progress:.0%} of the training (quartiles {progress_low:.0%} to {progress_high:.0%})"
+    if history.epochs is not None:
         low, median, high = late["epoch"].quantile([0.25, 0.5, 0.75])
-        facts |= {"epoch": float(median), "epoch_low": float(low), "epoch_high": float(high), "epochs": found.epochs}
-        when = "at epoch {epoch:.0f} of {epochs} in the median (quartiles {epoch_low:.0f} to {epoch_high:.0f})"
+        facts |= {"epoch": float(median), "epoch_low": float(low), "epoch_high": float(high), "epochs": history.epochs}
+        when = "at a median epoch of {epoch:.0f} of {epochs} (quartiles {epoch_low:.0f} to {epoch_high:.0f})"
     if late["tau"].notna().any():
         low, median, high = late["tau"].quantile([0.25, 0.5, 0.75])
         facts |= {"tau": float(median), "tau_low": float(low), "tau_high": float(high)}
@@ -72,66 +73,66 @@ def _freeze(name: str, panel: str, found: Evaluations, frozen: Freezes) -> State
     text = f"{{panel}}: the clusters freeze {when} ({{n}} {{what}})."
     if facts["never"]:
         text = (
-            "{panel}: {never:.0%} never freeze ({n} {what}): over {threshold:.0%} of the clips still change their "
-            f"cluster at the end. The others freeze {when}."
+            "{panel}: in {never:.0%} of {n} {what}, the clusters never freeze: over {threshold:.0%} of the clips still "
+            f"change cluster at the end. In the others, they freeze {when}."
         )
     return Statement(name, text, facts)
 
 
 def _after(name: str, panel: str, frozen: Freezes) -> Statement:
     facts: dict[str, Value] = {"panel": panel}
-    found = after_freeze(frozen)
-    if found is None:
+    after = after_freeze(frozen)
+    if after is None:
         reason = _why(frozen) if frozen.table.empty else "too few independent trials froze with Silhouette (p) recorded"
-        text = "{panel}: what Silhouette (p) does after the freeze (H1) cannot be said: {why}."
+        text = "{panel}: how Silhouette (p) changes after the freeze (H1) is not known: {why}."
         return Statement(name, text, facts | {"why": reason})
-    facts |= {**found.rise.values("rise"), "n": found.n}
+    facts |= {**after.rise.values("rise"), "n": after.n}
     text = (
-        "{panel}: after the freeze Silhouette (p) changes by a further {rise:+z.2f} in the median "
+        "{panel}: the median change of Silhouette (p) after the freeze is {rise:+z.2f} "
         "(95 % interval {rise_low:+z.2f} to {rise_high:+z.2f}, {n} independent trials)"
     )
-    if found.whole is not None:
-        facts["whole"] = found.whole
-        text += ", of {whole:+z.2f} over the whole training"
-    facts |= found.half.values("half")
-    if found.moved is not None:
-        facts |= found.moved.values("moved")
+    if after.whole is not None:
+        facts["whole"] = after.whole
+        text += ", out of {whole:+z.2f} over the whole training"
+    facts |= after.half.values("half")
+    if after.moved is not None:
+        facts |= after.moved.values("moved")
         text += "; AMI moves by {moved:.3f} ({moved_low:.3f} to {moved_high:.3f})"
-    facts["verdict"] = found.verdict
+    facts["verdict"] = after.verdict
     text += (
         ". Half of the trials are frozen by {half:.0%} of the training ({half_low:.0%} to {half_high:.0%}). This "
-        "{verdict} H1, that the partition is decided early and later training only makes p compact."
+        "{verdict} H1, that the partition is decided early and that later training only makes p more compact."
     )
     return Statement(name, text, facts)
 
 
 def _why(frozen: Freezes) -> str:
     if frozen.merged:
-        return "every trial with churn recorded ends in one cluster"
-    return "no complete trial has churn recorded, which older tables lack" if frozen.unknown else "no complete trial"
+        return "every trial with recorded churn ends in one cluster"
+    return "no complete trial has recorded churn, as in older tables" if frozen.unknown else "no trial is complete"
 
 
-def _curves(panel: str, study: Study, found: Evaluations) -> Group:
-    followed = found.rows["trial"].nunique()
+def _curves(panel: str, study: Study, history: Evaluations) -> Group:
+    followed = history.rows["trial"].nunique()
     counts = study.counts()
-    left_out = f"{counts['stopped']} stopped and {counts['diverged']} diverged ones are left out"
+    left_out = f"{counts['stopped']} stopped and {counts['diverged']} diverged trials are left out"
     if not followed:
-        return Group(f"{panel}: no complete trial has left a history, so no curves are drawn ({left_out}).")
-    kept = [one for one in (curves(found, name) for name in QUANTITIES) if len(one.band)]
+        return Group(f"{panel}: no complete trial has a history, so no curves are drawn ({left_out}).")
+    kept = [one for one in (curves(history, name) for name in QUANTITIES) if len(one.band)]
     if not any(one.column == "val/clusters_used" for one in kept):
         kept = [one for one in kept if one.column != "val/silhouette_p"]
-    gone = [
+    missing = [
         LABELS.get(name, title(name))
         for name in QUANTITIES
         if not any(one.column in (name, INSTEAD.get(name)) for one in kept)
     ]
-    on = "the epoch" if found.epochs is not None else "progress, because trials differ in length"
+    on = "the epoch" if history.epochs is not None else "progress, because trials differ in length"
     caption = (
-        f"{panel}: {followed} complete trials aligned on {on}: median, the band from 10 to 90 %, and up to {LINES} "
-        f"trials drawn at random as thin lines; {left_out}. Churn is the share of validation clips that changed "
-        "cluster since the evaluation before."
+        f"{panel}: {followed} complete trials aligned on {on}: the median, the band from 10 to 90 %, and up to {LINES} "
+        f"randomly selected trials as thin lines; {left_out}. Churn is the share of validation clips that changed "
+        "cluster since the previous evaluation."
     )
-    caption += f" Not recorded: {', '.join(gone)}." if gone else ""
+    caption += f" Not recorded: {', '.join(missing)}." if missing else ""
     return Group(
         caption,
         tuple(
@@ -147,26 +148,26 @@ def _curves(panel: str, study: Study, found: Evaluations) -> Group:
     )
 
 
-def _freezing(panel: str, k: int, found: Evaluations, frozen: Freezes) -> Group:
+def _freezing(panel: str, k: int, history: Evaluations, frozen: Freezes) -> Group:
     if frozen.table.empty:
         return Group(f"{panel}: no freeze is drawn: {_why(frozen)}.")
     table = frozen.table
-    drawings: list[Drawing] = [figures.freeze(f"dynamics-{slug(panel)}-freeze", table, found.epochs)]
+    drawings: list[Drawing] = [figures.freeze(f"dynamics-{slug(panel)}-freeze", table, history.epochs)]
     both = table[["silhouette_freeze", "silhouette_end", "clusters_used"]].notna().all(axis=1)
     if both.any():
         drawings.append(figures.compactness(f"dynamics-{slug(panel)}-after", table[both], k))
     hollow = (
-        " Hollow points carry no inference: no design placed them, or q(y|x) never decided."
+        " Hollow points are not used for inference: no design placed them, or q(y|x) never decided."
         if table["adaptive"].any()
         else ""
     )
     caption = (
-        f"{panel}: the freeze is the first evaluation after which churn stays at or below {FROZEN:.0%} to the end, so "
-        f"it depends on how often a trial is evaluated. {len(table)} complete trials; {int(table['never'].sum())} of "
-        f"them never freeze and count as freezing at their end. Left out: {frozen.merged} that "
-        f"end in one cluster, {frozen.unknown} without churn.{hollow} H1 counts as supported where the intervals say "
+        f"{panel}: the freeze is the first evaluation after which churn stays at or below {FROZEN:.0%} until the end, "
+        f"so it depends on how often a trial is evaluated. {len(table)} complete trials; {int(table['never'].sum())} "
+        f"of them never freeze and count as freezing at their end. Left out: {frozen.merged} that "
+        f"end in one cluster, {frozen.unknown} without churn.{hollow} H1 counts as supported if the intervals show "
         f"that half of the trials freeze in the first half of training, that Silhouette (p) rises afterwards, and that "
-        f"AMI, where there are labels, moves by less than {UNCHANGED:g} in the median; as contradicted where one of "
-        f"them says the opposite."
+        f"AMI, if there are labels, moves by a median of less than {UNCHANGED:g}. It counts as contradicted if one of "
+        f"them shows the opposite."
     )
     return Group(caption, tuple(drawings))

@@ -1,4 +1,4 @@
-"""The first screen: what the temperature does, how sure that is, and how large seeds are beside it."""
+"""The first screen: the effect of the temperature, its uncertainty, and the variation between seeds."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from analysis.stats.equivalence import POWER, Contrast
 from analysis.trials import Study
 from catuvac.experiments.search_space import FACTORS
 
-QUESTION = "What does the temperature do, with everything else held?"
+QUESTION = "What does the temperature do, with everything else held fixed?"
 MEANING = {
-    "tau_start": "the Gumbel-Softmax temperature when the annealing begins",
-    "tau_ratio": "how far the temperature falls; 1 is a constant temperature",
+    "tau_start": "the Gumbel-Softmax temperature at the start of annealing",
+    "tau_ratio": "the last temperature relative to the first; 1 is a constant temperature",
 }
 
 
 def section(study: Study, plans: Mapping[str, Plan]) -> Section:
-    """At most three sentences and one figure open the page; a table has all contrasts."""
-    found = panels(study, plans)
-    if not found:
+    """Opens the page with at most three sentences and one figure; a table lists all contrasts."""
+    all_panels = panels(study, plans)
+    if not all_panels:
         why = "No trial of Cat. UVAC has been recorded, so there is no temperature to study."
         return Section(QUESTION, (Statement("effects/none", why),), (Group(why),), ("effects/none",))
     statements, headline, mattering = [], [], []
-    together = pooled(found)
+    together = pooled(all_panels)
     if together is not None:
-        statements += [_pooled(found, together), _all_seeds(found)]
-    for panel in found:
+        statements += [_pooled(all_panels, together), _all_seeds(all_panels)]
+    for panel in all_panels:
         key = f"effects/{slug(panel.name)}"
-        own = [_effect(f"{key}/{e.factor}", e, panel) for e in panel.effects if e.outcome == panel.primary.outcome]
-        own.sort(key=lambda statement: not statement.name.endswith(panel.plan.factor))
-        own.append(_seeds(f"{key}/seeds", panel))
-        statements += own
+        claims = [_effect(f"{key}/{e.factor}", e, panel) for e in panel.effects if e.outcome == panel.primary.outcome]
+        claims.sort(key=lambda statement: not statement.name.endswith(panel.plan.factor))
+        claims.append(_seeds(f"{key}/seeds", panel))
+        statements += claims
         if len(panel.plan.grown) > 1:
             statements.append(_extended(f"{key}/extended", panel))
-        # The primary contrasts have no interval that is corrected for the number of corpora; their summary needs none.
-        secondary = [each for each in own if not each.name.endswith(panel.plan.factor)]
-        mattering += [each.name for each in secondary if each.values.get("verdict") == "matters"]
-        if len(found) == 1:
-            headline += [each.name for each in own]
+        # Intervals of the primary contrasts are not corrected for the number of corpora; the pooled one needs none.
+        secondary = [claim for claim in claims if not claim.name.endswith(panel.plan.factor)]
+        mattering += [claim.name for claim in secondary if claim.values.get("verdict") == "matters"]
+        if len(all_panels) == 1:
+            headline += [claim.name for claim in claims]
     if together is not None:
         headline = ["effects/pooled", *mattering[:2], "effects/seeds"][:3]
-    elif len(found) > 1:
-        headline += [f"effects/{slug(panel.name)}/{panel.plan.factor}" for panel in found[:3]]
+    elif len(all_panels) > 1:
+        headline += [f"effects/{slug(panel.name)}/{panel.plan.factor}" for panel in all_panels[:3]]
     parts: list[Group | Table] = []
-    if any(effect.found for panel in found for effect in panel.effects):
-        parts.append(Group(CAPTION, (forest.forest(found, name="effects"),), wide=True))
-        parts.append(_table(found))
+    if any(effect.found for panel in all_panels for effect in panel.effects):
+        parts.append(Group(CAPTION, (forest.forest(all_panels, name="effects"),), wide=True))
+        parts.append(_table(all_panels))
     return Section(QUESTION, tuple(statements), tuple(parts), tuple(headline))
 
 
 def numbers(contrast: Contrast) -> dict[str, Value]:
-    """Every number of a contrast that a sentence may need."""
-    found: dict[str, Value] = {
+    """Returns every number of a contrast that a sentence may quote."""
+    facts: dict[str, Value] = {
         "value": contrast.value,
         "low": contrast.low,
         "high": contrast.high,
@@ -68,25 +68,25 @@ def numbers(contrast: Contrast) -> dict[str, Value]:
         "power": POWER,
     }
     if contrast.more is not None:
-        found["more"] = contrast.more
-    return found
+        facts["more"] = contrast.more
+    return facts
 
 
 def verdict(contrast: Contrast, *, fixed: bool, unit: str = "settings") -> str:
-    """The format of the words that follow an estimate and its interval; `unit` is what the contrast's n counts."""
+    """Returns the format of the verdict that follows an estimate; `unit` is what the contrast's n counts."""
     margin = "the margin of {margin:.3g}" + (" that was fixed beforehand" if fixed else "")
-    found = " The smallest effect that this design finds in {power:.0%} of cases is {detectable:.3f}."
+    detectable = " The smallest effect that this design detects in {power:.0%} of cases is {detectable:.3f}."
     match contrast.verdict:
         case "matters":
-            return f"It matters: the interval excludes 0 and reaches beyond {margin}."
+            return f"It matters: the interval excludes 0 and extends beyond {margin}."
         case "negligible":
-            return f"It is negligible: the whole interval lies within {margin}.{found}"
+            return f"It is negligible: the whole interval is within {margin}.{detectable}"
     if contrast.more is None:
-        return f"This is not decided, and far more {unit} than these {{n}} would be needed.{found}"
+        return f"This is not decided; a decision would take far more than these {{n}} {unit}.{detectable}"
     more = unit.removesuffix("s") if contrast.more == 1 else unit
     return (
-        f"This is not decided: about {{more}} more {more} would decide it against {margin}, if estimate and noise "
-        f"stay.{found}"
+        f"This is not decided: about {{more}} more {more} would decide it against {margin}, if the estimate and the "
+        f"noise stay the same.{detectable}"
     )
 
 
@@ -100,35 +100,35 @@ def _effect(name: str, effect: Effect, panel: Panel) -> Statement:
     if effect.found is None:
         text = "{panel}: the effect of {factor} on {outcome} cannot be estimated, because {reason}."
         return Statement(name, text, words | {"reason": effect.reason})
-    found = effect.found
-    words |= numbers(found.contrast) | {
-        "from": found.low,
-        "to": found.high,
-        "settings": found.settings,
-        "rows": found.rows,
+    estimate = effect.found
+    words |= numbers(estimate.contrast) | {
+        "from": estimate.low,
+        "to": estimate.high,
+        "settings": estimate.settings,
+        "rows": estimate.rows,
     }
     text = (
-        "{panel}: with everything else held, raising {factor} ({meaning}) from {from:.2g} to {to:.2g} changes "
-        "{outcome} by {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}; {rows} trainings of {settings} "
-        "settings). "
+        "{panel}: with everything else held fixed, raising {factor} ({meaning}) from {from:.2g} to {to:.2g} changes "
+        "{outcome} by {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}; {rows} training runs of "
+        "{settings} settings). "
     )
-    text += verdict(found.contrast, fixed=panel.plan.fixed)
-    if found.curved is not None and found.curved.excludes_zero:
-        words |= {"bend": found.curved.value, "bend_low": found.curved.low, "bend_high": found.curved.high}
-        words["bend_level"] = 100 * found.curved.level
+    text += verdict(estimate.contrast, fixed=panel.plan.fixed)
+    if estimate.curved is not None and estimate.curved.excludes_zero:
+        words |= {"bend": estimate.curved.value, "bend_low": estimate.curved.low, "bend_high": estimate.curved.high}
+        words["bend_level"] = 100 * estimate.curved.level
         text += (
-            " The effect is not straight: the middle of the range lies {bend:+.3f} ({bend_level:.4g} % interval "
-            "{bend_low:+.3f} to {bend_high:+.3f}) above the mean of its ends."
+            " The effect is not linear: relative to the mean of both ends, the middle of the range is at {bend:+.3f} "
+            "({bend_level:.4g} % interval {bend_low:+.3f} to {bend_high:+.3f})."
         )
-    for crossing in found.crossings:
+    for crossing in estimate.crossings:
         if crossing.contrast.excludes_zero:
             key, more = crossing.other.rpartition("/")[2], crossing.contrast
             words |= {f"{key}_from": crossing.low, f"{key}_to": crossing.high, f"{key}_level": 100 * more.level}
             words |= {f"{key}_more": more.value, f"{key}_more_low": more.low, f"{key}_more_high": more.high}
             text += (
-                f" The effect depends on {title(crossing.other)}: it is larger by {{{key}_more:+.3f}} "
-                f"({{{key}_level:.4g}} % interval {{{key}_more_low:+.3f}} to {{{key}_more_high:+.3f}}) at "
-                f"{{{key}_to:.2g}} than at {{{key}_from:.2g}}, so that its mean describes neither."
+                f" The effect depends on {title(crossing.other)}: between {{{key}_from:.2g}} and {{{key}_to:.2g}} it "
+                f"changes by {{{key}_more:+.3f}} ({{{key}_level:.4g}} % interval {{{key}_more_low:+.3f}} to "
+                f"{{{key}_more_high:+.3f}}), so its mean describes neither end."
             )
     return Statement(name, text, words)
 
@@ -145,26 +145,26 @@ def _seeds(name: str, panel: Panel) -> Statement:
         "decided_high": panel.decided.high,
     }
     if panel.seed_sd is None:
-        text += "no setting was trained on two seeds, so the seeds' share is not known; "
+        text += "no setting was trained on two seeds, so the variation between seeds is not known; "
     else:
         words["seed_sd"] = panel.seed_sd
         text += "another seed moves {outcome} by {seed_sd:.3f} (standard deviation within a setting); "
     text += (
-        "q(y|x) decided in {decided} of {trials} trainings ({decided_low:.0%} to {decided_high:.0%}), and all of the "
-        "above is of those."
+        "q(y|x) decided in {decided} of {trials} training runs ({decided_low:.0%} to {decided_high:.0%}), and all of "
+        "the above is based on those."
     )
     for effect in panel.effects:
         if effect.outcome == DECIDED and effect.found and effect.found.contrast.verdict == "matters":
-            found, key = effect.found, effect.factor
-            words |= {f"{key}_{name}": value for name, value in numbers(found.contrast).items()}
-            words |= {f"{key}_from": found.low, f"{key}_to": found.high}
+            estimate, key = effect.found, effect.factor
+            words |= {f"{key}_{name}": value for name, value in numbers(estimate.contrast).items()}
+            words |= {f"{key}_from": estimate.low, f"{key}_to": estimate.high}
             text += (
                 f" Raising {title(key)} from {{{key}_from:.2g}} to {{{key}_to:.2g}} changes that share by "
                 f"{{{key}_value:+.2f}} ({{{key}_level:.4g}} % interval {{{key}_low:+.2f}} to {{{key}_high:+.2f}})."
             )
     if panel.without_temperature:
         words["exact"] = panel.without_temperature
-        text += ' {exact} trainings with the estimator "exact", which reads no temperature, are left out.'
+        text += ' {exact} training runs with the estimator "exact", which uses no temperature, are left out.'
     return Statement(name, text, words)
 
 
@@ -172,89 +172,89 @@ def _extended(name: str, panel: Panel) -> Statement:
     first, *_, last = panel.plan.grown
     text = (
         "{panel}: the study was started with {first} trials and extended to {last} in {times} step(s). The intervals "
-        "take no account of that: where it was extended because of what the first trials showed, they are too narrow."
+        "do not account for that: if the results of the first trials led to the extension, they are too narrow."
     )
     words: dict[str, Value] = {"panel": panel.name, "first": first, "last": last, "times": len(panel.plan.grown) - 1}
     return Statement(name, text, words)
 
 
-def _pooled(found: tuple[Panel, ...], together: Pooled) -> Statement:
+def _pooled(all_panels: tuple[Panel, ...], together: Pooled) -> Statement:
     words = numbers(together.contrast) | {
-        "factor": title(found[0].plan.factor),
-        "outcome": title(found[0].primary.outcome),
+        "factor": title(all_panels[0].plan.factor),
+        "outcome": title(all_panels[0].primary.outcome),
         "panels": together.panels,
         "heterogeneity": together.heterogeneity_p,
         "each": "; ".join(
-            f"{p.name.split(',')[0]} {p.primary.found.contrast.value:+.3f}" for p in found if p.primary.found
+            f"{p.name.split(',')[0]} {p.primary.found.contrast.value:+.3f}" for p in all_panels if p.primary.found
         ),
     }
     differ = together.heterogeneity_p < FAMILY
     text = (
-        "Over {panels} corpora, raising {factor} changes {outcome} by {value:+.3f} (95 % interval {low:+.3f} to "
+        "Across {panels} corpora, raising {factor} changes {outcome} by {value:+.3f} (95 % interval {low:+.3f} to "
         "{high:+.3f}, fixed effects; {each}). "
     )
     text += (
         "The corpora differ (Welch's test, p = {heterogeneity:.2g}), so this mean describes none of them."
         if differ
-        else verdict(together.contrast, fixed=all(panel.plan.fixed for panel in found))
+        else verdict(together.contrast, fixed=all(panel.plan.fixed for panel in all_panels))
         + " The corpora do not differ beyond chance (Welch's test, p = {heterogeneity:.2g})."
     )
     return Statement("effects/pooled", text, words)
 
 
-def _all_seeds(found: tuple[Panel, ...]) -> Statement:
-    """One sentence on what stands beside the pooled effect."""
+def _all_seeds(all_panels: tuple[Panel, ...]) -> Statement:
+    """States what the pooled effect is based on and how far seeds vary."""
     words: dict[str, Value] = {
-        "outcome": title(found[0].primary.outcome),
-        "decided": sum(panel.decided.count for panel in found if panel.decided),
-        "trials": sum(panel.decided.n for panel in found if panel.decided),
-        "each": "; ".join(f"{p.name.split(',')[0]} {p.seed_sd:.3f}" for p in found if p.seed_sd is not None),
+        "outcome": title(all_panels[0].primary.outcome),
+        "decided": sum(panel.decided.count for panel in all_panels if panel.decided),
+        "trials": sum(panel.decided.n for panel in all_panels if panel.decided),
+        "each": "; ".join(f"{p.name.split(',')[0]} {p.seed_sd:.3f}" for p in all_panels if p.seed_sd is not None),
     }
     seeds = "another seed moves {outcome} by (standard deviation within a setting): {each}." if words["each"] else ""
-    text = "q(y|x) decided in {decided} of {trials} trainings, and all of the above is of those"
+    text = "q(y|x) decided in {decided} of {trials} training runs, and all of the above is based on those"
     return Statement("effects/seeds", f"{text}; {seeds}" if seeds else f"{text}.", words)
 
 
 CAPTION = (
-    "Change of each outcome over each temperature's range, all other settings held. Large mark: the contrast that the "
-    "study was made for, with its 95 % interval. Small marks: with intervals corrected for their number. Shaded: "
-    "changes too small to matter. Silhouette (x) is scored in the features, Silhouette (p) in the probabilities, where "
-    "saturation alone raises it. The intervals are over settings and seeds; the validation clips are the same in all "
-    "trainings of a seed and are not drawn anew, so that what they hold for is clips like these."
+    "Change of each outcome over the range of each temperature, with all other settings held fixed. Large marks: the "
+    "primary contrast with its 95 % interval. Small marks: the other contrasts, with intervals corrected for their "
+    "number. Shaded: changes too small to matter. Silhouette (x) is computed on the features, Silhouette (p) on the "
+    "probabilities, where saturation alone raises it. The intervals cover settings and seeds; all training runs of a "
+    "seed share its validation clips, which are not resampled, so the intervals apply to clips like these."
 )
 
 
-def _table(found: tuple[Panel, ...]) -> Table:
+def _table(all_panels: tuple[Panel, ...]) -> Table:
     rows = []
-    for panel in found:
+    for panel in all_panels:
         for effect in panel.effects:
-            own = (panel.name, title(effect.factor), title(effect.outcome))
-            if effect.found is None:
-                rows.append((*own, "–", "–", "–", "–", effect.reason))
+            corpus, temperature, outcome = panel.name, title(effect.factor), title(effect.outcome)
+            adjusted = effect.found
+            if adjusted is None:
+                rows.append((corpus, temperature, outcome, "–", "–", "–", "–", effect.reason))
                 continue
-            found_ = effect.found
-            ends = f"{found_.low:.2g} → {found_.high:.2g}"
-            rows.append((*own, ends, *_cells(found_.contrast, f"{found_.joint_p:.2g}", primary=effect.primary)))
+            ends = f"{adjusted.low:.2g} → {adjusted.high:.2g}"
+            cells = _cells(adjusted.contrast, f"{adjusted.joint_p:.2g}", primary=effect.primary)
+            rows.append((corpus, temperature, outcome, ends, *cells))
             if effect.outcome != panel.primary.outcome:
                 continue
-            corpus, temperature, outcome = own
-            if found_.curved:
-                rows.append((corpus, f"{temperature}, bend", outcome, ends, *_cells(found_.curved)))
-            for crossing in found_.crossings:
+            if adjusted.curved:
+                rows.append((corpus, f"{temperature}, bend", outcome, ends, *_cells(adjusted.curved)))
+            for crossing in adjusted.crossings:
                 if (crossing.other, effect.factor) != FACTORS:  # the product of both is one contrast
                     across = f"{crossing.low:.2g} → {crossing.high:.2g}"
                     crossed = f"{temperature} × {title(crossing.other)}"
                     rows.append((corpus, crossed, outcome, across, *_cells(crossing.contrast)))
-    terms: tuple[str, ...] = max((e.found.terms for p in found for e in p.effects if e.found), key=len, default=())
+    terms: tuple[str, ...] = max((e.found.terms for p in all_panels for e in p.effects if e.found), key=len, default=())
     return Table(
-        "Every contrast: from the lowest to the highest level of a factorial, else from the 10 % to the 90 % quantile. "
-        "All intervals but the primary one are Bonferroni's, so that each agrees with its verdict; the margin for "
-        f"clusters used is that share of K, for the share of trainings that decide {DECIDED_MARGIN:g}. Bend: how far "
-        "the middle lies above the mean of the ends; ×: how much more the temperature does at the high end of the "
-        "other setting than at the low one. Joint p: of no effect at all, straight or curved. Detectable: the "
-        f"smallest effect whose interval excludes 0 in {POWER:.0%} of cases. Least squares over settings, seeds "
-        "averaged and their blocks taken out, HC2 errors with Bell and McCaffrey's degrees of freedom, on the "
-        "logarithms of: "
+        "Every contrast: from the lowest to the highest level of a factorial, otherwise from the 10 % to the 90 % "
+        "quantile. All intervals but the primary one are Bonferroni-corrected, so that each agrees with its verdict. "
+        "The margin for clusters used is the same share of K; for the share of training runs that decide it is "
+        f"{DECIDED_MARGIN:g}. Bend: how far the middle is above the mean of the ends. ×: how much larger the effect of "
+        "the temperature is at the high end of the other setting than at the low end. Joint p: of no effect at all, "
+        "linear or curved. Detectable: the smallest effect whose interval excludes 0 in "
+        f"{POWER:.0%} of cases. Least squares over settings, with seeds averaged and seed blocks removed, HC2 standard "
+        "errors and the degrees of freedom of Bell and McCaffrey, on the logarithms of: "
         f"{', '.join(terms)}.",
         ("corpus", "temperature", "outcome", "from → to", "change (interval)", "joint p", "detectable", "verdict"),
         tuple(rows),
@@ -262,7 +262,7 @@ def _table(found: tuple[Panel, ...]) -> Table:
 
 
 def _cells(contrast: Contrast, joint_p: str = "", *, primary: bool = False) -> tuple[str, str, str, str]:
-    """Change with interval, joint p, detectable effect and verdict."""
+    """Returns the cells for the change with its interval, the joint p, the detectable effect and the verdict."""
     return (
         f"{contrast.value:+.3f} ({contrast.low:+.3f} to {contrast.high:+.3f})",
         joint_p,

@@ -1,4 +1,4 @@
-"""What was run, what it cost, and which trial the study's objective chooses."""
+"""What was run, how long it took, and which trial the study's objective selects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from catuvac.experiments.base import duration
 
 
 def section(study: Study) -> Section:
-    """Opens the report; the whole of it is headline."""
+    """Builds the section, all of whose statements are headlines."""
     statements = [_run(study)]
     statements += [Statement(f"run/problem-{i}", "{why}.", {"why": why}) for i, why in enumerate(study.problems)]
     statements += _paper(study)
@@ -26,7 +26,7 @@ def section(study: Study) -> Section:
     for name, panel in study.panels().items():
         chosen = select(panel)
         if chosen is None:
-            text = "{panel}: no trial ran to its end with an objective, so there is no best one."
+            text = "{panel}: no trial completed with an objective, so there is no best trial."
             statements.append(Statement(f"best/{name}", text, {"panel": name}))
             continue
         statements += _best(name, chosen.best)
@@ -34,12 +34,12 @@ def section(study: Study) -> Section:
         if settings:
             parts.append(
                 Table(
-                    f"{name}: the best trial's settings, those that the study varied.",
+                    f"{name}: the varied settings of the best trial.",
                     ("setting", "value"),
                     tuple(settings),
                 )
             )
-    return Section("What was run", tuple(statements), tuple(parts), tuple(each.name for each in statements))
+    return Section("What was run", tuple(statements), tuple(parts), tuple(one.name for one in statements))
 
 
 def _run(study: Study) -> Statement:
@@ -63,17 +63,17 @@ def _run(study: Study) -> Statement:
     return Statement(
         "run",
         "{trials} {what} of {method} on {corpus} (split: {split}), K = {n_clusters} ({arms}): {complete} complete, "
-        "{stopped} stopped early, {diverged} diverged, {error} ended in an error; {time} of trial time in all. "
-        "Complete trials alone enter what follows: a trial stopped early never reached its end temperature.",
+        "{stopped} stopped early, {diverged} diverged, {error} failed with an error; {time} of trial time in total. "
+        "Only complete trials are used below, because a trial stopped early never reaches its final temperature.",
         facts,
     )
 
 
 def _paper(study: Study) -> list[Statement]:
-    """What the paper's own protocol came to beside the search, a sentence for each corpus and K."""
-    own = study.complete[study.complete["method"] == PAPER_METHOD]
-    found = []
-    for (corpus, _), trials in own.groupby(["corpus", "n_clusters"], sort=True):
+    """Summarises the trials under the paper's own protocol, one sentence per corpus and K."""
+    by_protocol = study.complete[study.complete["method"] == PAPER_METHOD]
+    statements = []
+    for (corpus, _), trials in by_protocol.groupby(["corpus", "n_clusters"], sort=True):
         k = int(trials["n_clusters"].iloc[0])
         decided = values(trials, "val/mutual_information") > DECIDED * np.log(k)
         facts: dict[str, Value] = {
@@ -84,19 +84,19 @@ def _paper(study: Study) -> list[Statement]:
             "k": k,
         }
         text = (
-            "{panel}: by the paper's protocol (random start, no added term), q(y|x) decided in {decided} of {n} "
-            "trainings, which use {used:.1f} of {k} clusters in the mean"
+            "{panel}: under the paper's protocol (random initialisation, no added term), q(y|x) decided in {decided} "
+            "of {n} training runs, which use {used:.1f} of {k} clusters on average"
         )
         agreement = values(trials, "val/ami").dropna()
         if len(agreement):
             facts |= {"low": float(agreement.min()), "high": float(agreement.max())}
-            text += "; AMI with the label {low:.2f} to {high:.2f}"
-        found.append(Statement(f"paper/{corpus}-k{k}", text + ".", facts))
-    return found
+            text += "; AMI with the label ranges from {low:.2f} to {high:.2f}"
+        statements.append(Statement(f"paper/{corpus}-k{k}", text + ".", facts))
+    return statements
 
 
 def _best(name: str, best: dict[str, Any]) -> list[Statement]:
-    """The p-space Silhouette stands beside the clusters used or not at all."""
+    """Describes the best trial; its p-space Silhouette appears only together with the number of clusters used."""
     facts: dict[str, Value] = {
         "panel": name,
         "number": best["number"],
@@ -104,18 +104,18 @@ def _best(name: str, best: dict[str, Any]) -> list[Statement]:
         "objective": best["objective"],
         "k": best["n_clusters"],
     }
-    text = "{panel}: by its label-free objective the best trial is number {number} ({trial}), at {objective:.3f}"
+    text = "{panel}: by the label-free objective, the best trial is number {number} ({trial}), at {objective:.3f}"
     if best.get("val/clusters_used") is not None:
         facts["clusters_used"] = best["val/clusters_used"]
         text += ", {clusters_used:.0f} of {k} clusters used"
     if best.get("val/y_decided") is not None and not best["val/y_decided"]:
-        text += ", but q(y|x) undecided, so that its clusters are near-ties"
+        text += ", but with q(y|x) undecided, so its clusters are near-ties"
     for space in "xzp" if "clusters_used" in facts else "xz":
         score = best.get(f"val/silhouette_{space}")
         if score is not None:
             facts[f"silhouette_{space}"] = score
             text += f", Silhouette {{silhouette_{space}:.2f}} in {space}"
-    found = [Statement(f"best/{name}", text + ".", facts)]
+    statements = [Statement(f"best/{name}", text + ".", facts)]
     known = {column.removeprefix("val/"): value for column, value in best.items() if not pd.isna(value)}
     if "ami" in known:
         nuisances = [column for column in known if column.startswith("ami_")]
@@ -123,7 +123,7 @@ def _best(name: str, best: dict[str, Any]) -> list[Statement]:
             "{ami:.2f} with the label",
             *(f"{{{name}:.2f}} with {name.removeprefix('ami_')}" for name in nuisances),
         ]
-        text = f"{{panel}}: as AMI, the best trial's clusters follow: {', '.join(words)}. Labels did not choose it."
-        follow = {"panel": name, **{column: known[column] for column in ("ami", *nuisances)}}
-        found.append(Statement(f"follow/{name}", text, follow))
-    return found
+        text = f"{{panel}}: AMI of the best trial's clusters: {', '.join(words)}. No label was used to select it."
+        scores = {"panel": name, **{column: known[column] for column in ("ami", *nuisances)}}
+        statements.append(Statement(f"follow/{name}", text, scores))
+    return statements

@@ -1,4 +1,4 @@
-"""What choosing without labels costs, in words, a picture and a table."""
+"""What selecting a trial without labels costs, in words, a figure and a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analysis.trials import Study, values
 
 
 def section(study: Study) -> Section:
-    """The regret of every criterion, by corpus and K."""
+    """Builds the section on the regret of every criterion, by corpus and K."""
     statements: list[Statement] = []
     parts: list[Group | Table] = []
     headline: list[str] = []
@@ -28,23 +28,23 @@ def section(study: Study) -> Section:
         placed = len(panel.complete) > len(panel.independent)
         unplaced = regrets(panel.independent, independent=True)
         apart = unplaced is not None and (unplaced.inference or not placed)
-        found = unplaced if unplaced is not None and apart else complete
+        shown = unplaced if unplaced is not None and apart else complete
         name = f"selection/{slug(title)}"
-        statements.append(_objective(found, f"{name}/objective", title))
+        statements.append(_objective(shown, f"{name}/objective", title))
         headline.append(f"{name}/objective")
         if apart and placed:
             statements.append(_as_chosen(complete, f"{name}/study", title))
         parts.append(
             Group(
-                f"{title}: AMI lost by choosing one of {found.n} trials by each label-free score. "
-                f"{_how(found, complete, placed)}",
-                (figures.draw(found, complete if placed else None, name=slug("selection", title)),),
+                f"{title}: AMI lost by selecting one of {shown.n} trials by each label-free score. "
+                f"{_how(shown, complete, placed)}",
+                (figures.draw(shown, complete if placed else None, name=slug("selection", title)),),
             )
         )
-        parts.append(_table(found, correlations(panel.independent if apart else panel.complete), title))
+        parts.append(_table(shown, correlations(panel.independent if apart else panel.complete), title))
     if not panels:
-        parts.append(Group("There is no trial of Cat. UVAC, so there is nothing to choose from."))
-    return Section("What does choosing without labels cost?", tuple(statements), tuple(parts), tuple(headline))
+        parts.append(Group("There is no trial of Cat. UVAC, so there is nothing to select from."))
+    return Section("What does selecting without labels cost?", tuple(statements), tuple(parts), tuple(headline))
 
 
 def _why_not(panel: Study) -> str:
@@ -53,78 +53,78 @@ def _why_not(panel: Study) -> str:
         return "no trial is complete"
     if known.empty:
         return "there are no labels"
-    return "only one trial is complete with labels" if len(known) == 1 else "AMI is the same in every trial"
+    return "only one complete trial has labels" if len(known) == 1 else "AMI is the same in every trial"
 
 
-def _how(found: Regrets, complete: Regrets, placed: bool) -> str:
-    if found.inference:
+def _how(shown: Regrets, complete: Regrets, placed: bool) -> str:
+    if shown.inference:
         how = (
-            "Filled: trials that no sampler placed, with 95 % bootstrap intervals over them (a guide only: a maximum "
-            "is hard to resample); line and band: a random pick."
+            "Filled: trials of designed arms, with 95 % bootstrap intervals over trials (only a guide, because the "
+            "bootstrap is unreliable for a maximum); line and band: a random pick."
         )
         how += (
-            f" Hollow: among all {complete.n} complete trials, those of TPE included, clusters in brackets."
+            f" Hollow: among all {complete.n} complete trials, including those of TPE, with clusters in brackets."
             if placed
             else ""
         )
     else:
-        why = "TPE placed trials among these" if placed else "These trials are too few"
+        why = "TPE placed some of these trials" if placed else "These trials are too few"
         how = f"Line: a random pick. {why}, so there is no interval."
-    return f"{how} At the right, the clusters that the picked trial uses. Equal scores share the pick."
+    return f"{how} On the right: the number of clusters that the picked trial uses. Tied trials share the pick."
 
 
-def _cost(found: Regrets, criterion: str) -> tuple[str, dict[str, Value]]:
-    """Regret in words, with its interval where there is one, and how it compares with a blind pick."""
-    row, blind = found.table.T[criterion], found.blind
-    said: dict[str, Value] = {"regret": float(row["ami_regret"]), "random": float(blind["ami_regret"]), "n": found.n}
-    if not found.inference:
-        return "{regret:.3f} AMI below the best of {n} trials; a random pick costs {random:.3f}", said
-    said |= {"low": float(row["ami_low"]), "high": float(row["ami_high"])}
+def _cost(shown: Regrets, criterion: str) -> tuple[str, dict[str, Value]]:
+    """Describes the regret, with its interval if it has one, and compares it with that of a random pick."""
+    row, blind = shown.table.T[criterion], shown.blind
+    facts: dict[str, Value] = {"regret": float(row["ami_regret"]), "random": float(blind["ami_regret"]), "n": shown.n}
+    if not shown.inference:
+        return "{regret:.3f} AMI below the best of {n} trials; a random pick loses {random:.3f}", facts
+    facts |= {"low": float(row["ami_low"]), "high": float(row["ami_high"])}
     if row["ami_gain_low"] > 0:
         verdict = "better than"
     elif row["ami_gain_high"] < 0:
         verdict = "worse than"
     else:
-        verdict = "not surely different from"
-    text = "{regret:.3f} AMI (95 % {low:.3f} to {high:.3f}) below the best of {n} trials, "
-    return text + "{verdict} a random pick's {random:.3f}", said | {"verdict": verdict}
+        verdict = "not distinguishable from"
+    text = "{regret:.3f} AMI (95 % interval {low:.3f} to {high:.3f}) below the best of {n} trials, "
+    return text + "{verdict} a random pick, which loses {random:.3f}", facts | {"verdict": verdict}
 
 
-def _clusters(found: Regrets, criterion: str) -> tuple[str, dict[str, Value]]:
-    used = float(found.table["clusters"][criterion])
+def _clusters(shown: Regrets, criterion: str) -> tuple[str, dict[str, Value]]:
+    used = float(shown.table["clusters"][criterion])
     return (" It uses {clusters:.0f} clusters.", {"clusters": used}) if np.isfinite(used) else ("", {})
 
 
-def _objective(found: Regrets, name: str, where: str) -> Statement:
-    cost, said = _cost(found, "objective")
-    clusters, used = _clusters(found, "objective")
-    row = found.table.T["objective"]
+def _objective(shown: Regrets, name: str, where: str) -> Statement:
+    cost, facts = _cost(shown, "objective")
+    clusters, used = _clusters(shown, "objective")
+    row = shown.table.T["objective"]
     accuracy = ""
     if np.isfinite(row["acc_regret"]):
-        accuracy = " In ACC it costs {acc_regret:.3f}."
+        accuracy = " The loss in ACC is {acc_regret:.3f}."
         used["acc_regret"] = float(row["acc_regret"])
     return Statement(
         name,
         "{where}: the study's objective picks trial {trial}, " + cost + "." + accuracy + clusters,
-        {"where": where, "trial": str(row["trial"]), **said, **used},
+        {"where": where, "trial": str(row["trial"]), **facts, **used},
     )
 
 
 def _as_chosen(complete: Regrets, name: str, where: str) -> Statement:
-    cost, said = _cost(complete, "objective")
+    cost, facts = _cost(complete, "objective")
     clusters, used = _clusters(complete, "objective")
     return Statement(
         name,
-        "{where}: with the trials that TPE placed, the objective picks trial {trial}, " + cost + "." + clusters,
-        {"where": where, "trial": str(complete.table.loc["objective", "trial"]), **said, **used},
+        "{where}: if the trials of TPE are included, the objective picks trial {trial}, " + cost + "." + clusters,
+        {"where": where, "trial": str(complete.table.loc["objective", "trial"]), **facts, **used},
     )
 
 
-def _table(found: Regrets, with_ami: dict[str, Correlation], where: str) -> Table:
+def _table(shown: Regrets, with_ami: dict[str, Correlation], where: str) -> Table:
     return Table(
-        f"{where}: the trial that each criterion picks among {found.n}, and Spearman's ρ of the criterion, signed so "
-        "that higher is better, with AMI. The lowest of many regrets flatters its criterion: confirm it "
-        "on another study.",
+        f"{where}: the trial that each criterion picks among {shown.n}, and Spearman's ρ between AMI and the "
+        "criterion, signed so that higher is better. The lowest of many regrets is biased in favour of its criterion: "
+        "confirm it on another study.",
         (
             "criterion",
             "trial",
@@ -138,11 +138,11 @@ def _table(found: Regrets, with_ami: dict[str, Correlation], where: str) -> Tabl
             "ρ",
             "95 %, ρ",
         ),
-        tuple(_row(found, with_ami.get(str(criterion)), row) for criterion, row in found.table.iterrows()),
+        tuple(_row(shown, with_ami.get(str(criterion)), row) for criterion, row in shown.table.iterrows()),
     )
 
 
-def _row(found: Regrets, with_ami: Correlation | None, row: pd.Series[Any]) -> tuple[str, ...]:
+def _row(shown: Regrets, with_ami: Correlation | None, row: pd.Series[Any]) -> tuple[str, ...]:
     more = int(row["tied"]) - 1
     return (
         str(row["label"]),
@@ -158,14 +158,14 @@ def _row(found: Regrets, with_ami: Correlation | None, row: pd.Series[Any]) -> t
                 + (f" to {row[f'{name}_high']:.3f}" if np.isfinite(row[f"{name}_low"]) else ""),
             )
         ),
-        *_rho(with_ami, interval=found.inference),
+        *_rho(with_ami, interval=shown.inference),
     )
 
 
-def _rho(found: Correlation | None, *, interval: bool) -> tuple[str, str]:
-    if found is None or found.rho is None:
+def _rho(correlation: Correlation | None, *, interval: bool) -> tuple[str, str]:
+    if correlation is None or correlation.rho is None:
         return "–", "–"
-    return f"{found.rho:+.2f}", f"{found.low:+.2f} to {found.high:+.2f}" if interval else "–"
+    return f"{correlation.rho:+.2f}", f"{correlation.low:+.2f} to {correlation.high:+.2f}" if interval else "–"
 
 
 def _number(value: float, form: str = ".3f") -> str:

@@ -1,4 +1,4 @@
-"""The pictures of the outcomes over the temperatures, with their captions."""
+"""Plots of the outcomes against the temperatures, with their captions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from analysis.questions.temperature import Response, responses
 from analysis.section import Group, Section, Statement, slug
 from analysis.trials import DESIGNED, Study, reads_temperature, undecided
 
-QUESTION = "How do the outcomes lie over the temperatures?"
+QUESTION = "How do the outcomes vary with the temperatures?"
 
 
 def section(study: Study) -> Section:
-    """For every panel two rows of small pictures."""
+    """Builds the section, with two rows of small plots per panel."""
     panels = study.panels()
     if not panels:
         why = "No trial of Cat. UVAC has been recorded, so there is no temperature to study."
@@ -24,43 +24,43 @@ def section(study: Study) -> Section:
     return Section(QUESTION, (), tuple(parts))
 
 
-def _groups(name: str, panel: Study, found: Sequence[Response]) -> list[Group]:
+def _groups(name: str, panel: Study, plots: Sequence[Response]) -> list[Group]:
     if panel.complete.empty:
-        return [Group(f"{name}: nothing to draw, because no trial ran to its end with an objective.")]
+        return [Group(f"{name}: nothing to draw, because no trial completed with an objective.")]
     groups = []
-    for temperature, mine in groupby(found, key=lambda response: response.temperature):
-        drawn = list(mine)
+    for temperature, group in groupby(plots, key=lambda response: response.temperature):
+        drawn = list(group)
         where = slug("temperature", name, temperature)
-        drawings = tuple(figures.draw(each, name=f"{where}-{each.metric.name}") for each in drawn)
+        drawings = tuple(figures.draw(response, name=f"{where}-{response.metric.name}") for response in drawn)
         groups.append(Group(_caption(name, panel, temperature, drawn), drawings))
     if not groups:
-        groups.append(Group(f"{name}: no picture, because the table of trials does not hold the temperatures."))
+        groups.append(Group(f"{name}: nothing to draw, because the table of trials does not contain the temperatures."))
     return groups
 
 
-def _caption(name: str, panel: Study, temperature: str, mine: list[Response]) -> str:
+def _caption(name: str, panel: Study, temperature: str, drawn: list[Response]) -> str:
     reading = reads_temperature(panel.complete)
     trials = panel.complete[reading]
     placed = int((~trials["arm"].isin(DESIGNED)).sum())
     words = [
-        f"{name}: each outcome against {title(temperature)} (logarithmic), one point per trial. The other settings "
-        "differ from point to point, so that a slope here is not the temperature's effect."
+        f"{name}: each outcome against {title(temperature)} (log scale), one point per trial. The other settings vary "
+        "from point to point, so a slope in these plots is not the effect of the temperature."
     ]
     if not reading.all():
-        words.append(f'{(~reading).sum()} trials with the estimator "exact" read no temperature and are left out.')
+        words.append(f'{(~reading).sum()} trials with the estimator "exact" use no temperature and are left out.')
     if placed:
         words.append(f"{placed} hollow points are trials that TPE or a confirm run placed where earlier ones did well.")
     ties = int(undecided(trials).sum())
     if ties:
         words.append(f"{ties} crosses are trials in which q(y|x) never decided: their clusters are near-ties.")
-    if any(each.metric.name.endswith("_p") for each in mine):
-        words.append("Scores in p and the objective are coloured by the clusters used, without which they say nothing.")
-    same = [each for each in mine if each.points["value"].nunique() == 1 and len(each.points) > 1]
+    if any(response.metric.name.endswith("_p") for response in drawn):
+        words.append("Scores in p and the objective mean nothing without the clusters used, which colour the points.")
+    same = [response for response in drawn if response.points["value"].nunique() == 1 and len(response.points) > 1]
     if same:
-        words.append(f"The same in all trials: {', '.join(each.metric.label for each in same)}.")
-    if not any(each.metric.labels for each in mine):
-        words.append("No labels, so no AMI.")
-    undefined = sum(len(trials) - len(each.points) for each in mine if not each.metric.labels)
+        words.append(f"The same in all trials: {', '.join(response.metric.label for response in same)}.")
+    if not any(response.metric.labels for response in drawn):
+        words.append("There are no labels, so there is no AMI.")
+    undefined = sum(len(trials) - len(response.points) for response in drawn if not response.metric.labels)
     if undefined:
-        words.append(f"Scores that are undefined (a single cluster) or not recorded are left out: {undefined} in all.")
+        words.append(f"Undefined scores (a single cluster) or unrecorded ones are left out: {undefined} in total.")
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Whether two scores can be had together, in words and pictures."""
+"""Whether one trial can be high in two scores at once, in words and figures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from analysis.trials import Study, values
 
 
 def section(study: Study) -> Section:
-    """The trade-off of the paper's hypothesis, by corpus and K."""
+    """Builds the section on the trade-off of the paper's hypothesis, by corpus and K."""
     statements: list[Statement] = []
     parts: list[Group] = []
     headline: list[str] = []
     for title, panel in study.panels().items():
-        found = [tradeoff(panel, other) for other in AGAINST]
-        made = [one for one in found if len(one.points)]
+        tradeoffs = [tradeoff(panel, other) for other in AGAINST]
+        made = [one for one in tradeoffs if len(one.points)]
         for one in made:
             name = f"tradeoff/{slug(title)}/{one.other.name}"
             if one.correlation.rho is not None:
@@ -27,20 +27,20 @@ def section(study: Study) -> Section:
                 headline.append(f"{name}/verdict")
             if len(one.points) > 1 and np.ptp(one.points["compact"]) > 0:
                 statements.append(_cost(f"{name}/cost", title, one))
-        parts.append(_group(title, panel, found))
+        parts.append(_group(title, panel, tradeoffs))
     if not parts:
-        parts.append(Group("The trade-off: nothing to draw, because no trial of Cat. UVAC has been recorded."))
-    title = "Can high agreement with labels and high clustering scores be had together?"
+        parts.append(Group("The trade-off is not drawn, because no trial of Cat. UVAC has been recorded."))
+    title = "Can a trial have both high agreement with labels and high clustering scores?"
     return Section(title, tuple(statements), tuple(parts), tuple(headline))
 
 
-def _verdict(name: str, title: str, found: Tradeoff) -> Statement:
-    rho = found.correlation
-    given: dict[str, Value] = {
+def _verdict(name: str, title: str, result: Tradeoff) -> Statement:
+    rho = result.correlation
+    facts: dict[str, Value] = {
         "panel": title,
         "compact": COMPACT.label,
-        "other": found.other.label,
-        "verdict": found.verdict,
+        "other": result.other.label,
+        "verdict": result.verdict,
         "n": rho.n,
         **_interval("rho", rho),
     }
@@ -48,30 +48,30 @@ def _verdict(name: str, title: str, found: Tradeoff) -> Statement:
         "{panel}, {compact} against {other}: {verdict} (Spearman ρ = {rho:+.2f}, 95 % interval {rho_low:+.2f} to "
         "{rho_high:+.2f}, n = {n} independent trials). "
     )
-    if found.spread.n < rho.n and found.spread.rho is not None:
+    if result.spread.n < rho.n and result.spread.rho is not None:
         text += (
             "Among the {spread_n} trials that use at least half of the {k} clusters, ρ = {spread:+.2f} "
             "({spread_low:+.2f} to {spread_high:+.2f}). "
         )
-        given |= {"spread_n": found.spread.n, "k": found.k, **_interval("spread", found.spread)}
-    if found.volume is not None:
+        facts |= {"spread_n": result.spread.n, "k": result.k, **_interval("spread", result.spread)}
+    if result.volume is not None:
         text += (
             "The Pareto front covers {volume:.0%} ({volume_low:.0%} to {volume_high:.0%}) of the box between the worst "
-            "and the best of each; 100 % means that one trial is best in both."
+            "and the best value of each score; 100 % means that one trial is best in both."
         )
-        given |= dict(zip(("volume", "volume_low", "volume_high"), found.volume, strict=True))
-    return Statement(name, text.strip(), given)
+        facts |= dict(zip(("volume", "volume_low", "volume_high"), result.volume, strict=True))
+    return Statement(name, text.strip(), facts)
 
 
-def _interval(name: str, found: Correlation) -> dict[str, Value]:
-    """NAME, NAME_low and NAME_high of a correlation that exists."""
-    numbers = {name: found.rho, f"{name}_low": found.low, f"{name}_high": found.high}
+def _interval(name: str, correlation: Correlation) -> dict[str, Value]:
+    """Returns NAME, NAME_low and NAME_high, as far as they exist."""
+    numbers = {name: correlation.rho, f"{name}_low": correlation.low, f"{name}_high": correlation.high}
     return {key: value for key, value in numbers.items() if value is not None}
 
 
-def _cost(name: str, title: str, found: Tradeoff) -> Statement:
-    """What the trial with the best Silhouette_p loses in the other score."""
-    points = found.points.sort_values("clusters_used", ascending=False, kind="stable")  # of equals, the fullest
+def _cost(name: str, title: str, result: Tradeoff) -> Statement:
+    """States how much the trial with the best Silhouette_p loses in the other score."""
+    points = result.points.sort_values("clusters_used", ascending=False, kind="stable")  # breaks ties by clusters used
     chosen, best = points.iloc[points["compact"].argmax()], points.iloc[points["other"].argmax()]
     return Statement(
         name,
@@ -81,8 +81,8 @@ def _cost(name: str, title: str, found: Tradeoff) -> Statement:
         {
             "panel": title,
             "compact": COMPACT.label,
-            "other": found.other.label,
-            "k": found.k,
+            "other": result.other.label,
+            "k": result.k,
             "n": len(points),
             "chosen": str(chosen["trial_id"]),
             "chosen_compact": float(chosen["compact"]),
@@ -97,16 +97,16 @@ def _cost(name: str, title: str, found: Tradeoff) -> Statement:
     )
 
 
-def _group(title: str, panel: Study, found: list[Tradeoff]) -> Group:
+def _group(title: str, panel: Study, tradeoffs: list[Tradeoff]) -> Group:
     drawings, notes = [], []
-    for one in found:
+    for one in tradeoffs:
         if one.points.empty:
             notes.append(f"{one.other.label} is not drawn: {_why_empty(panel, one)}.")
             continue
         rho, adaptive = one.correlation, int((~one.points["independent"]).sum())
         notes.append(
             f"{one.other.label}: {len(one.points)} complete trials"
-            + (f", {adaptive} of them placed by TPE or a confirm run (hollow)" if adaptive else "")
+            + (f", {adaptive} of them from TPE or a confirm run (hollow)" if adaptive else "")
             + (f"; no verdict, because {_why_undefined(rho)}." if rho.rho is None else ".")
         )
         drawings.append(
@@ -122,26 +122,26 @@ def _group(title: str, panel: Study, found: list[Tradeoff]) -> Group:
     caption = f"{title}. {' '.join(notes)}"
     if drawings:
         caption += (
-            " A point per trial at its last epoch, coloured by clusters used; line: the Pareto front of all that is "
-            "drawn. ρ and the hypervolume are of the independent trials alone, their intervals of bootstrap resamples "
-            f"of whole trials (seeds of one setting together; ρ of more than {bootstrap.LARGE} by its asymptotic "
-            "error), each resample in its own box."
+            " One point per trial at its last epoch, coloured by clusters used; line: the Pareto front of all points. "
+            "ρ and the hypervolume use only independent trials. Their intervals come from bootstrap resamples of whole "
+            f"trials (seeds of one setting together; above {bootstrap.LARGE} trials, ρ has its asymptotic error); each "
+            "resample has its own box."
         )
-    if found[0].collapsed:
-        caption += f" Left out, because the Silhouette of one cluster is only a floor: {found[0].collapsed}."
+    if tradeoffs[0].collapsed:
+        caption += f" Left out, because the Silhouette of one cluster is only a lower bound: {tradeoffs[0].collapsed}."
     return Group(caption, tuple(drawings))
 
 
-def _why_undefined(found: Correlation) -> str:
-    return found.reason.replace("one of the two is constant", "one of the two is the same in every independent trial")
+def _why_undefined(correlation: Correlation) -> str:
+    return correlation.reason.replace("one of the two is constant", "one score is the same in every independent trial")
 
 
-def _why_empty(panel: Study, found: Tradeoff) -> str:
+def _why_empty(panel: Study, result: Tradeoff) -> str:
     trials = panel.complete
     if trials.empty:
         return "no complete trial"
-    if found.other.labels and values(trials, found.other.column).isna().all():
+    if result.other.labels and values(trials, result.other.column).isna().all():
         return "no labels"
     if values(trials, "val/clusters_used").isna().all():
-        return "clusters used, without which a score in p tells nothing, were not recorded"
-    return "no complete trial with two clusters or more recorded both"
+        return "clusters used, without which a score in p means nothing, were not recorded"
+    return "no complete trial with two or more clusters has recorded both"

@@ -1,4 +1,4 @@
-"""The Silhouette trap in words: what of Silhouette_p is saturation, and what sharpening alone makes of it."""
+"""The Silhouette trap: how much of Silhouette_p is saturation, and how far sharpening alone changes it."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from analysis.trials import Study
 
 
 def section(study: Study, sharpened: Sequence[Sharpened] = ()) -> Section:
-    """Silhouette_p against confidence and clusters used, what of it is saturation, and the null of sharpening alone.
+    """Relates Silhouette_p to confidence and clusters used, with the null of sharpening alone.
 
     Args:
-        study: of any number of corpora.
-        sharpened: of trained models; each is shown in the panels of its corpus and K.
+        study: any number of corpora.
+        sharpened: curves of trained models; each is shown in the panels of its corpus and K.
     """
     statements: list[Statement] = []
     parts: list[Group | Table] = []
     headline: list[str] = []
     for name, panel in study.panels().items():
-        found = trap(panel)
+        result = trap(panel)
         corpus, k = str(panel.trials["corpus"].iloc[0]), int(panel.trials["n_clusters"].iloc[0])
-        mine = [each for each in sharpened if each.n_clusters == k and each.corpus in ("", corpus)]
+        models = [model for model in sharpened if model.n_clusters == k and model.corpus in ("", corpus)]
         key = f"trap/{slug(name)}"
-        verdict = _verdict(key, name, found)
-        nulls = [_sharpening(f"{key}/sharpened-{i}-{slug(each.name)}", name, each) for i, each in enumerate(mine, 1)]
+        verdict = _verdict(key, name, result)
+        nulls = [_sharpening(f"{key}/sharpened-{i}-{slug(m.name)}", name, m) for i, m in enumerate(models, 1)]
         statements += [verdict, *nulls]
-        headline += [each.name for each in (verdict, *nulls)][:2]
-        parts += _parts(name, k, found, mine)
+        headline += [statement.name for statement in (verdict, *nulls)][:2]
+        parts += _parts(name, k, result, models)
     if not parts:
-        parts = [Group("No trial of Cat. UVAC has been recorded, so there is no Silhouette_p to look at.")]
+        parts = [Group("No trial of Cat. UVAC has been recorded, so there is no Silhouette_p to analyse.")]
     return Section(
-        "Is a high Silhouette (p) more than saturation? The Silhouette trap",
+        "Does a high Silhouette (p) mean more than saturation? The Silhouette trap",
         tuple(statements),
         tuple(parts),
         tuple(headline),
     )
 
 
-def _verdict(key: str, panel: str, found: Trap) -> Statement:
-    explained, measure = found.explained, title(found.measure)
+def _verdict(key: str, panel: str, result: Trap) -> Statement:
+    explained, measure = result.explained, title(result.measure)
     facts: dict[str, Value] = {"panel": panel, "measure": measure, "n": explained.n}
     name = f"{key}/explained"
     if explained.alone is None:
-        text = "{panel}: how much of Silhouette (p) is saturation cannot be said: {reason}."
+        text = "{panel}: how much of Silhouette (p) is saturation cannot be estimated: {reason}."
         return Statement(name, text, {"panel": panel, "reason": explained.reason})
     facts |= {"alone": explained.alone.value, "alone_low": explained.alone.low, "alone_high": explained.alone.high}
     text = (
-        "{panel}: {measure} and clusters used alone predict Silhouette (p) of a trial with R² = {alone:z.2f} "
-        "(95 % interval {alone_low:z.2f} to {alone_high:z.2f}, {n} trainings of designed arms that decided). "
+        "{panel}: {measure} and clusters used alone predict the Silhouette (p) of a trial with R² = {alone:z.2f} "
+        "(95 % interval {alone_low:z.2f} to {alone_high:z.2f}, {n} decided trials of designed arms). "
     )
     if explained.gain is None or explained.with_ami is None:
-        return Statement(name, text + "There are no labels for all of them, so what AMI would add is not known.", facts)
+        return Statement(name, text + "Not all of them have labels, so what AMI would add is not known.", facts)
     facts |= {"gain": explained.gain.value, "gain_low": explained.gain.low, "gain_high": explained.gain.high}
     facts |= {"with_ami": explained.with_ami.value, "verdict": explained.verdict}
-    text += "Knowing AMI too adds {gain:z.2f} ({gain_low:z.2f} to {gain_high:z.2f}): "
+    text += "AMI as a further predictor adds {gain:z.2f} ({gain_low:z.2f} to {gain_high:z.2f}): "
     text += {
-        "saturated": "the score is mostly saturation, and says little of the partition beyond it.",
-        "more than saturation": "the score says more of the partition than its saturation does.",
+        "saturated": "the score is mostly saturation, and contains little else about the partition.",
+        "more than saturation": "the score contains more about the partition than its saturation does.",
         "neither": "neither saturation nor AMI explains the score.",
-        "undecided": "these trials do not decide whether it is more than saturation.",
+        "undecided": "these trials do not decide whether the score is more than saturation.",
     }[explained.verdict]
     return Statement(name, text, facts)
 
@@ -70,7 +70,7 @@ def _verdict(key: str, panel: str, found: Trap) -> Statement:
 def _sharpening(name: str, panel: str, model: Sharpened) -> Statement:
     facts: dict[str, Value] = {"panel": panel, "model": model.name, "used": model.clusters_used, "k": model.n_clusters}
     if model.curve.empty:
-        text = "{panel}: {model} uses {used} of {k} clusters, so sharpening has no Silhouette (p) to change."
+        text = "{panel}: {model} uses {used} of {k} clusters, so there is no Silhouette (p) to change by sharpening."
         return Statement(name, text, facts)
     curve = model.curve.set_index("temperature")
     flat, sharp = float(curve.index.max()), float(curve.index.min())
@@ -88,56 +88,56 @@ def _sharpening(name: str, panel: str, model: Sharpened) -> Statement:
     if model.ami is not None and model.acc is not None:
         facts |= {"ami": model.ami, "acc": model.acc}
         partition += ", ACC {acc:.2f}, AMI {ami:.2f}"
-    verb = "lifts" if facts["sharp"] > facts["trained"] else "takes"  # type: ignore[operator]
+    verb = "raises" if facts["sharp"] > facts["trained"] else "changes"  # type: ignore[operator]
     text = (
         f"{{panel}}: sharpening alone {verb} Silhouette (p) of {{model}} from {{trained:z.2f}} to {{sharp:z.2f}} "
-        f"(logits divided by {{sharp_temperature:g}}) at an unchanged partition ({partition}); "
-        "divided by {flat_temperature:g}, they give {flat:z.2f}."
+        f"(logits divided by {{sharp_temperature:g}}) with an unchanged partition ({partition}); "
+        "logits divided by {flat_temperature:g} give {flat:z.2f}."
     )
     return Statement(name, text, facts)
 
 
-def _parts(panel: str, k: int, found: Trap, sharpened: Sequence[Sharpened]) -> list[Group | Table]:
-    measure, n = title(found.measure), len(found.points)
-    drawn = [each for each in sharpened if not each.curve.empty]
+def _parts(panel: str, k: int, result: Trap, sharpened: Sequence[Sharpened]) -> list[Group | Table]:
+    measure, n = title(result.measure), len(result.points)
+    drawn = [model for model in sharpened if not model.curve.empty]
     parts: list[Group | Table] = []
-    left_out = f"{found.undefined} left out, which use one cluster or lack a value"
+    left_out = f"{result.undefined} that use one cluster or lack a value are left out"
     marks = (
-        " Hollow points carry no inference: TPE or a confirm run placed them, or q(y|x) never decided."
-        if found.points["adaptive"].any()
+        " Hollow points are not used for inference: TPE or a confirm run placed them, or q(y|x) never decided."
+        if result.points["adaptive"].any()
         else ""
     )
     if n == 0 and not drawn:
-        return [Group(f"{panel}: nothing drawn, as no complete trial has Silhouette (p), {measure} and two clusters.")]
+        return [Group(f"{panel}: not drawn, as no complete trial has Silhouette (p), {measure} and two clusters.")]
     null = (
-        " Lines: the same logits divided by a temperature, nothing retrained and no clip changing its cluster; the "
-        "diamond is the model as trained."
+        " Lines: the logits of one model divided by a temperature, without retraining and without any clip changing "
+        "its cluster; the diamond is the model as trained."
         if drawn
         else " No trained model was given, so the null of sharpening alone is not drawn."
     )
     caption = (
-        f"{panel}: Silhouette (p) of {n} complete trials ({left_out}) against {measure}, the mean over the validation "
+        f"{panel}: Silhouette (p) of {n} complete trials ({left_out}) against {measure}, averaged over the validation "
         f"clips, and against clusters used.{marks}{null}"
     )
-    drawings = [figures.against_saturation(f"trap-{slug(panel)}-saturation", found.points, measure, k, drawn)]
+    drawings = [figures.against_saturation(f"trap-{slug(panel)}-saturation", result.points, measure, k, drawn)]
     if n:
-        drawings.append(figures.against_clusters(f"trap-{slug(panel)}-clusters", found.points, measure, k))
+        drawings.append(figures.against_clusters(f"trap-{slug(panel)}-clusters", result.points, measure, k))
     parts.append(Group(caption, tuple(drawings)))
     if drawn:
-        clips = ", ".join(f"{each.name}: {each.clips}" for each in drawn)
+        clips = ", ".join(f"{model.name}: {model.clips}" for model in drawn)
         parts.append(
             Group(
                 f"{panel}: the null. Silhouette and DBI of softmax(logits / T) for T from {SHARPENING[0]:g} to "
-                f"{SHARPENING[-1]:g}; T = 1 is the model as trained. Validation clips scored ({clips}; a seeded draw "
-                f"above {MAX_CLIPS}).",
+                f"{SHARPENING[-1]:g}; T = 1 is the model as trained. Validation clips scored: {clips} (a seeded random "
+                f"subset above {MAX_CLIPS}).",
                 tuple(
                     figures.sharpening(f"trap-{slug(panel)}-sharpened-{column}", drawn, column)
                     for column in ("silhouette", "dbi")
                 ),
             )
         )
-    if found.explained.alone is not None:
-        parts.append(_table(panel, measure, found.explained))
+    if result.explained.alone is not None:
+        parts.append(_table(panel, measure, result.explained))
     return parts
 
 
@@ -145,16 +145,18 @@ def _table(panel: str, measure: str, explained: Explained) -> Table:
     rows = [
         (f"{measure}, clusters used", explained.alone),
         (f"{measure}, clusters used, AMI", explained.with_ami),
-        ("what AMI adds", explained.gain),
+        ("gain from AMI", explained.gain),
     ]
     return Table(
-        f"{panel}: variance of Silhouette (p) explained between {explained.n} independent trials: R² of a quadratic "
-        f"ridge regression on predictions for trials it has not seen ({FOLDS} folds, seeds of one setting in one "
-        "fold), with a 95 % bootstrap interval over settings; below 0 is worse than the mean. It counts as "
-        f"saturation where the first surely exceeds {MOSTLY:g} and AMI surely adds less than {LITTLE:g}.",
+        f"{panel}: variance of Silhouette (p) explained across {explained.n} independent trials: R² of a quadratic "
+        f"ridge regression for held-out trials ({FOLDS} folds, all seeds of a setting in one fold), with a 95 % "
+        "bootstrap interval over settings; below 0 is worse than the mean. It counts as saturation if the interval of "
+        f"the first R² is above {MOSTLY:g} and that of the gain from AMI is below {LITTLE:g}.",
         ("predicted from", "R²", "95 % interval"),
         tuple(
-            (name, f"{each.value:z.2f}", f"{each.low:z.2f} to {each.high:z.2f}") if each else (name, "no labels", "")
-            for name, each in rows
+            (name, f"{estimate.value:z.2f}", f"{estimate.low:z.2f} to {estimate.high:z.2f}")
+            if estimate
+            else (name, "no labels", "")
+            for name, estimate in rows
         ),
     )

@@ -1,1 +1,1 @@
-"""Statistics that know nothing of a study: intervals, correlation, regression, equivalence."""
+"""Statistics that do not depend on studies: intervals, correlation, regression, equivalence."""

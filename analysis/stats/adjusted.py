@@ -1,8 +1,8 @@
-"""The average effect of one factor with all others held: least squares with curvature, interactions and blocks.
+"""The average effect of one factor with all others held fixed: least squares with curvature, interactions and blocks.
 
-The fit and its errors are statsmodels'. Rows of one setting (its seeds) are first averaged, each seed block's own level
-being taken out: what is then left over in a setting is its own deviation from the smooth surface together with the
-noise of its seeds, and that is what an effect of the settings has to be held against.
+statsmodels computes the fit and its errors. Rows of one setting (its seeds) are first averaged after the level of each
+seed block is removed. The residual of a setting is then its deviation from the smooth surface plus the noise of its
+seeds, which is the correct error for an effect of the settings.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from analysis.stats.equivalence import Contrast
 
 Floats = NDArray[np.float64]
 
-ROWS_PER_TERM = 2.5  # settings for each column of the design, at least; terms beyond that are left out
-LEVELS = (0.1, 0.9)  # quantiles of a factor between which its effect is told, unless it has few levels
-EXACT = 1 - 1e-9  # leverage from which a row is fitted exactly
-FEW = 6  # distinct values up to which a factor's own lowest and highest level are taken
+ROWS_PER_TERM = 2.5  # minimum number of settings per column of the design; further terms are left out
+LEVELS = (0.1, 0.9)  # quantiles of a factor between which its effect is reported, unless it has few levels
+EXACT = 1 - 1e-9  # a row with at least this leverage is fitted exactly
+FEW = 6  # with at most this number of distinct values, the lowest and highest level are used
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """How much more one factor does at the high end of another setting than at its low end.
+    """How much larger the effect of one factor is at the high end of another setting than at its low end.
 
     Attributes:
         other: the other setting.
-        low, high: its values, in its own units.
+        low, high: values of the other setting, in its own units.
         contrast: effect of the factor at `high` minus that at `low`.
     """
 
@@ -42,18 +42,18 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Adjusted:
-    """What one factor does to one outcome.
+    """The effect of one factor on one outcome.
 
     Attributes:
-        low, high: the factor's values between which the contrast is told, in its own units.
+        low, high: the factor's values between which the contrast is reported, in its own units.
         contrast: E[outcome(high) - outcome(low)], averaged over the settings.
-        joint_p: of no effect at all, straight or curved (an F test of the factor's linear and quadratic term).
-        curved: how far the outcome at the middle of the factor's range lies above the mean of its two ends, on the
-            scale of the logarithm: a contrast of its own, 0 for an effect that is straight.
-        crossings: whether the effect depends on other settings: those whose product with the factor is in the design.
-        terms: the columns of the design beyond the constant, in words.
-        settings, rows: that were fitted.
-        seed_sd: standard deviation between trainings of one setting, block levels included; None without repeats.
+        joint_p: of no effect at all, linear or curved (an F test of the factor's linear and quadratic term).
+        curved: how far the outcome at the middle of the factor's range is above the mean of both ends, on a logarithmic
+            scale: a separate contrast, which is 0 for a linear effect.
+        crossings: whether the effect depends on other settings, for those whose product with the factor is a column.
+        terms: names of the columns of the design other than the constant.
+        settings, rows: numbers of fitted settings and rows.
+        seed_sd: standard deviation between rows of one setting, including block levels; None without repeats.
     """
 
     low: float
@@ -68,12 +68,12 @@ class Adjusted:
     seed_sd: float | None
 
     def with_levels(self, level: float, *, shape: float) -> Adjusted:
-        """The same estimates with intervals of another level: of the contrast, and of its bend and crossings."""
+        """Returns the same estimates with another interval level: for the contrast, and for its bend and crossings."""
         return replace(
             self,
             contrast=replace(self.contrast, level=level),
             curved=replace(self.curved, level=shape) if self.curved else None,
-            crossings=tuple(replace(each, contrast=replace(each.contrast, level=shape)) for each in self.crossings),
+            crossings=tuple(replace(one, contrast=replace(one.contrast, level=shape)) for one in self.crossings),
         )
 
 
@@ -92,21 +92,21 @@ def adjusted(
 
     Args:
         outcome: `[n]`, finite.
-        factors: the temperatures, `[n]` positive values each; their logarithms enter straight and squared.
-        covariates: further numeric settings, `[n]` positive values; their logarithms enter.
-        categories: settings that are words.
-        setting: `[n]` codes of what is a setting of its own.
-        block: `[n]` codes of the seed blocks; a block that holds one setting alone is none.
+        factors: the temperatures, `[n]` positive values each; the design has their logarithms and their squares.
+        covariates: further numeric settings, `[n]` positive values; the design has their logarithms.
+        categories: categorical settings.
+        setting: `[n]` codes of the settings.
+        block: `[n]` codes of the seed blocks; a block with only one setting is ignored.
         margin: an effect smaller than this does not matter.
         level: of the intervals.
 
     Returns:
-        By factor; None where the settings do not tell the factor apart from the others, or are fewer than its design
-        needs.
+        The estimate by factor; None if the settings do not distinguish the factor from the others, or are too few for
+        its design.
     """
     y, rows, seed_sd = _averaged(outcome, setting, block)
     words = {name: np.asarray([str(values[row]) for row in rows]) for name, values in categories.items()}
-    # A setting that alone has a word would be fitted exactly: it tells nothing of the others.
+    # A setting with a unique category would be fitted exactly, and contains no information about the others.
     kept = np.ones(len(rows), dtype=bool)
     for column in words.values():
         known, count = np.unique(column, return_counts=True)
@@ -123,7 +123,7 @@ def adjusted(
         return dict.fromkeys(factors)
     model = sm.OLS(y, design.matrix)
     robust = model.fit(cov_type="HC2", use_t=True)  # noise may differ between settings
-    plain = model.fit()  # for F tests: robust ones of so few settings find too much
+    plain = model.fit()  # for F tests, because robust ones are too liberal with this few settings
     covariance = robust.cov_params()
     ends = {name: _ends(values[rows]) for name, values in {**factors, **covariates}.items()}
 
@@ -136,13 +136,13 @@ def adjusted(
         low, high = ends[factor]
         return design.at({factor: high, **others}) - design.at({factor: low, **others})
 
-    def found(factor: str) -> Adjusted | None:
+    def estimate(factor: str) -> Adjusted | None:
         if factor not in design.names:
             return None
         low, high = ends[factor]
-        own = [place for place, name in enumerate(design.names) if name in (factor, f"{factor}²")]
-        restriction = np.zeros((len(own), design.matrix.shape[1]))
-        restriction[range(len(own)), [place + 1 for place in own]] = 1.0
+        places = [place for place, name in enumerate(design.names) if name in (factor, f"{factor}²")]
+        restriction = np.zeros((len(places), design.matrix.shape[1]))
+        restriction[range(len(places)), [place + 1 for place in places]] = 1.0
         middle = design.at({factor: float(np.sqrt(low * high))})
         bend = middle - (design.at({factor: low}) + design.at({factor: high})) / 2
         crossings = [
@@ -163,11 +163,11 @@ def adjusted(
             seed_sd=seed_sd,
         )
 
-    return {factor: found(factor) for factor in factors}
+    return {factor: estimate(factor) for factor in factors}
 
 
 def _freedom(x: Floats, weights: Floats) -> float:
-    """Degrees of freedom of a contrast's HC2 error (Bell and McCaffrey 2002): fewer where few settings decide it."""
+    """Returns the degrees of freedom of a contrast's HC2 error (Bell and McCaffrey 2002), low if few settings count."""
     # The error is a quadratic form in the noise, R D R with R = I - Z Z'; its two traces need no n × n matrix.
     z = np.linalg.qr(x)[0]  # Z Z' is the hat matrix
     hat = _hat(z)
@@ -178,7 +178,7 @@ def _freedom(x: Floats, weights: Floats) -> float:
 
 
 def _hat(z: Floats) -> Floats:
-    """Leverages `[n]` of a design from its orthonormal columns `[n, columns]`."""
+    """Returns the leverages `[n]` of a design from its orthonormal columns `[n, columns]`."""
     return np.asarray((z**2).sum(axis=1), dtype=np.float64)
 
 
@@ -192,14 +192,14 @@ def expected(
     margin: float,
     level: float = 0.95,
 ) -> Contrast | None:
-    """The contrast that a design will give where nothing has an effect: its error, and so its power, before any trial.
+    """Returns the contrast that a design gives if nothing has an effect, and so its error and power before any trial.
 
     Args:
-        factors, factor, covariates, categories, margin, level: as for `adjusted`, a row per setting.
-        deviation: of a setting's mean outcome about the smooth surface: its own and its seeds' together.
+        factors, factor, covariates, categories, margin, level: as for `adjusted`, one row per setting.
+        deviation: standard deviation of a setting's mean outcome around the smooth surface, including its seeds'.
 
     Returns:
-        None where the design cannot tell the factor apart.
+        The contrast; None if the design does not identify the factor.
     """
     n = len(factors[factor])
     design = _designed(factors, covariates, categories)
@@ -217,7 +217,7 @@ def _designed(
     covariates: Mapping[str, Floats],
     categories: Mapping[str, Sequence[str]],
 ) -> _Design | None:
-    """The design of settings, a row each; None where it does not tell its columns apart or leaves too few rows over."""
+    """Builds the design with one row per setting; None if its columns are dependent or too few rows are left over."""
     n = len(next(iter(factors.values())))
     design = _Design(
         {name: np.log(values) for name, values in factors.items()},
@@ -228,12 +228,12 @@ def _designed(
     columns = design.matrix.shape[1]
     if n <= columns + 1 or np.linalg.matrix_rank(design.matrix) < columns:
         return None
-    # A row that is fitted exactly has no residual, and so no part in an error.
+    # A row that is fitted exactly has no residual, so it does not contribute to the error.
     return design if _hat(np.linalg.qr(design.matrix)[0]).max() < EXACT else None
 
 
 class _Design:
-    """The columns of a design, in a fixed order of importance, as many as the settings allow."""
+    """The columns of a design in a fixed order of importance, as many as the number of settings allows."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class _Design:
         words: dict[str, Floats] = {}
         for name, column in categories.items():
             for value in sorted(set(column))[1:]:
-                words[f"{name} {value}"] = np.asarray([each == value for each in column], dtype=np.float64)
+                words[f"{name} {value}"] = np.asarray([word == value for word in column], dtype=np.float64)
         products = [(a, b) for place, a in enumerate(taus) for b in taus[place + 1 :]]
         products += [(name, name) for name in others if name in curved]
         products += [(tau, other) for tau in taus for other in others]
@@ -275,7 +275,7 @@ class _Design:
         return first * second[0] if second else first
 
     def crossed(self, factor: str) -> list[str]:
-        """The settings whose product with the factor is a column."""
+        """Returns the settings whose product with the factor is a column."""
         return [
             next(name for name in term if name != factor)
             for term in self.terms
@@ -283,12 +283,12 @@ class _Design:
         ]
 
     def at(self, moved: Mapping[str, float]) -> Floats:
-        """The mean row of the design with some settings at one value each and all else as it is."""
+        """Returns the mean row of the design with some settings fixed at one value and the others unchanged."""
         at = {name: np.log(value) - self.centre[name] for name, value in moved.items()}
         row: Floats = self.matrix.mean(axis=0)
         for place, term in enumerate(self.terms, start=1):
             if any(name in at for name in term):
-                # A setting that stays where it is has mean 0.
+                # An unchanged setting is centred, so its mean is 0.
                 row[place] = np.prod([at.get(name, 0.0) for name in term])
         return row
 
@@ -302,7 +302,7 @@ def _name(term: tuple[str, ...]) -> str:
 def _averaged(
     outcome: Floats, setting: NDArray[np.int64], block: NDArray[np.int64]
 ) -> tuple[Floats, NDArray[np.int64], float | None]:
-    """A mean for each setting with the blocks' levels taken out, a row that stands for it, and the seeds' deviation."""
+    """Returns each setting's mean without block levels, the index of one of its rows, and the seeds' deviation."""
     codes, first, settings = np.unique(setting, return_index=True, return_inverse=True)
     if len(codes) == len(outcome):
         return outcome[first], first, None
@@ -313,7 +313,7 @@ def _averaged(
 
     deviation = outcome - means(outcome)[settings]
     seed_sd = float(np.sqrt((deviation**2).sum() / (len(outcome) - len(codes))))
-    # Blocks that no setting shares with others have no level of their own, nor has one block alone.
+    # Block levels are only identified if settings share blocks and there is more than one block.
     blocks = np.unique(block, return_inverse=True)[1]
     shared = len(np.unique(np.stack([settings, blocks]), axis=1).T) > blocks.max() + 1
     if shared and blocks.max() > 0:

@@ -1,6 +1,6 @@
 """Resampling by units, percentile intervals, and rank correlation with its interval and p-value.
 
-A unit is what was drawn independently: a trial of a random or QMC arm, and all seeds of one setting of a confirm run.
+A unit is drawn independently: a trial of a random or QMC arm, or all seeds of one setting of a confirm run.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 499
-LARGE = 300  # from here on, asymptotic intervals and p-values: resampling would change the third digit
-MIN_UNITS = 5  # fewer points say nothing of an interval
+LARGE = 300  # above this, intervals and p-values are asymptotic; resampling would only change the third digit
+MIN_UNITS = 5  # fewer points do not support an interval
 CONFIDENCE = 0.95
 PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 
@@ -35,7 +35,7 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def values(self, name: str) -> dict[str, float]:
-        """For a statement: NAME, NAME_low and NAME_high."""
+        """Returns the values for a statement: NAME, NAME_low and NAME_high."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
@@ -44,10 +44,10 @@ class Correlation:
     """Spearman's rho of two columns.
 
     Attributes:
-        rho: None where it is undefined; then `reason` says why, and the rest is None.
+        rho: None if it is undefined, for `reason`; then low, high and p are None too.
         low, high: 95 % interval.
-        p: of a permutation test of independence, two-sided.
-        n: points; `units` of them are independent.
+        p: of a two-sided permutation test of independence.
+        n: number of points, from `units` independent units.
     """
 
     rho: float | None
@@ -67,12 +67,12 @@ def spearman(
     permutations: int = RESAMPLES,
     seed: int = 0,
 ) -> Correlation:
-    """Rank correlation over the points where both exist, with a bootstrap interval and a permutation p-value.
+    """Computes the rank correlation of the points with both values, a bootstrap interval and a permutation p-value.
 
     Args:
-        x, y: `[n]`, NaN where there is no value. x must not vary within a unit.
-        units: `[n]` codes of what was drawn independently; None: every point.
-        permutations: behind p, which is at least 1 / (1 + permutations): m tests under Holm need more than 20 m.
+        x, y: `[n]`, NaN if there is no value. x must not vary within a unit.
+        units: `[n]` codes of the independently drawn units; None: every point is a unit.
+        permutations: number for p, which is at least 1 / (1 + permutations): m tests under Holm need more than 20 m.
         seed: of the resampling.
     """
     known = np.isfinite(x) & np.isfinite(y)
@@ -94,13 +94,13 @@ def spearman(
     rng = np.random.default_rng(seed)
     rows = resampled(codes, rng=rng)
     alone = count == n  # then all resamples have n rows, and one call ranks them all
-    found = _rhos(x[np.stack(rows)], y[np.stack(rows)]) if alone else [_rho(x[each], y[each]) for each in rows]
-    low, high = interval(np.asarray(found))
+    rhos = _rhos(x[np.stack(rows)], y[np.stack(rows)]) if alone else [_rho(x[draw], y[draw]) for draw in rows]
+    low, high = interval(np.asarray(rhos))
     return Correlation(rho, float(low), float(high), _permutation_p(x, y, codes, rho, permutations, rng), n, count)
 
 
 def resampled(units: NDArray[np.int64], *, rng: np.random.Generator, times: int = RESAMPLES) -> list[NDArray[np.int64]]:
-    """Rows of bootstrap samples that draw whole units: `times` arrays of row numbers."""
+    """Draws bootstrap samples of whole units: `times` arrays of row numbers."""
     codes = np.unique(units, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     rows = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
@@ -110,23 +110,23 @@ def resampled(units: NDArray[np.int64], *, rng: np.random.Generator, times: int 
 
 
 def interval(draws: Floats) -> Floats:
-    """Low and high `[2, …]` of what resamples gave, `[times, …]`, by percentiles; NaNs among them are left out."""
+    """Returns the percentile interval `[2, …]` of resampled values `[times, …]`; NaNs are left out."""
     return np.asarray(np.nanpercentile(draws, PERCENTILES, axis=0), dtype=np.float64)
 
 
 def estimate(found: Floats) -> Estimate:
-    """A number with its interval, from `[1 + times]` values: of the sample itself, then of its resamples."""
+    """Returns a number with its interval, from `[1 + times]` values: of the sample itself, then of its resamples."""
     low, high = interval(found[1:])
     return Estimate(float(found[0]), float(low), float(high))
 
 
 def r_squared(errors: Floats, y: Floats, draws: Sequence[NDArray[np.int64]]) -> Floats:
-    """R² in each sample of rows; NaN in one in which y is constant.
+    """Computes R² in each sample of rows; NaN if y is constant in the sample.
 
     Args:
-        errors: `[n]`, squared, of predictions of y.
+        errors: `[n]` squared errors of predictions of y.
         y: `[n]`.
-        draws: row numbers, an array for each sample, as `resampled` returns them.
+        draws: one array of row numbers per sample, as `resampled` returns them.
     """
     total = np.asarray([((y[rows] - y[rows].mean()) ** 2).sum() for rows in draws])
     left = np.asarray([errors[rows].sum() for rows in draws])
@@ -134,31 +134,31 @@ def r_squared(errors: Floats, y: Floats, draws: Sequence[NDArray[np.int64]]) -> 
 
 
 def _rho(x: Floats, y: Floats) -> float:
-    """NaN for a resample in which one of the two is constant."""
+    """Returns NaN for a resample in which x or y is constant."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
 
 def _rhos(x: Floats, y: Floats) -> Floats:
-    """`_rho` of every row of `[times, n]`."""
+    """Computes `_rho` for every row of `[times, n]`."""
     ranks = [stats.rankdata(values, axis=1) - (x.shape[1] + 1) / 2 for values in (x, y)]
     with np.errstate(invalid="ignore"):
-        found: Floats = (ranks[0] * ranks[1]).sum(1) / np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
-    return found
+        rhos: Floats = (ranks[0] * ranks[1]).sum(1) / np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
+    return rhos
 
 
 def _permutation_p(
     x: Floats, y: Floats, codes: NDArray[np.int64], rho: float, times: int, rng: np.random.Generator
 ) -> float:
-    """Share of rearrangements of x among the units that correlate at least as much (Phipson and Smyth 2010)."""
+    """Returns the share of permutations of x among units that correlate at least as much (Phipson and Smyth 2010)."""
     of_unit = np.zeros(codes.max() + 1)
     of_unit[codes] = x
     centred = stats.rankdata(y) - (len(y) + 1) / 2
-    alone = len(of_unit) == len(codes)  # then ranks shuffle as values do, and are computed once
+    alone = len(of_unit) == len(codes)  # then ranks permute like values, and are computed once
     of_unit = stats.rankdata(of_unit) if alone else of_unit
     shuffled = rng.permuted(np.tile(of_unit, (times, 1)), axis=1)[:, codes]
     ranks = shuffled if alone else stats.rankdata(shuffled, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
-    found = (ranks @ centred) / np.maximum(1e-300, np.sqrt((ranks**2).sum(axis=1) * (centred**2).sum()))
-    return float((1 + (np.abs(found) >= abs(rho) - 1e-12).sum()) / (1 + times))
+    rhos = (ranks @ centred) / np.maximum(1e-300, np.sqrt((ranks**2).sum(axis=1) * (centred**2).sum()))
+    return float((1 + (np.abs(rhos) >= abs(rho) - 1e-12).sum()) / (1 + times))

@@ -1,7 +1,7 @@
-"""Three words for an effect, by its interval and a margin that was fixed beforehand.
+"""One of three verdicts for an effect, from its interval and a margin that was fixed beforehand.
 
-An interval inside the margin shows equivalence: it is the pair of one-sided tests of Schuirmann (1987), at the level
-of the interval's two tails. The same interval gives the verdict and stands beside it, so that the two cannot disagree.
+An interval inside the margin shows equivalence: this is the pair of one-sided tests of Schuirmann (1987), at the level
+of the interval's two tails. The verdict comes from the interval that is shown with it, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from scipy import stats as distributions
 
 Verdict = Literal["matters", "negligible", "not decided"]
 
-POWER = 0.8  # at which a smallest detectable effect is told
-CONSTANT = 1e-12  # a standard error of paired differences below it says nothing of their spread
-MOST = 100.0  # times as many observations as there are: beyond that, a number would promise too much
+POWER = 0.8  # of the smallest detectable effect
+CONSTANT = 1e-12  # a standard error of paired differences below this does not measure their spread
+MOST = 100.0  # at most this multiple of the observations is recommended; a larger number would be meaningless
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Contrast:
         freedom: residual degrees of freedom of the error.
         level: of the interval, such as 0.95.
         margin: an effect smaller than this does not matter; > 0.
-        n: observations.
+        n: number of observations.
     """
 
     value: float
@@ -57,19 +57,19 @@ class Contrast:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval does."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     @property
     def p(self) -> float:
-        """Two-sided, of no effect."""
+        """The two-sided p-value of no effect."""
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
         return float(2 * distributions.t.sf(abs(self.value) / self.error, self.freedom))
 
     @property
     def verdict(self) -> Verdict:
-        """negligible: the interval lies inside the margin; matters: it lies outside of 0; else not decided."""
+        """negligible: the interval is inside the margin; matters: it excludes 0; otherwise not decided."""
         if -self.margin < self.low and self.high < self.margin:
             return "negligible"
         return "matters" if self.excludes_zero else "not decided"
@@ -82,18 +82,18 @@ class Contrast:
 
     @property
     def more(self) -> int | None:
-        """How many more observations would decide it, were the estimate and the noise to stay; 0 once decided.
+        """The further observations that would decide it if the estimate and the noise stay the same; 0 once decided.
 
-        None where more than `MOST` times as many would be needed.
+        None if more than `MOST` times the observations would be needed.
         """
         if self.verdict != "not decided":
             return 0
-        # The interval has to shrink until it excludes 0 or lies inside the margin, whichever comes first.
+        # The interval has to shrink until it excludes 0 or is inside the margin, whichever comes first.
         wanted = max(abs(self.value), self.margin - abs(self.value))
         tail, most = (1 + self.level) / 2, round(self.n * (MOST - 1))
 
         def half(more: int) -> float:
-            """With so many more, each of which adds a degree of freedom: from few, that is most of what is gained."""
+            """Returns the half-width with `more` observations, each of which adds a degree of freedom."""
             quantile = float(distributions.t.ppf(tail, self.freedom + more))
             return quantile * self.error * math.sqrt(self.n / (self.n + more))
 
@@ -105,14 +105,14 @@ class Contrast:
 def paired(
     differences: NDArray[np.float64], *, level: float, margin: float, least: int = 2
 ) -> tuple[Contrast | None, str]:
-    """The mean of paired differences `[n]` with its t-interval; None, and why, where they carry none.
+    """Returns the mean of paired differences `[n]` with its t-interval; None with the reason if there is no interval.
 
-    A signed-rank test would not do: with 5 pairs it cannot fall below p = 0.06.
+    A signed-rank test is not suitable: with 5 pairs its p cannot be below 0.06.
     """
     n = len(differences)
     if n < least:
-        return None, f"{n} seeds are complete, and an interval needs {least}"
+        return None, f"{n} seeds are complete, but an interval needs {least}"
     value, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(n)
     if error < CONSTANT:
-        return None, f"all {n} seeds have the same difference of {value:+.3f}, which says nothing of its spread"
+        return None, f"all {n} seeds have the same difference of {value:+.3f}, so its spread is not known"
     return Contrast(value, error, n - 1, level, margin, n), ""

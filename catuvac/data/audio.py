@@ -1,4 +1,4 @@
-"""Decoding, resampling and length: from a file to samples."""
+"""Decodes, resamples and measures audio files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from torch import Tensor
 
 
 class AudioError(Exception):
-    """A file that cannot be used; the text is the reason, without the path."""
+    """Raised for a file that cannot be used; the message is the reason, without the path."""
 
 
 def load(path: str | Path, *, sample_rate: int, start: float = 0.0, seconds: float = math.inf) -> Tensor:
-    """Decodes a file to mono, channels averaged, at `sample_rate` Hz: float32 `[samples]`, all finite.
+    """Decodes a file to mono at `sample_rate` Hz by averaging its channels: float32 `[samples]`, all finite.
 
     Args:
         path: the file.
         sample_rate: Hz.
-        start: s; what lies before is not read.
-        seconds: what lies after so many, counted from `start`, is not read.
+        start: s; audio before it is not read.
+        seconds: audio more than this after `start` is not read.
 
     Raises:
-        AudioError: the file is absent, empty, unreadable, ends before `start`, holds no samples, or holds NaN or
-            infinite ones, or its header states what cannot be.
+        AudioError: the file is absent, empty, unreadable, ends before `start`, contains no samples, or NaN or infinite
+            ones, or its header states impossible values.
     """
     with _opened(path) as file:
         first = round(start * file.samplerate)
@@ -38,7 +38,7 @@ def load(path: str | Path, *, sample_rate: int, start: float = 0.0, seconds: flo
             if first >= file.frames:
                 raise AudioError(f"ends at {file.frames / file.samplerate:g} s, before the clip's start at {start:g} s")
             file.seek(first)
-        # Down to a sample, but not below one for rounding: a header's length is its frames / rate.
+        # Rounds down to whole samples; 1e-3 keeps the rounding error of frames / rate from dropping one.
         length = (file.frames - first) / file.samplerate
         wanted = max(1, math.floor(min(seconds, length) * file.samplerate + 1e-3))
         return resample(_read(file, wanted), rate=file.samplerate, to=sample_rate)
@@ -50,14 +50,14 @@ def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -
     Args:
         path: the file.
         sample_rate: Hz.
-        seconds: of a window; the last ones may be shorter, down to half of it, and so may the only one.
-        hop: s between the starts of two windows.
+        seconds: length of a window; the last ones may be as short as half of it, and a sole one even shorter.
+        hop: s between the starts of consecutive windows.
 
     Yields:
-        Start and end in s, and the samples as `load` has them; each window is resampled by itself.
+        Start and end in s, and the samples as `load` returns them; each window is resampled separately.
 
     Raises:
-        AudioError: as `load`, at the window where it happens.
+        AudioError: as `load`, at the affected window.
     """
     with _opened(path) as file:
         rate, length = file.samplerate, file.frames / file.samplerate
@@ -71,14 +71,14 @@ def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -
 
 
 def blocks(path: str | Path, *, seconds: float) -> tuple[int, Iterator[Tensor]]:
-    """A recording's rate in Hz, and its samples at that rate block by block, so that memory stays flat.
+    """Returns a recording's rate in Hz, and its samples at that rate block by block, so that memory stays constant.
 
     Args:
         path: the file.
-        seconds: of a block; the last one may be shorter.
+        seconds: length of a block; the last one may be shorter.
 
     Raises:
-        AudioError: as `load`, at once or at the block where it happens.
+        AudioError: as `load`, immediately or at the affected block.
     """
     with _opened(path) as file:
         rate: int = file.samplerate
@@ -94,12 +94,12 @@ def blocks(path: str | Path, *, seconds: float) -> tuple[int, Iterator[Tensor]]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """A sound file; what goes wrong with it, then or while it is read, is an `AudioError`."""
+    """Opens a sound file; errors on opening and while reading it become an `AudioError`."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
             raise AudioError("empty file (0 bytes)")
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name of any bytes, which need not be UTF-8
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name may consist of any bytes, not only UTF-8
             yield file
     except OSError as error:
         raise AudioError(f"unreadable: {error.strerror}") from error
@@ -107,31 +107,31 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         reason = str(error).replace(repr(os.fsencode(path)), "").removeprefix("Error opening : ")
         raise AudioError(f"unreadable: {reason}") from error
     except (MemoryError, ValueError, RuntimeError) as error:
-        raise AudioError("unreadable: its header states a length, channels or a rate that cannot be") from error
+        raise AudioError("unreadable: its header states an impossible length, channel count or rate") from error
 
 
 def _read(file: soundfile.SoundFile, frames: int) -> Tensor:
-    """The next frames as mono float32 `[frames]`."""
-    # libsndfile takes longer to make floats of 16-bit samples than to read them.
+    """Reads the next frames as mono float32 `[frames]`."""
+    # libsndfile takes longer to convert 16-bit samples to float than to read them.
     short = file.subtype == "PCM_16"
     data = file.read(frames, dtype="int16" if short else "float32", always_2d=True)
     if len(data) == 0:
         raise AudioError("zero-length: no samples")
     if not np.isfinite(data).all():
-        raise AudioError("holds NaN or infinite samples")
+        raise AudioError("contains NaN or infinite samples")
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
     return torch.from_numpy(mono * np.float32(2**-15) if short else mono)
 
 
 def resample(samples: Tensor, *, rate: int, to: int) -> Tensor:
-    """Samples `[n]` at `rate` Hz to `round(n * to / rate)` at `to` Hz; the same tensor where the two are equal."""
+    """Resamples `[n]` at `rate` Hz to `round(n * to / rate)` at `to` Hz; returns the input itself if these match."""
     if rate == to:
         return samples
     return torch.from_numpy(soxr.resample(samples.numpy(), rate, to))
 
 
 def duration(path: str | Path) -> float:
-    """The length that a file's header states, in s; NaN where it cannot be read (`load` then says why)."""
+    """Returns the length stated in a file's header, in s; NaN if it cannot be read (`load` then reports why)."""
     try:
         return float(soundfile.info(os.fsencode(path)).duration)
     except (OSError, soundfile.SoundFileError):

@@ -1,9 +1,9 @@
-"""`catuvac download`: fetches a corpus, pinned and checked, to where its loader looks.
+"""`catuvac download`: fetches a pinned and checked corpus to the folder where its loader expects it.
 
-Two kinds of source. Archives come over HTTP, with the addresses and MD5 sums that soundata keeps. A git repository is
-pinned to a commit, whose name is a hash of all that it holds: git itself refuses a file that differs. Either is
-gathered in the hidden folder `.download-NAME` of the data root, which outlives an interruption, and renamed into place
-when it is whole. A second download of the same corpus into the same root waits for the first.
+There are two kinds of source. Archives come over HTTP, with the URLs and MD5 sums that soundata maintains. A git
+repository is pinned to a commit, whose name is a hash of its content: git itself rejects a file that differs. Either is
+collected in the hidden folder `.download-NAME` of the data root, which survives an interruption, and renamed into place
+when complete. A second download of the same corpus into the same root waits for the first.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from catuvac.config import unknown
 from catuvac.data.corpora import CORPORA
 from catuvac.errors import CatuvacError, printable
 
-# Zenodo asks clients for a name of their own and limits the default ones at times; a compressed answer would not have
-# the length that its header states.
+# Zenodo asks clients to identify themselves and at times throttles default user agents; a compressed response would
+# not have the length that its header states.
 HEADERS = {"User-Agent": "catuvac", "Accept-Encoding": "identity"}
-TIMEOUT = 30  # s without a byte (git: with hardly any)
+TIMEOUT = 30  # s without data (git: with hardly any)
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -53,27 +53,27 @@ ARCHIVE_ERRORS = (
     zlib.error,
     EOFError,
     lzma.LZMAError,
-    RuntimeError,  # zipfile, of encryption and of compressions that it does not know
-    ValueError,  # tarfile, of numbers that are none
+    RuntimeError,  # zipfile: encryption or an unknown compression method
+    ValueError,  # tarfile: malformed numbers
 )
-CHUNK = 1 << 16  # bytes; a connection that is cut loses the last chunk
+CHUNK = 1 << 16  # bytes; a broken connection loses the last chunk
 
 
 @dataclass(frozen=True)
 class Git:
     """Folders of a git repository at one commit."""
 
-    folder: str  # what it is called below the data root
+    folder: str  # its name below the data root
     url: str
     commit: str
-    paths: tuple[str, ...]  # those that exist are fetched, one at a time; `data/` stands for each entry of data
+    paths: tuple[str, ...]  # those that exist are fetched, one at a time; `data/` means each entry of data
 
 
 @dataclass(frozen=True)
 class Archive:
     """One file to unpack."""
 
-    name: str  # of the file: .zip or .tar.gz
+    name: str  # of the file, ending in .zip or .tar.gz
     url: str
     md5: str
 
@@ -84,16 +84,16 @@ class Archives:
 
     folder: str  # the tree, in the archives and below the data root
     files: tuple[Archive, ...]
-    licence: str = ""  # as the source words it
+    licence: str = ""  # in the source's words
 
 
 @dataclass(frozen=True)
 class Soundata:
-    """Archives whose addresses, sums and licence soundata keeps."""
+    """Archives whose URLs, checksums and licence soundata maintains."""
 
     folder: str
     dataset: str  # soundata's name for it
-    keys: str  # how the keys of the wanted remotes begin
+    keys: str  # prefix of the keys of the wanted remotes
 
     def archives(self) -> Archives:
         try:
@@ -124,13 +124,13 @@ SOURCES: dict[str, Git | Soundata] = {
 
 
 def fetch(name: str, data_root: Path, *, source: Git | Archives | None = None) -> Path:
-    """Fetches the corpus `name` and returns its folder below `data_root`; one that is there already is left as it is.
+    """Fetches the corpus `name` and returns its folder below `data_root`; leaves an existing folder unchanged.
 
-    After an interruption a second call fetches only what is missing. `source` replaces the corpus's own.
+    After an interruption, a second call fetches only what is missing. `source` replaces the corpus's own.
 
     Raises:
-        CatuvacError: an unknown name, a source that cannot be reached, a wrong checksum, a broken archive, a disk that
-            is full or not writable, no git, or no `datasets` extra.
+        CatuvacError: an unknown name, an unreachable source, a wrong checksum, a broken archive, a disk that is full or
+            not writable, no git, or no `datasets` extra.
     """
     if name not in SOURCES:
         raise CatuvacError(unknown("download", name, SOURCES))
@@ -145,15 +145,15 @@ def fetch(name: str, data_root: Path, *, source: Git | Archives | None = None) -
         print(source.licence, flush=True)
     try:
         with _work_folder(data_root / f".download-{name}") as work:
-            if target.exists():  # by the download that this one waited for
+            if target.exists():  # created by the download that this one waited for
                 return target
             tree = _checkout(source, work, target) if isinstance(source, Git) else _unpacked(source, work)
-            os.sync()  # thousands of files, whose content a rename must not overtake
+            os.sync()  # the rename must not reach the disk before the content of thousands of files
             tree.rename(target)
             shutil.rmtree(work)
     except OSError as error:
         raise CatuvacError(
-            f"cannot write to {data_root}: {error.strerror or error}; mend that and run this again, what was fetched "
+            f"cannot write to {data_root}: {error.strerror or error}; fix that and run this again, what was fetched "
             "is kept"
         ) from error
     return target
@@ -161,7 +161,7 @@ def fetch(name: str, data_root: Path, *, source: Git | Archives | None = None) -
 
 @contextmanager
 def _work_folder(work: Path) -> Iterator[Path]:
-    """Makes `work`, for this process alone; removes it at the end, with the parents it needed, if they are empty."""
+    """Creates `work` for this process alone; finally removes it and the parents that it created, if they are empty."""
     made = [parent for parent in work.parents if not parent.exists()]
     try:
         work.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _lacking(error: ImportError) -> CatuvacError:
 
 
 def _unpacked(source: Archives, work: Path) -> Path:
-    """Fetches, checks and unpacks what is missing, one archive at a time, and returns the tree they make together."""
+    """Fetches, checks and unpacks the missing archives, one at a time, and returns the tree that they form together."""
     try:
         import pooch  # type: ignore[import-untyped]
     except ImportError as error:
@@ -200,9 +200,9 @@ def _unpacked(source: Archives, work: Path) -> Path:
         if not by_hand:
             wanted = [other.name for other in parts if not (parts[other].exists() or (work / other.name).exists())]
             _download(archive.url, path, by_hand=f"put {', '.join(wanted)} into {work}")
-        found = pooch.file_hash(str(path), alg="md5")
-        if found != archive.md5:
-            raise CatuvacError(f"{path} had the MD5 sum {found}, not {archive.md5}, and {_discard(path, keep=by_hand)}")
+        md5 = pooch.file_hash(str(path), alg="md5")
+        if md5 != archive.md5:
+            raise CatuvacError(f"{path} had the MD5 sum {md5}, not {archive.md5}, and {_discard(path, keep=by_hand)}")
         try:
             _unpack(path, part)
         except ARCHIVE_ERRORS as error:
@@ -215,36 +215,36 @@ def _unpacked(source: Archives, work: Path) -> Path:
         shutil.copytree(part, tree, copy_function=os.replace, dirs_exist_ok=True)
     if not (tree / source.folder).is_dir():
         names = ", ".join(archive.name for archive in source.files)
-        raise CatuvacError(f"{names} hold no folder {source.folder}: look at what they do hold, in {tree}")
+        raise CatuvacError(f"{names} contain no folder {source.folder}: look at what they do contain, in {tree}")
     return tree / source.folder
 
 
 def _discard(path: Path, *, keep: bool) -> str:
-    """Removes an archive of no use, or sets one aside that may have cost somebody an effort; returns what it did."""
+    """Removes a useless archive, or sets it aside if it may be the user's own download; returns what it did."""
     if keep:
         aside = path.parent.parent / f"{path.name}.damaged"
         path.replace(aside)
-        return f"was set aside as {aside}: run this again to fetch it anew, or put a good one at {path}"
+        return f"was set aside as {aside}: run this again to download another copy, or put an intact one at {path}"
     path.unlink()
-    return "was removed: run this again to fetch it anew"
+    return "was removed: run this again to download another copy"
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    """Unpacks to `folder`, whole or not at all; no member gets outside it.
+    """Unpacks to `folder`, completely or not at all; no member is written outside it.
 
     Raises:
-        one of `ARCHIVE_ERRORS`: the archive is damaged, or has a member that is neither a file nor a folder, whose name
-            leads outside, or that is larger than the disk's free space.
+        one of `ARCHIVE_ERRORS`: the archive is damaged, or has a member that is neither a file nor a folder, or whose
+            name leads outside; OSError: a member is larger than the disk's free space.
     """
     draft = folder.with_suffix(".draft")
-    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(draft, ignore_errors=True)  # left by a process that was killed
     draft.mkdir(parents=True)
     try:
         with Console(stderr=True).status(f"unpacking {path.name}"):
             if path.suffix == ".zip":
                 with zipfile.ZipFile(path) as archive:
                     for entry in archive.infolist():
-                        mode = entry.external_attr >> 16  # of Unix; 0 where another system made the archive
+                        mode = entry.external_attr >> 16  # of Unix; 0 if another system created the archive
                         plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
                         _check_member(entry.filename, plain=plain, size=entry.file_size, folder=draft)
                         archive.extract(entry, draft)
@@ -257,14 +257,14 @@ def _unpack(path: Path, folder: Path) -> None:
 
 
 def _plain_members(archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
-    for member in archive:  # read as it is unpacked: an archive of gigabytes is decompressed once
+    for member in archive:  # read while unpacking: an archive of gigabytes is decompressed only once
         plain = member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
         _check_member(member.name, plain=plain, size=member.size, folder=folder)
         yield member
 
 
 def _check_member(name: str, *, plain: bool, size: int, folder: Path) -> None:
-    """Refuses what no corpus has and what has led outside before: CVE-2025-4517 needs links to links."""
+    """Rejects members that no corpus has and that can escape the folder: CVE-2025-4517 needs links to links."""
     if not plain:
         raise tarfile.TarError(f"{printable(name)} is neither a file nor a folder")
     if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
@@ -274,60 +274,60 @@ def _check_member(name: str, *, plain: bool, size: int, folder: Path) -> None:
 
 
 def _download(url: str, path: Path, *, by_hand: str) -> None:
-    """Fetches `url` to `path` by way of `path.part`, where it goes on after an interruption."""
+    """Fetches `url` to `path` via `path.part`, from which it resumes after an interruption."""
     import requests
 
     part = path.with_name(f"{path.name}.part")
-    had = _size(part)
+    size = _size(part)
     while True:
         try:
             _transfer(url, part)
             break
         except requests.RequestException as error:
-            if _size(part) <= had:  # a connection that was cut is taken up again while each attempt brings bytes
+            if _size(part) <= size:  # a broken connection is resumed as long as each attempt brings bytes
                 answer = f"{error.response.status_code} {error.response.reason}" if error.response is not None else ""
                 raise CatuvacError(
                     f"cannot fetch {url} from {urlsplit(url).hostname} ({answer or type(error).__name__}): run this "
-                    f"again with a connection, which goes on where it stopped, or {by_hand} by hand and run this again"
+                    f"again when connected to resume the download, or {by_hand} by hand and run this again"
                 ) from error
-            had = _size(part)
+            size = _size(part)
     part.rename(path)
 
 
 def _transfer(url: str, part: Path) -> None:
-    """One request for the bytes that `part` lacks."""
+    """Requests the bytes that `part` lacks."""
     import requests
 
-    had = _size(part)
-    headers = HEADERS | ({"Range": f"bytes={had}-"} if had else {})
+    start = _size(part)
+    headers = HEADERS | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # no byte is missing; should there be too many, the checksum tells
+            return  # no byte is missing; the checksum detects surplus ones
         answer.raise_for_status()
         if answer.status_code != requests.codes.partial_content:
-            had = 0  # a server that cannot resume sends the whole
+            start = 0  # a server that cannot resume sends the whole file
         length = answer.headers.get("Content-Length")
-        total = had + int(length) if length else None
+        total = start + int(length) if length else None
         free = shutil.disk_usage(part.parent).free
-        if total and total - had > free:
+        if total and total - start > free:
             raise CatuvacError(
-                f"{part.stem} needs {decimal(total - had)} and the disk of {part.parent} has {decimal(free)} free: "
+                f"{part.stem} needs {decimal(total - start)} and the disk of {part.parent} has {decimal(free)} free: "
                 "free the rest, or give another --data-root"
             )
         columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
         progress = Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
         try:
-            with progress, part.open("ab" if had else "wb") as file:
-                task = progress.add_task(part.stem, total=total, completed=had)
+            with progress, part.open("ab" if start else "wb") as file:
+                task = progress.add_task(part.stem, total=total, completed=start)
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
                     progress.advance(task, len(chunk))
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            missing = f"{decimal(total - _size(part))} of {part.stem} are missing: free that" if total else "free some"
+            missing = f"{decimal(total - _size(part))} for the rest of {part.stem}" if total else "some space"
             raise CatuvacError(
-                f"the disk of {part.parent} is full; {missing} and run this again, what was fetched is kept"
+                f"the disk of {part.parent} is full; free {missing} and run this again, what was fetched is kept"
             ) from error
 
 
@@ -344,10 +344,10 @@ def _checkout(source: Git, work: Path, target: Path) -> Path:
     new = not repository.exists()
     tree.mkdir(exist_ok=True)
     for lock in repository.rglob("*.lock"):
-        lock.unlink()  # of a git that was killed: the folder is this command's alone
+        lock.unlink()  # left by a git that was killed: only this command uses the folder
 
     def git(*arguments: str, stdin: str = "") -> list[str]:
-        # A connection below 1 kB/s counts as lost, and no gc may run on behind the command's back.
+        # A connection below 1 kB/s counts as lost, and no gc may continue in the background.
         settings = ["-c", "http.lowSpeedLimit=1000", "-c", f"http.lowSpeedTime={TIMEOUT}", "-c", "gc.auto=0"]
         done = subprocess.run(
             ["git", f"--git-dir={repository}", f"--work-tree={tree}", *settings, *arguments],
@@ -360,8 +360,8 @@ def _checkout(source: Git, work: Path, target: Path) -> Path:
         if done.returncode:
             reason = next(iter(done.stderr.splitlines()), f"git ended with {done.returncode}")
             raise CatuvacError(
-                f"cannot fetch {source.url}: {reason}; run this again with a "
-                f"connection, which goes on where it stopped, or clone it by hand, check out {source.commit} and put "
+                f"cannot fetch {source.url}: {reason}; run this again when "
+                f"connected to resume the download, or clone it by hand, check out {source.commit} and put "
                 f"its {', '.join(source.paths)} into {target}"
             )
         return done.stdout.splitlines()
@@ -371,7 +371,7 @@ def _checkout(source: Git, work: Path, target: Path) -> Path:
         git("config", "remote.origin.url", source.url)
         git("fetch", "--quiet", "--depth=1", "--filter=blob:none", "origin", source.commit)
     except BaseException as error:
-        if new:  # nothing to go on from
+        if new:  # nothing to resume from
             shutil.rmtree(repository, ignore_errors=True)
             tree.rmdir()
         if isinstance(error, FileNotFoundError):
@@ -379,11 +379,11 @@ def _checkout(source: Git, work: Path, target: Path) -> Path:
         raise
     paths = git("ls-tree", "--name-only", source.commit, *source.paths)
     for path in track(paths, source.folder, console=Console(stderr=True)):
-        # Left to itself, `checkout` asks the server for one file at a time.
+        # By itself, `checkout` requests one file at a time from the server.
         objects = git("rev-list", "--objects", "--missing=print", source.commit, "--", path)
         missing = [line[1:] for line in objects if line.startswith("?")]
         if missing:
-            how = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin")
-            git("-c", "fetch.negotiationAlgorithm=noop", "fetch", *how, "origin", stdin="\n".join(missing))
+            options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin")
+            git("-c", "fetch.negotiationAlgorithm=noop", "fetch", *options, "origin", stdin="\n".join(missing))
         git("checkout", "--quiet", source.commit, "--", path)
     return tree

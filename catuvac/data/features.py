@@ -1,4 +1,4 @@
-"""From samples to a picture `[T, F]` and its activity mask, and from there to [0, 1] (design, section 3).
+"""Computes features `[T, F]` and their activity mask from samples, and normalises them to [0, 1] (design, section 3).
 
 T frames and F bands are padded to multiples of 16, the encoder's total stride.
 """
@@ -20,11 +20,12 @@ from torchaudio.functional import create_dct
 from torchaudio.transforms import AmplitudeToDB
 
 from catuvac.config import FeatureConfig
+from catuvac.data import embedding
 from catuvac.errors import CatuvacError
 
 STRIDE = 16  # four convolutions of stride 2
 BLOCK = 32  # clips that the normaliser reads at a time: they fit into a core's cache
-MELS_PER_COEFFICIENT = 2  # mel_cepstrum: mel bands for each kept coefficient (26 for 13 is the classic pair)
+MELS_PER_COEFFICIENT = 2  # mel_cepstrum: mel bands per kept coefficient (26 for 13 is the classic choice)
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -39,29 +40,35 @@ class Features:
 
 
 def frames(config: FeatureConfig) -> tuple[int, int]:
-    """T and F, both padded to multiples of 16."""
-    count = config.stretch_frames if config.time_fit == "stretch" else clip_samples(config) // config.hop + 1
+    """Returns T and F, both padded to multiples of 16."""
+    if config.time_fit == "stretch":
+        count = config.stretch_frames
+    elif config.kind == "embedding":
+        count = embedding.shape(config.weights, clip_samples(config))[0]
+    else:
+        count = clip_samples(config) // config.hop + 1
     return _padded(count), _padded(config.n_bands)
 
 
 def valid_bands(config: FeatureConfig) -> int:
-    """The bands before padding: `x[:, valid_bands:]` is zero."""
+    """Returns the number of bands before padding: `x[:, valid_bands:]` is zero."""
     return config.n_bands
 
 
 def extract(samples: Tensor, *, duration: float, config: FeatureConfig) -> Features:
-    """The features of one clip.
+    """Computes the features of one clip.
 
-    A frame is active where its centre lies within `duration` and its power is at most `activity_db` below the clip's
-    loudest frame. Stretching interpolates between the first and the last active frame, all of the result is active.
+    A frame is active if its centre lies within `duration` and its power is at most `activity_db` below that of the
+    clip's loudest frame; that of an embedding, if its window starts within `duration`. Stretching interpolates between
+    the first and the last active frame; its result is all active.
 
     Args:
         samples: `[n]`, finite, at `config.sample_rate` Hz.
-        duration: the true length in s; later samples are padding, and NaN means that all are the clip's own.
+        duration: the true length in s; later samples are padding. NaN means that there is no padding.
         config: the front end.
 
     Raises:
-        CatuvacError: the kind is "array", which has no front end.
+        CatuvacError: the kind is "array", which has no front end, or an embedding's model cannot be used.
     """
     x, mask = extract_batch([samples], durations=[duration], config=config)
     return Features(x=x[0], mask=mask[0])
@@ -70,35 +77,28 @@ def extract(samples: Tensor, *, duration: float, config: FeatureConfig) -> Featu
 def extract_batch(
     clips: Sequence[Tensor], *, durations: Sequence[float], config: FeatureConfig
 ) -> tuple[Tensor, Tensor]:
-    """`x` `[B, T, F]` and `mask` `[B, T]` of B clips, each as `extract` has it."""
+    """Returns `x` `[B, T, F]` and `mask` `[B, T]` of B clips, each computed as in `extract`."""
     front = front_end(config)
     clips = [
         samples[: own_samples(len(samples), duration, config)]
         for samples, duration in zip(clips, durations, strict=True)
     ]
-    power = front.power(clips)  # [B, frames, bands]
-
-    lengths = torch.tensor([len(samples) for samples in clips])
-    within = torch.arange(power.shape[1]) * config.hop < lengths[:, None]
-    loudness = power.sum(dim=2).where(within, 0)
-    active = within & (loudness >= loudness.amax(dim=1, keepdim=True) * 10 ** (-config.activity_db / 10))
-
-    x = front.level(power)
+    x, active = front.describe(clips)
     if config.time_fit == "stretch":
         x = torch.stack([_stretched(*clip, config.stretch_frames) for clip in zip(x, active, strict=True)])
         active = torch.ones(x.shape[:2], dtype=torch.bool)
     x = _clip_normalised(x, active, config)
 
     time, bands = frames(config)
-    more = time - x.shape[1]
-    return F.pad(x, (0, bands - x.shape[2], 0, more)).contiguous(), F.pad(active, (0, more))
+    missing = time - x.shape[1]
+    return F.pad(x, (0, bands - x.shape[2], 0, missing)).contiguous(), F.pad(active, (0, missing))
 
 
 @dataclass(frozen=True)
 class Normaliser:
     """Maps features to [0, 1] with statistics of the training clips' active frames.
 
-    `mean` and `std` float64 `[valid bands]` are 0 and 1 without `corpus_norm`; `low` and `high` are the extremes then.
+    `mean` and `std`, float64 `[valid bands]`, are 0 and 1 without `corpus_norm`; `low`, `high`: the extremes after it.
     """
 
     mean: NDArray[np.float64]
@@ -108,7 +108,7 @@ class Normaliser:
 
     @classmethod
     def fit(cls, x: Array, mask: Mask, config: FeatureConfig) -> Self:
-        """Statistics of `x` `[N, T, F]` where `mask` `[N, T]` is True; give False for all but the training clips."""
+        """Fits statistics to `x` `[N, T, F]` where `mask` `[N, T]` is True; pass False for all but training clips."""
         bands = valid_bands(config)
         count, total, squares = 0, np.zeros(bands), np.zeros(bands)
         least, most = np.full(bands, np.inf), np.full(bands, -np.inf)
@@ -127,16 +127,16 @@ class Normaliser:
         return cls(mean, std, float(((least - mean) / std).min()), float(((most - mean) / std).max()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, exactly; `from_dict` takes them back."""
+        """Returns plain numbers, without loss, for `from_dict`."""
         return {"mean": self.mean.tolist(), "std": self.std.tolist(), "low": self.low, "high": self.high}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """What `to_dict` returned."""
+        """Restores a normaliser from the result of `to_dict`."""
         return cls(np.array(stored["mean"]), np.array(stored["std"]), float(stored["low"]), float(stored["high"]))
 
     def apply(self, x: Array, mask: Mask) -> Array:
-        """Features `[n, T, F]` in [0, 1], float32; inactive frames and padded bands are 0."""
+        """Returns float32 features `[n, T, F]` in [0, 1]; inactive frames and padded bands are 0."""
         bands = len(self.mean)
         span = self.high - self.low or 1.0  # all cells equal: they become 0
         cells = x[..., :bands] - self.mean
@@ -149,13 +149,13 @@ class Normaliser:
 
 
 class FrontEnd:
-    """The transforms of one configuration, built once; threads share them.
+    """The transforms of one configuration, built once and shared by threads.
 
     Attributes:
-        n_fft: samples of a transform; the window lies in its middle.
+        n_fft: samples per transform; the window is centred in it.
         window: `[config.window]`.
         mel: filters `[bins, mels]`; None for a spectrogram.
-        dct: `[mels, coefficients]`; None but for a cepstrum.
+        dct: `[mels, coefficients]`; None except for a cepstrum.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
@@ -173,15 +173,24 @@ class FrontEnd:
         self.decibels = AmplitudeToDB("power", top_db=config.top_db)
         self.dct = create_dct(config.n_bands, mels, norm="ortho") if cepstrum else None  # [mels, coefficients]
 
+    def describe(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns the levels `[B, frames, bands]` of B clips `[n]` and which frames are active, `[B, frames]`."""
+        power = self.power(clips)
+        lengths = torch.tensor([len(samples) for samples in clips])
+        within = torch.arange(power.shape[1]) * self.config.hop < lengths[:, None]
+        loudness = power.sum(dim=2).where(within, 0)
+        active = within & (loudness >= loudness.amax(dim=1, keepdim=True) * 10 ** (-self.config.activity_db / 10))
+        return self.level(power), active
+
     def power(self, clips: Sequence[Tensor]) -> Tensor:
-        """B clips `[n]` to power `[B, frames, bands]`, frames after a clip's end being zero."""
+        """Returns the power `[B, frames, bands]` of B clips `[n]`; frames after a clip's end are zero."""
         config, half = self.config, self.n_fft // 2
         bands = config.n_bands if self.mel is None else self.mel.shape[1]
         power = torch.zeros(len(clips), clip_samples(config) // config.hop + 1, bands)
         # One by one: a clip fits into a core's cache, a batch does not.
         for samples, out in zip(clips, power, strict=True):
-            heard = min(len(out), -(-(len(samples) + half) // config.hop))  # what windows with samples in them yield
-            end = (heard - 1) * config.hop + self.n_fft - half
+            filled = min(len(out), -(-(len(samples) + half) // config.hop))  # frames whose windows contain samples
+            end = (filled - 1) * config.hop + self.n_fft - half
             spectrum = torch.stft(
                 F.pad(samples, (half, end - len(samples))),
                 self.n_fft,
@@ -190,32 +199,60 @@ class FrontEnd:
                 self.window,
                 center=False,
                 return_complex=True,
-            ).T  # [heard, bins]
+            ).T  # [filled, bins]
             cells = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             if self.mel is None:
-                out[:heard] = cells[:, config.low_bin : config.low_bin + bands]
+                out[:filled] = cells[:, config.low_bin : config.low_bin + bands]
             else:
-                torch.mm(cells, self.mel, out=out[:heard])
+                torch.mm(cells, self.mel, out=out[:filled])
         return power
 
     def level(self, power: Tensor) -> Tensor:
-        """Power `[B, frames, bands]` to magnitude, dB floored `top_db` below each clip's peak, or coefficients."""
+        """Converts power `[B, frames, bands]` to magnitude, dB (at least each clip's peak - `top_db`) or cepstra."""
         if not self.config.decibels:
             return power.sqrt()
         level: Tensor = self.decibels(power[:, None])[:, 0]
         return level if self.dct is None else level @ self.dct
 
 
+class EmbeddingFrontEnd:
+    """A pretrained model in place of the transforms."""
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self.embedder = embedding.embedder(config.weights)
+        self.samples = clip_samples(config)
+        self.count, bands = embedding.shape(config.weights, self.samples)
+        if bands != config.n_bands:
+            raise CatuvacError(f"{config.weights} gives {bands} numbers per frame: set n_bands {bands}")
+
+    def describe(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns the frames `[B, frames, bands]` of B clips `[n]`; active are those that start within the clip."""
+        x = torch.stack([self.embedder.frames(F.pad(clip, (0, self.samples - len(clip)))) for clip in clips])
+        lengths = torch.tensor([len(clip) for clip in clips])
+        return x, torch.arange(self.count) * self.embedder.hop(self.samples, self.count) < lengths[:, None]
+
+
 @lru_cache(maxsize=8)
-def front_end(config: FeatureConfig) -> FrontEnd:
-    """The transforms of a configuration."""
+def front_end(config: FeatureConfig) -> FrontEnd | EmbeddingFrontEnd:
+    """Returns the transforms or the model of a configuration, cached."""
+    return EmbeddingFrontEnd(config) if config.kind == "embedding" else spectral(config)
+
+
+@lru_cache(maxsize=8)
+def spectral(config: FeatureConfig) -> FrontEnd:
+    """Returns the transforms of a configuration that has some, cached."""
     return FrontEnd(config)
 
 
-def mel_filters(mels: int, sample_rate: int, n_fft: int) -> Tensor:
-    """Triangles of height 1, `[bins, mels]`, evenly spaced in mel (HTK) from 0 Hz to half the sample rate.
+def weights_checksum(config: FeatureConfig) -> str:
+    """Returns a checksum of the weights that an embedding has loaded; "" for transforms, which have none."""
+    return embedding.embedder(config.weights).checksum if config.kind == "embedding" else ""
 
-    torchaudio builds the same in float32: where a bin lies close to a filter's edge, its weight is off by up to 0.4 %.
+
+def mel_filters(mels: int, sample_rate: int, n_fft: int) -> Tensor:
+    """Returns triangles of height 1, `[bins, mels]`, evenly spaced in mel (HTK) from 0 Hz to half the sample rate.
+
+    torchaudio computes them in float32: if a bin is close to a filter's edge, its weight is off by up to 0.4 %.
     """
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None] * sample_rate / n_fft  # Hz
     edges = 700 * (10 ** (torch.linspace(0, _top_mel(sample_rate), mels + 2, dtype=torch.float64) / 2595) - 1)
@@ -224,10 +261,10 @@ def mel_filters(mels: int, sample_rate: int, n_fft: int) -> Tensor:
 
 
 def _mel_fft(config: FeatureConfig, mels: int) -> int:
-    """The transform's size: the window, zero-padded to a power of two where a mel filter would hold no bin.
+    """Returns the transform's size: the window, zero-padded to a power of two if a mel filter would contain no bin.
 
-    Filters are narrowest at 0 Hz; one holds a bin for certain if it is wider than the spacing of the bins. Padding
-    adds bins between the old ones and no resolution: neighbouring narrow bands then look alike.
+    Filters are narrowest at 0 Hz; one is certain to contain a bin if it is wider than the spacing of the bins. Padding
+    adds bins between the existing ones but no resolution: neighbouring narrow bands then look alike.
     """
     narrowest = 700 * (10 ** (2 * _top_mel(config.sample_rate) / (mels + 1) / 2595) - 1)  # Hz
     needed = config.sample_rate / narrowest
@@ -235,25 +272,25 @@ def _mel_fft(config: FeatureConfig, mels: int) -> int:
 
 
 def _top_mel(sample_rate: int) -> float:
-    """Half the sample rate in mel (HTK)."""
+    """Returns half the sample rate in mel (HTK)."""
     return 2595 * math.log10(1 + sample_rate / 2 / 700)
 
 
 def own_samples(samples: int, duration: float, config: FeatureConfig) -> int:
-    """How many of a clip's samples count."""
+    """Returns how many of a clip's samples are used: no padding, and at most `clip_samples`."""
     samples = min(samples, clip_samples(config))
     return samples if math.isnan(duration) else min(samples, max(1, round(duration * config.sample_rate)))
 
 
 def _stretched(x: Tensor, active: Tensor, count: int) -> Tensor:
-    """From the first to the last active frame of `x` `[frames, bands]`: `[count, bands]`."""
+    """Interpolates `x` `[frames, bands]` from its first to its last active frame: `[count, bands]`."""
     span = active.nonzero()
-    own = x[int(span[0]) : int(span[-1]) + 1]
-    return F.interpolate(own.T[None], size=count, mode="linear", align_corners=True)[0].T
+    sound = x[int(span[0]) : int(span[-1]) + 1]
+    return F.interpolate(sound.T[None], size=count, mode="linear", align_corners=True)[0].T
 
 
 def _clip_normalised(x: Tensor, active: Tensor, config: FeatureConfig) -> Tensor:
-    """Subtracts each band's mean over a clip's active frames and divides by its deviation, as `clip_norm` says."""
+    """Subtracts each band's mean over a clip's active frames and divides by its deviation, as set by `clip_norm`."""
     if config.clip_norm == "none":
         return x
     weight = (active / active.sum(dim=1, keepdim=True))[:, :, None]  # [B, frames, 1]
@@ -261,12 +298,12 @@ def _clip_normalised(x: Tensor, active: Tensor, config: FeatureConfig) -> Tensor
     if config.clip_norm == "mean":
         return centred
     deviation = (centred.square() * weight).sum(dim=1, keepdim=True).sqrt()
-    steady = deviation <= 1e-4 * x.abs().amax(dim=(1, 2), keepdim=True)  # a constant band: it deviates by rounding
+    steady = deviation <= 1e-4 * x.abs().amax(dim=(1, 2), keepdim=True)  # a constant band deviates only by rounding
     return centred / torch.where(steady, 1.0, deviation)
 
 
 def clip_samples(config: FeatureConfig) -> int:
-    """The samples of a whole clip."""
+    """Returns the number of samples of a whole clip."""
     return max(1, round(config.clip_seconds * config.sample_rate))
 
 

@@ -1,4 +1,4 @@
-"""Which clips train, validate and test: seeded, stratified, group-safe (scikit-learn's splitters)."""
+"""Assigns clips to the train, val and test splits: seeded, stratified, group-safe (scikit-learn's splitters)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from catuvac.config import SplitConfig
 from catuvac.errors import CatuvacError
 
-FOLDS = 20  # grouped: fractions are met to about one part in this many
+FOLDS = 20  # of grouped splits: fractions are met to within about 1 / FOLDS
 
 Rows = NDArray[np.int64]
 
 
 def split(clips: pd.DataFrame, config: SplitConfig) -> dict[str, Rows]:
-    """Row numbers of `clips` under `train`, `val` and `test`: sorted, disjoint, all rows together.
+    """Returns the row numbers of `clips` under `train`, `val` and `test`: sorted, disjoint, and covering all rows.
 
-    `random` keeps the labels' shares where there are labels and each is frequent enough. `grouped` keeps every value
-    of `config.group` on one side, and the labels' shares as far as that allows. `official` takes the corpus's own
-    splits; where it has none for validation, these clips are drawn from the rest by the random rule. The fractions are
-    of all clips.
+    `random` preserves label proportions if there are labels and each is frequent enough. `grouped` keeps all clips
+    with the same `config.group` in one split, and preserves label proportions as far as that allows. `official` uses
+    the corpus's own splits; if it has no validation split, `random` draws one from the rest. The fractions refer to
+    all clips.
 
     Raises:
-        CatuvacError: no such column, no official split, or too few clips or groups to fill all three parts.
+        CatuvacError: no such column, no official split, or too few clips or groups to fill all three splits.
     """
     rows = np.arange(len(clips), dtype=np.int64)
     if config.split == "grouped":
@@ -48,24 +48,24 @@ def split(clips: pd.DataFrame, config: SplitConfig) -> dict[str, Rows]:
     parts = {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
     for name, part in parts.items():
         if len(part) == 0:
-            raise CatuvacError(f"the {name} split of {len(clips)} clips is empty: give more clips or another split")
+            raise CatuvacError(f"the {name} split of {len(clips)} clips is empty: add clips or choose another split")
     return parts
 
 
 def _random(clips: pd.DataFrame, rows: Rows, count: float, config: SplitConfig) -> tuple[Rows, Rows]:
-    """Splits `rows` into the rest and about `count` of them."""
+    """Splits `rows` into the rest and a part of about `count` rows."""
     size = max(1, round(count))
     if size >= len(rows):
-        raise CatuvacError(f"{len(rows)} clips cannot give {size} to a split and keep some: give more clips")
+        raise CatuvacError(f"{len(rows)} clips are too few to split {size} off and keep some: add clips")
     labels = _labels(clips, rows, 2)
     if labels is not None and len(np.unique(labels)) > min(size, len(rows) - size):
-        labels = None  # a part with fewer clips than classes cannot keep their shares
+        labels = None  # a part with fewer clips than classes cannot preserve their proportions
     rest, part = train_test_split(rows, test_size=size, random_state=config.split_seed, stratify=labels)
     return rest, part
 
 
 def _grouped(clips: pd.DataFrame, rows: Rows, fraction: float, config: SplitConfig) -> tuple[Rows, Rows]:
-    """Splits `rows` into the rest and the whole groups that hold about `fraction` of the clips."""
+    """Splits `rows` into the rest and whole groups with about `fraction` of the clips."""
     if config.group not in clips:
         raise CatuvacError(f"no column {config.group!r} to group by; the clips have {', '.join(clips.columns)}")
     groups = clips[config.group].to_numpy()[rows]
@@ -82,7 +82,7 @@ def _grouped(clips: pd.DataFrame, rows: Rows, fraction: float, config: SplitConf
 
 
 def _labels(clips: pd.DataFrame, rows: Rows, at_least: int) -> NDArray[np.object_] | None:
-    """The labels to stratify by, or None where there are none or a class has fewer clips than `at_least`."""
+    """Returns the labels to stratify by; None without labels or if a class has fewer than `at_least` clips."""
     if "label" not in clips:
         return None
     labels = clips["label"].to_numpy()[rows]

@@ -1,12 +1,11 @@
 """The feature cache: content-addressed, atomic, memory-mapped, shared between processes.
 
-Two kinds of entry lie side by side under the cache folder. A raw one holds the extracted features of every listed file;
-a prepared one, derived from it, holds the usable clips in [0, 1] with their splits, and is all that a trial opens.
+The cache folder contains two kinds of entry. A raw entry contains the extracted features of every listed file; a
+prepared entry, derived from it, contains the usable clips in [0, 1] with their splits, and is all that a trial opens.
 
-Every entry states the checksums of its files. One that a crash or a disk has damaged is found when it is opened, set
-aside as `NAME.damaged` and built again. An entry stands for the size, modification time and status-change time of every
-recording: no program can set the last, so a recording that was replaced is noticed whatever else it shares with the
-old one.
+Every entry lists the checksums of its files. An entry that a crash or a disk has damaged is detected when it is opened,
+set aside as `NAME.damaged` and rebuilt. An entry's key includes the size, modification time and status-change time of
+every recording: no program can set the last, so a replaced recording is noticed even if all else is unchanged.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ from catuvac.data.audio import AudioError
 from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index, starts
 from catuvac.errors import CatuvacError, printable
 
-FORMAT = 4  # raise it when extraction, the generated corpus or the entries change: older entries are then not found
+FORMAT = 4  # increment when extraction, the generated corpus or the entries change: older entries are then ignored
 UNCHECKED = 3  # entries up to this format have no checksums
 CHECKSUMS = "checksums.json"  # file name → SHA-256 sum, of every other file of an entry
 ENTRY = re.compile("[0-9a-f]{16}")  # the name of an entry
-SCORED = 1024  # clips in memory that are scored during a training: the Silhouette compares each with every other
-CHUNK = 8  # clips that a thread takes at a time: more share more of the interpreter's work, and take more memory
+SCORED = 1024  # in-memory clips that are scored during training: the Silhouette compares every pair
+CHUNK = 8  # clips per task of a thread: more amortise the interpreter's overhead, but take more memory
 
 Rows = NDArray[np.int64]
 Extracted = tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]  # x [n, T, F], mask [n, T], why unusable or ""
@@ -66,43 +65,43 @@ class FeatureSet:
     clips: pd.DataFrame  # N rows: the usable clips of the corpus's table
     splits: dict[str, Rows]  # train, val, test: row numbers
     n_bands: int  # the bands before padding; the rest of F is 0
-    normaliser: features.Normaliser  # that made x of the extracted features, and can make it of a new recording's
-    note: str  # how much of the corpus this is
+    normaliser: features.Normaliser  # computed x from the extracted features; also applies to new recordings
+    note: str  # states how much of the corpus this is
     skipped: pd.DataFrame  # path and reason of every unusable file
-    path: Path  # the entry's folder; `open_entry` takes it; Path() for features that are in no cache
+    path: Path  # the entry's folder, for `open_entry`; Path() for features outside the cache
 
     def labels(self, rows: Rows) -> Rows | None:
-        """Codes `[n]` of the sorted label names, or None where the corpus has no labels."""
+        """Returns codes `[n]` of the sorted label names, or None if the corpus has no labels."""
         return _codes(self.clips["label"])[rows] if "label" in self.clips else None
 
     def nuisances(self, rows: Rows) -> dict[str, Rows]:
-        """Codes `[n]` of each nuisance column that takes two values or more in the corpus."""
+        """Returns codes `[n]` of each nuisance column with at least two values in the corpus."""
         columns = [name for name in self.clips.columns if name not in COMMON and self.clips[name].nunique() >= 2]
         return {name: _codes(self.clips[name])[rows] for name in columns}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A prepared corpus as the trials of a study find it, on whatever node they run."""
+    """A prepared corpus as the trials of a study open it, on any node."""
 
-    path: Path  # of the entry that the study was started with
+    path: Path  # of the entry with which the study was started
     config: Config
     data_root: Path | None
     cache_dir: Path
-    others: tuple[Prepared, ...] = ()  # the corpus under further splits, on which seed blocks train
+    others: tuple[Prepared, ...] = ()  # the corpus under the further splits of seed blocks
 
     def under(self, split: SplitConfig) -> Prepared:
-        """The corpus under one of the splits that it was prepared for; raises `CatuvacError` for another one."""
+        """Returns the corpus under one of the splits it was prepared for; raises `CatuvacError` for any other."""
         for entry in (self, *self.others):
             if entry.config.split == split:
                 return entry
         raise CatuvacError(f"the features were not prepared for the split of seed {split.split_seed}")
 
     def open(self) -> FeatureSet:
-        """Opens the entry; a node whose cache lacks it extracts it there, once for all of its trials.
+        """Opens the entry; a node whose cache lacks it extracts the features once for all of its trials.
 
         Raises:
-            CatuvacError: neither a whole entry nor the recordings are on this node.
+            CatuvacError: this node has neither an intact entry nor the recordings.
         """
         entry = reopen(self.path)
         if entry is not None:
@@ -111,7 +110,7 @@ class Prepared:
 
 
 def default_cache_dir() -> Path:
-    """$CATUVAC_CACHE, or ~/.cache/catuvac; raises `CatuvacError` where this user has no home folder."""
+    """Returns $CATUVAC_CACHE, or ~/.cache/catuvac; raises `CatuvacError` if this user has no home folder."""
     folder = os.path.expanduser(os.environ.get("CATUVAC_CACHE") or "~/.cache/catuvac")
     if folder.startswith("~"):
         raise CatuvacError(f"there is no home folder for {folder}: set $CATUVAC_CACHE, or give --cache-dir DIR")
@@ -127,15 +126,15 @@ def prepare(
     strict: bool = False,
     progress: bool = True,
 ) -> FeatureSet:
-    """Lists a corpus, extracts and normalises its features, or opens them where the cache has them undamaged.
+    """Lists a corpus and opens its features from the cache; extracts and normalises them if it has no intact copy.
 
     Args:
-        config: its corpus, feature and split sections, and the number of clusters, matter here.
+        config: only its corpus, feature and split sections and its number of clusters are used.
         data_root: the folder with the recordings; None for a generated corpus.
-        cache_dir: where the entries lie; None takes `default_cache_dir()`.
-        workers: threads that extract; 0 takes all cores.
-        strict: a file that cannot be used is an error, not a skipped row.
-        progress: a progress bar on stderr.
+        cache_dir: the folder of the entries; None uses `default_cache_dir()`.
+        workers: extraction threads; 0 uses all cores.
+        strict: raise an error for an unusable file instead of skipping it.
+        progress: show a progress bar on stderr.
 
     Raises:
         CatuvacError: a wrong root, no usable file, an unusable one under `strict`, fewer training clips than clusters,
@@ -174,12 +173,12 @@ def prepare(
 
 
 def from_arrays(x: features.Array, mask: features.Mask, config: FeatureConfig) -> FeatureSet:
-    """A feature set in memory. Every clip trains, and up to 1 024 of them, evenly spaced, are scored on the way.
+    """Returns a feature set in memory: all clips train, and up to 1 024 evenly spaced ones are scored during training.
 
     Args:
-        x: extracted features `[N, T, F]`, T and F as `features.frames(config)` has them.
+        x: extracted features `[N, T, F]`, with T and F from `features.frames(config)`.
         mask: `[N, T]`, True where a frame is active.
-        config: the front end that they come from.
+        config: the front end that computed them.
     """
     normaliser = features.Normaliser.fit(x, mask, config)
     rows = np.arange(len(x), dtype=np.int64)
@@ -198,15 +197,15 @@ def from_arrays(x: features.Array, mask: features.Mask, config: FeatureConfig) -
 
 
 class DamagedError(CatuvacError):
-    """An entry that does not hold what was written to it."""
+    """Raised for an entry whose content differs from what was written."""
 
 
 def open_entry(path: Path) -> FeatureSet:
-    """Opens a prepared entry, which holds all that is needed.
+    """Opens a prepared entry; needs neither its raw entry nor the recordings.
 
     Raises:
         CatuvacError: there is none, it belongs to another user, or it cannot be read.
-        DamagedError: it is damaged, or something else; it was set aside, so that the next preparation builds it again.
+        DamagedError: it is damaged or not an entry; it was set aside, so that the next preparation rebuilds it.
     """
     try:
         if not (path.is_dir() and ENTRY.fullmatch(path.name)):
@@ -215,7 +214,7 @@ def open_entry(path: Path) -> FeatureSet:
             _check(path)
         except DamagedError as error:
             with _lock(path):
-                if not _keep_whole(path):
+                if not _keep_intact(path):
                     raise DamagedError(f"{error}: run `catuvac prepare` again") from error
         return _load(path)
     except OSError as error:
@@ -223,7 +222,7 @@ def open_entry(path: Path) -> FeatureSet:
 
 
 def reopen(path: Path) -> FeatureSet | None:
-    """Opens a prepared entry; None, with a line on stderr, where there is none or it is damaged: prepare it again."""
+    """Opens a prepared entry; returns None if it is absent, or damaged (reported on stderr): prepare it again."""
     if not os.path.isdir(path):
         return None
     try:
@@ -233,13 +232,13 @@ def reopen(path: Path) -> FeatureSet | None:
 
 
 def build_once(root: Path, key: Mapping[str, object], build: Callable[[Path], None]) -> Path:
-    """Returns the folder `root/<hash of key>`, which `build` fills first where it does not exist or is damaged.
+    """Returns the folder `root/<hash of key>`; `build` fills it first if it does not exist or is damaged.
 
-    The entry appears under its name complete and on the disk, or not at all. Processes that want the same one wait for
-    its builder and use what it made; what a killed builder left is removed by the next.
+    The entry appears under its name only once it is complete and on the disk. Processes that need the same entry wait
+    for its builder and use the result; the next builder removes what a killed one left.
 
     Raises:
-        CatuvacError: `root` or what lies in it belongs to another user.
+        CatuvacError: `root` or the entry belongs to another user.
     """
     entry = root / _entry_name(key)
     if entry.is_dir():
@@ -248,10 +247,10 @@ def build_once(root: Path, key: Mapping[str, object], build: Callable[[Path], No
             return entry
     io.private_folder(root)
     with _lock(entry):
-        if _keep_whole(entry):
+        if _keep_intact(entry):
             return entry
         unfinished = entry.with_suffix(".tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)  # the lock is ours: whoever left it is dead
+        shutil.rmtree(unfinished, ignore_errors=True)  # we hold the lock: the process that left it has ended
         unfinished.mkdir(mode=0o700)
         try:
             build(unfinished)
@@ -285,11 +284,11 @@ def _check(entry: Path) -> None:
     """Compares an entry's files with their checksums.
 
     Raises:
-        DamagedError: a file is not what was written, or is missing.
-        CatuvacError: another user made the entry.
+        DamagedError: a file is missing or differs from what was written.
+        CatuvacError: the entry belongs to another user.
     """
     if entry.is_symlink() or not io.ours(entry.stat()):
-        raise CatuvacError(f"another user made {entry}: choose a cache of your own, --cache-dir or $CATUVAC_CACHE")
+        raise CatuvacError(f"{entry} belongs to another user: choose your own cache with --cache-dir or $CATUVAC_CACHE")
     try:
         names = {path.name for path in entry.iterdir()}
         if CHECKSUMS not in names:
@@ -297,15 +296,15 @@ def _check(entry: Path) -> None:
             if _entry_name(text) == entry.name and json.loads(text)["format"] <= UNCHECKED:
                 return
         sums = json.loads((entry / CHECKSUMS).read_text(encoding="utf-8"))
-        odd = [name for name, stated in sums.items() if name not in names or io.checksum(entry / name) != stated]
+        damaged = [name for name, stated in sums.items() if name not in names or io.checksum(entry / name) != stated]
     except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"the features in {entry} are damaged (no readable {CHECKSUMS})") from error
-    if odd:
-        raise DamagedError(f"the features in {entry} are damaged ({', '.join(map(printable, odd))})")
+    if damaged:
+        raise DamagedError(f"the features in {entry} are damaged ({', '.join(map(printable, damaged))})")
 
 
-def _keep_whole(entry: Path) -> bool:
-    """Whether the entry is there and whole; a damaged one is set aside. Its lock must be held."""
+def _keep_intact(entry: Path) -> bool:
+    """Returns whether the entry exists and is intact; sets a damaged one aside. The caller must hold its lock."""
     if not entry.is_dir():
         return False
     try:
@@ -313,7 +312,7 @@ def _keep_whole(entry: Path) -> bool:
     except DamagedError as error:
         aside = entry.with_suffix(".damaged")
         shutil.rmtree(aside, ignore_errors=True)
-        entry.rename(aside)  # whoever has it open can go on: the files stay
+        entry.rename(aside)  # a process that has it open can continue: the files remain
         print(f"{error}: they were set aside as {aside.name}, which you may delete", file=sys.stderr)
         return False
     return True
@@ -325,7 +324,7 @@ def _load(path: Path) -> FeatureSet:
         meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         with np.load(path / "splits.npz") as stored:
             parts = {name: stored[name] for name in ("train", "val", "test")}
-        _say_when_cut_short(path)
+        _report_truncation(path)
         return FeatureSet(
             x=np.load(path / "x.npy", mmap_mode="r"),
             mask=np.load(path / "mask.npy"),
@@ -352,17 +351,17 @@ def _load(path: Path) -> FeatureSet:
 _bus_error_handler: Any = None  # ctypes' callbacks must outlive their use
 
 
-def _say_when_cut_short(path: Path) -> None:
-    """Makes one line and exit code 2 of the signal that ends a process when a file that it maps is cut short.
+def _report_truncation(path: Path) -> None:
+    """Turns SIGBUS, which ends a process when a file that it maps is truncated, into a one-line error and exit code 2.
 
-    Python's own handlers run after the instruction that failed, which never ends. This one runs at once, and what it
-    interrupts is a read from a map, which holds no lock of Python's or of the C library's. A handler that is there
-    already, such as the one by which a Ray worker says where it died, stays.
+    Python's own handlers run only after the failing instruction, which never completes. This one runs at once, and it
+    interrupts a read from a map, during which no lock of Python or the C library is held. An existing handler is kept,
+    such as the one with which a Ray worker reports where it died.
     """
     global _bus_error_handler
     if _bus_error_handler is not None or not hasattr(signal, "SIGBUS"):
         return
-    text = f"error: a file in {path} was cut short or cannot be read any more: run this again, which builds it again"
+    text = f"error: a file in {path} was truncated or can no longer be read: run this again to rebuild it"
     line = printable(text).encode() + b"\n"
 
     def end(_: int) -> None:
@@ -382,33 +381,34 @@ def _raw_key(config: Config, clips: pd.DataFrame) -> dict[str, object]:
     settings = plain(config.features)
     del settings["corpus_norm"]  # applied in the prepared entry
     digest = hashlib.sha256(clips.to_csv(index=False).encode(errors="surrogateescape"))
+    digest.update(features.weights_checksum(config.features).encode())
     if CORPORA[config.corpus.corpus].needs_root:
         for path in clips["path"]:
             try:
                 stat = os.stat(path)
                 digest.update(f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode())
-            except OSError as error:  # extraction says why it cannot be read
+            except OSError as error:  # extraction reports why it cannot be read
                 digest.update(f"{error.errno}\n".encode())
     return {"format": FORMAT, "corpus": plain(config.corpus), "files": digest.hexdigest(), "features": settings}
 
 
 def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int, strict: bool, progress: bool) -> None:
-    """Fills a raw entry: x.npy, mask.npy and clips.parquet with a `reason` column, a row for every listed clip."""
+    """Fills a raw entry: x.npy, mask.npy and clips.parquet with a `reason` column and one row per listed clip."""
     clips, count = table.clips, len(table.clips)
     time, bands = features.frames(config.features)
     masks: list[NDArray[np.bool_]] = []
     reasons: list[str] = []
 
     def kept(results: Iterable[Extracted]) -> Iterator[NDArray[np.float32]]:
-        for x, mask, why in results:
+        for x, mask, chunk_reasons in results:
             masks.append(mask)
-            reasons.extend(why)
-            if strict and any(why):
+            reasons.extend(chunk_reasons)
+            if strict and any(chunk_reasons):
                 row = next(row for row, reason in enumerate(reasons) if reason)
                 _refuse(clips["path"][row], reasons[row])
             yield x
 
-    stored = clips.assign(path=[printable(path) for path in clips["path"]])  # as tables and pages will show it
+    stored = clips.assign(path=[printable(path) for path in clips["path"]])  # as tables and pages show it
     chunks = [clips[start : start + CHUNK] for start in range(0, count, CHUNK)]
     with _threads(workers) as mapped:
         results = mapped(partial(_extract, config.corpus, config.features), chunks)
@@ -455,13 +455,13 @@ def _normalise(config: Config, note: str, raw: Path, folder: Path, *, workers: i
 
 @contextmanager
 def _threads(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Yields `map` over threads: it keeps the order, and is at most a few items ahead of whoever takes the results.
+    """Yields `map` over threads: it preserves the order, and runs at most a few items ahead of its consumer.
 
-    Threads suffice: decoding, resampling and the transforms run outside the interpreter's lock. Processes would take
-    seconds each to import torch.
+    Threads suffice: decoding, resampling and the transforms release the interpreter's lock. Each process would take
+    seconds to import torch.
     """
-    own = torch.get_num_threads()
-    torch.set_num_threads(1)  # new threads begin with this: to share out a single clip costs more than it saves
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads inherit this: parallelising a single clip costs more than it saves
     pool = ThreadPoolExecutor(workers)
 
     def in_order(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -477,7 +477,7 @@ def _threads(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
         yield in_order
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(own)
+        torch.set_num_threads(threads_before)
 
 
 def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame) -> Extracted:
@@ -498,18 +498,18 @@ def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame
 
 
 def read_clip(corpus: CorpusConfig, front_end: FeatureConfig, path: str, *, start: float, duration: float) -> Tensor:
-    """The samples `[s]` of a clip, as far as its features need them; raises `AudioError`.
+    """Reads the samples `[s]` of a clip, as far as its features need them; raises `AudioError`.
 
     Args:
-        corpus, front_end: of the configuration.
-        path, start, duration: of the clip's row in the corpus's table; start and duration in s.
+        corpus, front_end: sections of the configuration.
+        path, start, duration: from the clip's row in the corpus's table; start and duration in s.
     """
-    seconds = min(front_end.clip_seconds, duration)  # in this order: NaN is not below anything
+    seconds = min(front_end.clip_seconds, duration)  # in this order, min() ignores a duration of NaN
     return CORPORA[corpus.corpus].read(corpus, path, front_end.sample_rate, start=start, seconds=seconds)
 
 
 def _write_rows(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.float32]]) -> None:
-    """Writes a .npy file of float32 piece by piece: a full disk is then an error, and in a memory map it is a crash."""
+    """Writes a .npy file of float32 piece by piece: a full disk then raises an error; a memory map would crash."""
     header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -522,7 +522,7 @@ def _skipped(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _refuse(path: str, reason: str) -> None:
-    raise CatuvacError(f"{path}: {reason}; mend or remove the file, or leave out --strict")
+    raise CatuvacError(f"{path}: {reason}; repair or remove the file, or omit --strict")
 
 
 def _codes(column: pd.Series) -> Rows:

@@ -1,1 +1,1 @@
-"""How good a clustering is: scores, and the objectives that a study maximises."""
+"""The quality of a clustering: scores, and the objectives that a study maximises."""

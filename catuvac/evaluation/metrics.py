@@ -1,8 +1,7 @@
-"""What a clustering is worth: label scores, internal scores in three spaces, collapse diagnostics (design, section 4).
+"""Scores of a clustering: label scores, internal scores in three spaces, collapse diagnostics (design, section 4).
 
-Every function returns finite numbers for every finite or non-finite input of the right shape. Where a score is
-undefined it carries the value in `FLOORS` and `degenerate` is true, because NaN would leave a trial of the search
-running for ever.
+Every function returns finite numbers for every finite or non-finite input of the right shape. An undefined score takes
+its value in `FLOORS` and `degenerate` is true, because NaN would leave a trial of the search running forever.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ COINCIDE = 1e-8  # centres closer than this, with the data scaled to unit deviat
 
 
 def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Compares clusters with labels; the names of both are free and their numbers may differ.
+    """Compares clusters with labels; both may have any names, and their numbers may differ.
 
     Args:
         clusters: `[N]` integers.
@@ -49,7 +48,7 @@ def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     Returns:
         acc: share of clips whose label is the one matched to their cluster (Hungarian, one to one), in [0, 1].
         nmi: mutual information over the arithmetic mean of the entropies, in [0, 1].
-        ami: mutual information adjusted for chance, 0 by chance, 1 at best: the primary agreement.
+        ami: mutual information adjusted for chance, 0 by chance, 1 at best: the primary measure of agreement.
         ari: adjusted Rand index, 0 by chance, 1 at best.
 
     Raises:
@@ -60,7 +59,7 @@ def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     _require(len(a) > 0, "no clips to score; give at least one")
     counts = contingency_matrix(a, b)
     rows, columns = linear_sum_assignment(counts, maximize=True)
-    with _many_classes_are_fine():
+    with _many_classes_allowed():
         return {
             "acc": float(counts[rows, columns].sum() / len(a)),
             "nmi": float(normalized_mutual_info_score(a, b, average_method="arithmetic")),
@@ -72,7 +71,7 @@ def label_scores(clusters: ArrayLike, labels: ArrayLike) -> dict[str, float]:
 def cluster_scores(x: ArrayLike, clusters: ArrayLike, *, device: torch.device | str = "cpu") -> dict[str, float]:
     """Scores the clusters by distance alone, in any representation, in float64.
 
-    All four are invariant to shift and scale of `x`, so `x` is scaled first: what counts as no distance is absolute.
+    All four are invariant to shift and scale of `x`, so `x` is scaled first: the tolerance for coincidence is absolute.
 
     Args:
         x: `[N, D]` points, or `[N, …]`, flattened.
@@ -90,7 +89,7 @@ def cluster_scores(x: ArrayLike, clusters: ArrayLike, *, device: torch.device | 
     Raises:
         CatuvacError: lengths that differ.
     """
-    import torch  # here: the analysis of tables does without
+    import torch  # here: the analysis of tables does not need torch
 
     from catuvac.evaluation.silhouette import silhouette
 
@@ -131,7 +130,7 @@ def cluster_scores(x: ArrayLike, clusters: ArrayLike, *, device: torch.device | 
 
 
 def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
-    """Collapse diagnostics of `q(y|x)`; entropies in nats.
+    """Computes collapse diagnostics of `q(y|x)`; entropies in nats.
 
     Args:
         probabilities: `[N, K]`, rows that sum to one.
@@ -143,14 +142,14 @@ def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
         entropy_y: mean H(q), in [0, log K].
         confidence: mean probability of the most probable cluster, in [1/K, 1].
         mutual_information: I(x; y) = H(mean of q) - mean H(q), in [0, log K].
-        y_decided: I(x; y) > ½ log K; where it is false, the most probable cluster of a clip is a near-tie, and scores
+        y_decided: I(x; y) > ½ log K; if it is false, the most probable cluster of a clip is a near-tie, and scores
             of the clusters are mostly noise.
 
     Raises:
         CatuvacError: not a table of finite probabilities.
     """
     q = _probabilities(probabilities)
-    _require(bool(np.isfinite(q).all()), "probabilities hold NaN or infinity; evaluate() gives such a run its floors")
+    _require(bool(np.isfinite(q).all()), "probabilities contain NaN or infinity; evaluate() reports floors instead")
     total = q.sum(axis=1, keepdims=True)
     _require(
         bool((q >= 0).all() and np.allclose(total, 1.0, atol=1e-2)),
@@ -173,19 +172,19 @@ def assignment_scores(probabilities: ArrayLike) -> dict[str, float]:
 
 
 def invariant_information(one: ArrayLike, other: ArrayLike) -> float:
-    """I(y(v); y(v')) / log K of two views of the same clips, in [0, 1] (Ji et al. 2019, as a score).
+    """Computes I(y(v); y(v')) / log K of two views of the same clips, in [0, 1] (Ji et al. 2019, as a score).
 
-    Collapse gives 0, as the clusters then tell no clip from another, and so does indecision; clusters that a view
-    changes lie between. No labels have a part in it.
+    Collapse gives 0, because the clusters then do not distinguish any clips, and so does indecision; clusters that
+    depend on the view are in between. Labels are not used.
 
     Args:
         one, other: `[N, K]` probabilities of each clip's first and second view.
 
     Raises:
-        CatuvacError: no tables of one shape.
+        CatuvacError: the inputs are not tables of the same shape.
     """
     p, q = _probabilities(one), _probabilities(other)
-    _require(p.shape == q.shape, f"two views of the same clips have one shape, got {p.shape} and {q.shape}")
+    _require(p.shape == q.shape, f"two views of the same clips must have the same shape, got {p.shape} and {q.shape}")
     if not (np.isfinite(p).all() and np.isfinite(q).all()):
         return 0.0
     joint = p.T @ q / len(p)
@@ -216,10 +215,10 @@ def evaluate(
     views: tuple[ArrayLike, ArrayLike] | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """All of section 4 for one model on one split, by flat names without the `val/` prefix.
+    """Computes all scores of the design's section 4 for one model on one split, under names without the `val/` prefix.
 
-    Scores by space are `silhouette_x`, `dbi_p` and so on; nuisances give `nmi_speaker` and so on. What does not exist
-    (no labels, no z, and for hard clusters no probabilities) is absent.
+    Scores by space are `silhouette_x`, `dbi_p` and so on; nuisances give `nmi_speaker` and so on. Scores whose input
+    does not exist (labels, z, or, for hard clusters, probabilities) are absent.
 
     Args:
         x: `[N, …]` features.
@@ -279,7 +278,7 @@ def floors(
     with_views: bool = False,
     nuisances: tuple[str, ...] = (),
 ) -> dict[str, float]:
-    """The keys of `evaluate` with the worst value of each: what a diverged run reports."""
+    """Returns the keys of `evaluate` with the worst value of each, which a diverged run reports."""
     scores: dict[str, float] = dict.fromkeys(LABEL_SCORES if with_labels else (), 0.0)
     scores.update({f"{score}_{name}": 0.0 for name in nuisances for score in ("nmi", "ami")})
     scores.update({"invariant_information": 0.0} if with_views else {})
@@ -304,7 +303,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _codes(values: ArrayLike) -> NDArray[np.int64]:
-    """Numbers any labels from 0, without gaps."""
+    """Numbers arbitrary labels from 0, without gaps."""
     array = np.asarray(values)
     _require(array.ndim == 1, f"clusters and labels must be [N], got shape {array.shape}")
     return np.unique(array, return_inverse=True)[1].astype(np.int64)
@@ -317,8 +316,8 @@ def _probabilities(values: ArrayLike) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _many_classes_are_fine() -> Iterator[None]:
-    """Few clips with many labels are ordinary here (a nuisance such as the recording); scikit-learn warns of them."""
+def _many_classes_allowed() -> Iterator[None]:
+    """Silences scikit-learn's warning about few clips with many labels: a nuisance such as the recording has them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes is greater")
         yield

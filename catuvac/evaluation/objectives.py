@@ -1,22 +1,22 @@
-"""What a search maximises: label-free and guarded against collapse (design, sections 4 and 5).
+"""The objectives that a search maximises: label-free and guarded against collapse (design, sections 4 and 5).
 
 The Silhouette trap: with 2 of 10 clusters used, saturated probabilities reach a Silhouette of 0.99 in p, above every
-honest partition. So a Silhouette s enters as (1 + s) / 2, in [0, 1], times the guard
+honest partition. A Silhouette s therefore enters as (1 + s) / 2, in [0, 1], times the guard
 
     (exp I(x; y) - 1) / (K - 1),
 
-the number of clusters that the clips are told apart into, scaled to [0, 1]. I(x; y) = H(mean q) - mean H(q) is low
-where few clusters are used (at most log 2 with two) and also where every clip is spread over all of them, so neither
-empty clusters nor undecided assignments pass. In the trap the objective is at most 0.995 / 9 = 0.11.
+the effective number of clusters that distinguish clips, scaled to [0, 1]. I(x; y) = H(mean q) - mean H(q) is low
+if few clusters are used (at most log 2 with two) and also if every clip is spread over all of them, so neither empty
+clusters nor undecided assignments pass. In the trap the objective is at most 0.995 / 9 = 0.11.
 
-The default is `invariant_information`, I(y(v); y(v')) / log K between two views of held-out clips, which collapse and
-indecision bring to 0 without a guard. Over nine cold-started FSDD trainings it ranked as AMI did (Spearman +0.63), the
-guarded Silhouette in x alike (+0.62), I(x; y) +0.50 and the ELBO +0.32; over twelve arms of an ablation on generated
-scenes the ELBO preferred the undecided ones (-0.64) and the others did not (studies/cold-start.md). The Silhouette in
-feature space prefers k-means on spoken digits, whose clusters are compact and wrong.
+The default is `invariant_information`, I(y(v); y(v')) / log K between two views of held-out clips, which is 0 for
+collapse and indecision without a guard. Over nine cold-started FSDD trainings its rank correlation with AMI was +0.63
+(Spearman), that of the guarded Silhouette in x +0.62, of I(x; y) +0.50 and of the ELBO +0.32; over twelve arms of an
+ablation on generated scenes the ELBO preferred the undecided ones (-0.64) and the others did not
+(studies/cold-start.md). The Silhouette in feature space prefers k-means on spoken digits, whose clusters are compact
+and wrong.
 
-`macs` says how small a network is, times the guard: a second objective, with which a study finds the sizes that are
-worth their cost.
+`macs` rewards small networks, times the guard: a second objective, to find the sizes that are worth their cost.
 
 Adding an objective is one line in `OBJECTIVES`.
 """
@@ -31,12 +31,12 @@ from catuvac.errors import CatuvacError
 from catuvac.evaluation.metrics import LABEL_SCORES
 
 DEFAULT_OBJECTIVE = "invariant_information"
-MACS = 1e6  # of a clip, at which the objective of small networks is 1/2
+MACS = 1e6  # per clip, at which the objective of small networks is 1/2
 OBJECTIVE_FLOOR = 0.0  # every objective lies in [0, 1]
 
 
 def guard(scores: Mapping[str, float], n_clusters: int) -> float:
-    """Clusters told apart beyond the first, as a share of K - 1, in [0, 1]; 0 is collapse."""
+    """Returns the effective number of clusters beyond the first, as a share of K - 1, in [0, 1]; 0 is collapse."""
     return (math.exp(scores["mutual_information"]) - 1.0) / (n_clusters - 1)
 
 
@@ -51,7 +51,7 @@ OBJECTIVES: dict[str, Callable[[Mapping[str, float], int], float]] = {
 
 
 def reads_labels(score: str) -> bool:
-    """Whether a score is computed from labels or nuisance columns."""
+    """Returns whether a score is computed from labels or nuisance columns."""
     return score in LABEL_SCORES or score.startswith(("nmi_", "ami_"))
 
 
@@ -68,7 +68,7 @@ def objective(scores: Mapping[str, float], *, name: str, n_clusters: int) -> flo
     """
     if reads_labels(name):
         raise CatuvacError(
-            f"objective {name!r} reads labels, and labels never select; use one of {', '.join(OBJECTIVES)}"
+            f"objective {name!r} reads labels, which may not select a model; use one of {', '.join(OBJECTIVES)}"
         )
     if name not in OBJECTIVES:
         raise CatuvacError(f"unknown objective {name!r}; use one of {', '.join(OBJECTIVES)}")
@@ -83,7 +83,7 @@ def objective(scores: Mapping[str, float], *, name: str, n_clusters: int) -> flo
 
 
 def scored(report: Mapping[str, Any], *, n_clusters: int) -> dict[str, float]:
-    """Every objective of a variational method's report, as `val/objective_NAME`, from its scores under `val/`.
+    """Returns every objective of a variational method's report, `val/objective_NAME`, from its scores under `val/`.
 
     Raises:
         CatuvacError: a score is absent, as from a method that gives no probabilities.

@@ -10,14 +10,14 @@ GPU_TILE = 4096  # 128 MiB: enough work for every launch
 
 
 def silhouette(points: Tensor, clusters: Tensor) -> float:
-    """Mean over the points of (b - a) / max(a, b): a the mean distance to its cluster's others, b to the nearest other.
+    """Returns the mean of (b - a) / max(a, b): a is a point's mean distance within its cluster, b to the nearest other.
 
-    As scikit-learn's `silhouette_score`, to rounding: 0 for a point that is alone in its cluster. Every distance is
-    computed once, for both of its points.
+    Equals scikit-learn's `silhouette_score` up to rounding: 0 for a point that is alone in its cluster. Every distance
+    is computed once, for both of its points.
 
     Args:
-        points: `[N, D]` float64. Float32 would not do: near 0, as between saturated probabilities, a distance that
-            comes from a matrix product keeps half of the digits.
+        points: `[N, D]` float64. Float32 is not enough: near 0, as between saturated probabilities, a distance that
+            comes from a matrix product keeps only half of the digits.
         clusters: `[N]` integers from 0 to k - 1, each of them used, k at least 2.
     """
     order = torch.argsort(clusters, stable=True)
@@ -34,14 +34,14 @@ def silhouette(points: Tensor, clusters: Tensor) -> float:
         for of_columns, start, end in tiles[row:]:
             distances = torch.mm(left[top:bottom], right[start:end].T).clamp_min_(0).sqrt_()
             if start == top:
-                distances.fill_diagonal_(0)  # a point and itself
+                distances.fill_diagonal_(0)  # from a point to itself
             else:
                 sums[of_rows, start:end] += distances.sum(dim=0)
             sums[of_columns, top:bottom] += distances.sum(dim=1)
 
-    own = clusters[None]
-    a = sums.gather(0, own)[0] / (sizes[clusters] - 1).clamp_min(1)
-    b = (sums / sizes[:, None]).scatter(0, own, torch.inf).amin(dim=0)
+    assigned = clusters[None]
+    a = sums.gather(0, assigned)[0] / (sizes[clusters] - 1).clamp_min(1)
+    b = (sums / sizes[:, None]).scatter(0, assigned, torch.inf).amin(dim=0)
     score = torch.where(sizes[clusters] > 1, (b - a) / torch.maximum(a, b), 0.0)
     return float(score.nan_to_num(0.0).mean())  # NaN: a and b are both 0
 

@@ -1,1 +1,1 @@
-"""What runs on a cluster: what every experiment has, and the search, the comparison and their trials."""
+"""Experiments that run on a cluster: their common base, searches, comparisons and their trials."""

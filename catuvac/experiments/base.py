@@ -1,4 +1,4 @@
-"""What a search and a comparison have in common: a name, a place and resources. No Ray."""
+"""The common base of a search and a comparison: a name, a storage and resources. Does not use Ray."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from catuvac.config import Config, ConfigError, unknown
 from catuvac.evaluation.objectives import OBJECTIVES
 
-if TYPE_CHECKING:  # it imports torch, which whoever reads a study's folder need not wait for
+if TYPE_CHECKING:  # it imports torch, which is slow and not needed to read a study's folder
     from catuvac.data.store import Prepared
 
-DESIGN = "study.json"  # in every study's folder from the start: what it was started with
-JOURNAL = "optuna.journal"  # beside it: a study's slots, where they are in no database
-AT_PAPER = "-paper"  # ends the name of a confirmed setting that has the paper's temperature in place of its own
-BRANCH = "branch"  # the arm of trainings that share their first epochs with others (catuvac/experiments/branching.py)
-PARTITIONS = "partitions"  # of branches, an array a trial, named by its id
-CHECKPOINTS = "checkpoints"  # a folder a trial, named by its number, with last.pt and best.pt
-STARTS = "starts"  # what several trials start from, each named by `Config.start_hash`
+DESIGN = "study.json"  # in every study's folder from the start: its design
+JOURNAL = "optuna.journal"  # next to it: a study's slots, unless they are in a database
+AT_PAPER = "-paper"  # suffix of the name of a confirmed setting with the paper's temperature instead of its own
+BRANCH = "branch"  # the arm of trials that share their first epochs with others (catuvac/experiments/branching.py)
+PARTITIONS = "partitions"  # of branches: one array per trial, named by its id
+CHECKPOINTS = "checkpoints"  # one folder per trial, named by its number, with last.pt and best.pt
+STARTS = "starts"  # starts that several trials share, each named by `Config.start_hash`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
     """Trials to run as one Ray job; raises `ConfigError` for a bad value.
 
-    A trial's `point` is what Ray gives it: its number and, in a search, the values that were chosen for it.
+    A trial's `point` is what Ray passes to it: its number and, in a search, the values that were chosen for it.
     """
 
-    growing: ClassVar[tuple[str, ...]] = ()  # parts of the design to which a resumption may add
+    growing: ClassVar[tuple[str, ...]] = ()  # parts of the design that may be extended when the study is resumed
 
     name: str
-    storage: Path  # absolute; the results lie in storage/name
-    remote: str = ""  # s3://… or gs://…: trial folders, checkpoints and a copy of the tables lie in remote/name
+    storage: Path  # absolute; the results are in storage/name
+    remote: str = ""  # s3://… or gs://…: trial folders, checkpoints and a copy of the tables are in remote/name
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
-    max_concurrent: int = 0  # 0: as many as the resources carry
-    autoscaling: bool = False  # the cluster adds nodes on demand: that none can carry a trial yet is no error
+    max_concurrent: int = 0  # 0: as many as the resources allow
+    autoscaling: bool = False  # the cluster adds nodes on demand: it is no error that none can run a trial yet
     max_failures: int = 3  # retries of a trial, each from its last checkpoint
-    objectives: tuple[str, ...] = ()  # keys of OBJECTIVES; the first one ranks, where the trials are ranked
-    keep_top: int = 0  # finished trials that keep their checkpoints, the best ones; 0: all
+    objectives: tuple[str, ...] = ()  # keys of OBJECTIVES; the first one ranks the trials, if they are ranked
+    keep_top: int = 0  # number of best finished trials that keep their checkpoints; 0: all
 
     def __post_init__(self) -> None:
         self._check(
@@ -67,87 +67,87 @@ class Experiment(ABC):
 
     @property
     def folder(self) -> Path:
-        """results/NAME"""
+        """The study's folder, results/NAME."""
         return self.storage / self.name
 
     @property
     @abstractmethod
     def trials(self) -> int:
-        """How many there are."""
+        """The number of trials."""
 
     @property
     @abstractmethod
     def epochs(self) -> int:
-        """Of all trials together."""
+        """The total number of epochs of all trials."""
 
     @property
     @abstractmethod
     def trained_epochs(self) -> int:
-        """Of these, those that are trained if trials with one start all train it once."""
+        """The number of these epochs that are trained if trials with the same start train it only once."""
 
     @property
     def configs(self) -> list[Config]:
-        """The settings of trainings that are known beforehand."""
+        """The configurations of the trials that are known beforehand."""
         return []
 
     @property
     def features(self) -> list[Prepared]:
-        """The features that trials bring with them."""
+        """The features that the trials define themselves."""
         return []
 
     @abstractmethod
     def design(self) -> dict[str, Any]:
-        """What must not change when it is resumed, as plain values, but for `growing`; resources may change."""
+        """Returns, as plain values, what must not change on resume, except for `growing`; resources may change."""
 
     @abstractmethod
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
-        """The columns of a trial's row that do not depend on how it went; `trial_id` is Ray's."""
+        """Returns the columns of a trial's row that do not depend on its outcome; `trial_id` is Ray's."""
 
     @abstractmethod
     def describe(self, point: Mapping[str, Any]) -> str:
-        """A trial in a few words."""
+        """Returns a short description of a trial."""
 
     @abstractmethod
     def objective(self, report: Mapping[str, Any]) -> float | None:
-        """What ranks the trials; None where nothing does."""
+        """Returns the value that ranks the trials; None if they are not ranked."""
 
     @property
     def stages(self) -> tuple[Any, ...]:
-        """What it was started with, extended to, and is now; none where it cannot grow."""
+        """The start, the extensions and the current state of the study; empty if it cannot be extended."""
         return ()
 
     def read_stages(self, record: Mapping[str, Any]) -> list[Any]:
-        """The stages that `DESIGN` holds."""
+        """Returns the stages that `DESIGN` records."""
         del record
         return []
 
     def continuing(self, stages: Sequence[Any]) -> Self:
-        """This experiment as what goes on from recorded stages; raises `ConfigError` where it cannot."""
+        """Returns this experiment as a continuation of recorded stages; raises `ConfigError` if it is none."""
         del stages
         return self
 
     def compared(self, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A recorded design and this one's, without what may differ."""
+        """Returns a recorded design and this one's, without what may differ."""
         return dict(recorded), self.design()
 
     def shares_start(self, point: Mapping[str, Any]) -> bool:
-        """Whether other trials may have the same start by invariance as the trial at a point, which then keeps it."""
+        """Returns whether other trials may have the same invariance start as this one, which then stores it."""
         del point
         return False
 
     def epochs_before(self, point: Mapping[str, Any]) -> int:
-        """Of the epochs that a trial reports, those that it has not trained itself."""
+        """Returns the number of the reported epochs that a trial has not trained itself."""
         del point
         return 0
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether a name is that of one folder in another, and can be shown and stored as text."""
+    """Returns whether a name is a single path component that can be displayed and stored as text."""
     return Path(name).name == name and name not in ("", ".", "..") and name.isprintable()
 
 
 def columns(config: Config) -> dict[str, Any]:
-    """The columns of a trial's row that follow from its settings."""
+    """Returns the columns of a trial's row that follow from its settings."""
     return {
         "corpus": config.corpus.corpus,
         "n_clusters": config.model.n_clusters,
@@ -158,7 +158,7 @@ def columns(config: Config) -> dict[str, Any]:
 
 
 def settings_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that `columns` wrote into a row, for `Config.with_settings`; a null is a setting of other rows."""
+    """Returns the settings that `columns` wrote into a row; nulls are settings that only other rows have."""
     return {
         name.removeprefix("config/"): value
         for name, value in row.items()
@@ -167,21 +167,21 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded_features(record: Mapping[str, Any], split_seed: int) -> Path | None:
-    """Where the features of a split lay when the study was started.
+    """Returns the path of a split's features when the study was started.
 
     Args:
-        record: what `DESIGN` holds.
-        split_seed: of the split; seed blocks have one each.
+        record: content of `DESIGN`.
+        split_seed: of the split; every seed block has its own.
 
     Returns:
-        None where it is not recorded.
+        None if it is not recorded.
     """
     path = record.get("split_features", {}).get(str(split_seed)) or record.get("features")
     return Path(path) if path else None
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "2 h 05 min", "3 min 20 s" or "40 s"."""
+    """Formats seconds as "2 h 05 min", "3 min 20 s" or "40 s"."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, rest = divmod(rest, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,6 +1,6 @@
-"""A comparison as a grid of cells: one method on one corpus with one K and one seed. What Table I is made of; no Ray.
+"""A comparison as a grid of cells, one per method, corpus, K and seed, as in Table I. Does not use Ray.
 
-Every method of a corpus sees the same features and split, and the same number of epochs where it has any.
+On a corpus, every method has the same features and split, and the same number of epochs if it is trained in epochs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast, get_args
 
-from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, unknown
+from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, SPEECH_EMBEDDING, Config, ConfigError, unknown
 from catuvac.data.store import FeatureSet, Prepared
 from catuvac.experiments.base import Experiment, columns
 from catuvac.models.clustpy_baselines import Peer, peer
@@ -22,12 +22,15 @@ from catuvac.training.run import Report, TrainingRun
 
 VARIATIONAL = ("uvac", PAPER_METHOD, "cat_uvac")
 PEERS: tuple[str, ...] = get_args(Peer)
-METHODS = ("labels", "kmeans", "pca_gmm", *PEERS, *VARIATIONAL)
+SHALLOW = {"kmeans": kmeans, "pca_gmm": pca_gmm}
+# On frames of a pretrained embedding, instead of the features that all other methods see.
+EMBEDDED = {f"{name}_embedding": fit for name, fit in SHALLOW.items()}
+METHODS = ("labels", *SHALLOW, *EMBEDDED, *PEERS, *VARIATIONAL)
 
-BATCH = 64  # clips, of the methods that balance nothing over a batch: IDEC loses a third of its accuracy at 256
+BATCH = 64  # clips, for methods that do not balance batches: IDEC loses a third of its accuracy at 256
 
-# UVAC's clusters lie in z, so z must be worth its cost: ten dimensions, as in VaDE, and a sigma that they leave over.
-# Its paper weighs nothing: beta 1. The first quarter of the epochs learns the z that its mixture starts from.
+# UVAC clusters in z, so z must be worth its cost: ten dimensions, as in VaDE, and sigma is their residual. Its paper
+# weights no term: beta 1. The first quarter of the epochs learns the z from which its mixture starts.
 UVAC: dict[str, Any] = {
     "method": "uvac",
     "latent_dim": 10,
@@ -44,33 +47,43 @@ UVAC: dict[str, Any] = {
     "batch_size": BATCH,
 }
 
+# Frames of the default embedding, standardised over the training clips; a clip has the corpus's length.
+EMBEDDING: dict[str, Any] = {
+    "kind": "embedding",
+    "sample_rate": SPEECH_EMBEDDING[0],
+    "n_bands": SPEECH_EMBEDDING[1],
+    "time_fit": "pad",
+    "clip_norm": "none",
+    "corpus_norm": "mean_var",
+}
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on prepared features; `config` holds K, the seed, the epochs, and all that the method reads."""
+    """One method on prepared features; `config` has K, the seed, the epochs and all other settings of the method."""
 
     method: str  # one of METHODS
     config: Config
     features: Prepared
-    setting: str = ""  # names the settings where cells differ in more than the method: "top1", "paper"
+    setting: str = ""  # name of the settings if cells differ in more than the method: "top1", "paper"
 
     @property
     def trial_id(self) -> str:
-        """Such as "fsdd-k10-uvac-s0", or "fsdd-k10-top1-s40" of a named setting: unique in a grid."""
+        """A unique id in the grid, such as "fsdd-k10-uvac-s0", or "fsdd-k10-top1-s40" for a named setting."""
         corpus, model, seed = self.config.corpus.corpus, self.config.model, self.config.training.seed
         return f"{corpus}-k{model.n_clusters}-{self.setting or self.method}-s{seed}"
 
     @property
     def epochs(self) -> int:
-        """How many the method trains for; 0 for one that does not."""
+        """The number of epochs that the method trains; 0 if it is not trained in epochs."""
         return self.config.training.epochs if self.method in (*PEERS, *VARIATIONAL) else 0
 
     def training(self, device: str) -> TrainingRun:
-        """The training run of a variational method."""
+        """Creates the training run of a variational method."""
         return TrainingRun(self.config, self.features.open(), device=device)
 
     def fit(self, device: str) -> Report:
-        """Fits one of the other methods and scores it on the validation and the test split."""
+        """Fits one of the other methods and scores it on the validation and test splits."""
         features, began = self.features.open(), time.perf_counter()
         report: Report = {"epoch": self.epochs, "status": "complete"}
         try:
@@ -78,7 +91,7 @@ class Cell:
         except (ValueError, AssertionError) as error:
             if self.method not in PEERS:
                 raise
-            # How ClustPy ends a training that diverged or lost a cluster; with the same seed it would do so again.
+            # ClustPy raises these if a training diverged or lost a cluster, which the same seed would repeat.
             print(f"{self.trial_id} diverged: {error}")
             return report | {"status": "diverged", "wall_seconds": time.perf_counter() - began}
         for split in ("val", "test"):
@@ -89,18 +102,15 @@ class Cell:
                 assignment = Assignment(labels, probabilities=None, z=None)
             else:
                 assignment = assign(features.x[rows])
-            found = run_dir.assignment_scores(assignment, features, split=split)
-            report |= {f"{split}/{name}": value for name, value in found.items()}
+            scores = run_dir.assignment_scores(assignment, features, split=split)
+            report |= {f"{split}/{name}": value for name, value in scores.items()}
         return report | test_facts(features) | {"wall_seconds": time.perf_counter() - began}
 
     def _assign(self, features: FeatureSet, device: str) -> Assign:
         train = features.x[features.splits["train"]]
         k, training = self.config.model.n_clusters, self.config.training
-        match self.method:
-            case "kmeans":
-                return kmeans(train, n_clusters=k, seed=training.seed)
-            case "pca_gmm":
-                return pca_gmm(train, n_clusters=k, seed=training.seed)
+        if fit := (SHALLOW | EMBEDDED).get(self.method):
+            return fit(train, n_clusters=k, seed=training.seed)
         return peer(
             cast(Peer, self.method),
             train,
@@ -114,11 +124,11 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Experiment):
-    """Cells to run, and with which resources."""
+    """The cells to run, and their resources."""
 
     cells: tuple[Cell, ...]
-    arm: str = "grid"  # of the table of trials
-    margin: float | None = None  # an effect smaller than this does not matter; of the search that a grid confirms
+    arm: str = "grid"  # value of the column in the table of trials
+    margin: float | None = None  # a smaller effect does not matter; from the search that the grid confirms
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,37 +138,37 @@ class Comparison(Experiment):
 
     @property
     def trials(self) -> int:
-        """How many cells."""
+        """The number of cells."""
         return len(self.cells)
 
     @property
     def configs(self) -> list[Config]:
-        """Of the variational methods' cells, whose trainings leave checkpoints."""
+        """The configs of the variational methods' cells, whose training runs write checkpoints."""
         return [cell.config for cell in self.cells if cell.method in VARIATIONAL]
 
     @property
     def features(self) -> list[Prepared]:
-        """Of all cells, each once."""
+        """The distinct features of all cells."""
         return list({cell.features.path: cell.features for cell in self.cells}.values())
 
     @property
     def epochs(self) -> int:
-        """Of all cells together."""
+        """The total number of epochs of all cells."""
         return sum(cell.epochs for cell in self.cells)
 
     @property
     def trained_epochs(self) -> int:
-        """Of these, those that are trained if cells with one start all train it once."""
+        """The number of these epochs that are trained if cells with the same start train it only once."""
         starts = {cell.config.start_hash(): cell.config.training.start_epochs for cell in self.cells}
         return self.epochs - sum(epochs * max(0, self._starts[name] - 1) for name, epochs in starts.items())
 
     def design(self) -> dict[str, Any]:
-        """What must not change when the grid is resumed: each cell's settings; resources may."""
+        """Returns what must not change when the grid is resumed: each cell's settings, but not its resources."""
         margin = {} if self.margin is None else {"margin": self.margin}
         return {**margin, **{cell.trial_id: cell.config.hash() for cell in self.cells}}
 
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
-        """The columns of a cell's row that do not depend on how it went; Ray's `trial_id` is not used."""
+        """Returns the columns of a cell's row that do not depend on its outcome; Ray's `trial_id` is not used."""
         del trial_id
         cell = self.cells[point["number"]]
         return {
@@ -170,34 +180,34 @@ class Comparison(Experiment):
         }
 
     def describe(self, point: Mapping[str, Any]) -> str:
-        """A cell in a few words."""
+        """Returns the cell's id."""
         cell: Cell = self.cells[point["number"]]
         return cell.trial_id
 
     @cached_property
     def _starts(self) -> Counter[str]:
-        """How many cells have each start."""
+        """The number of cells with each start."""
         return Counter(config.start_hash() for config in self.configs)
 
     def shares_start(self, point: Mapping[str, Any]) -> bool:
-        """Cells do that differ in what the start does not read, such as the temperature."""
+        """Returns whether other cells differ only in settings that the start does not use, such as the temperature."""
         return self._starts[self.cells[point["number"]].config.start_hash()] > 1
 
     def objective(self, report: Mapping[str, Any]) -> float | None:
-        """The first objective's value; None where the grid has none, or the method no such score."""
+        """Returns the first objective's value; None if the grid has no objective or the method has no such score."""
         name = f"val/objective_{self.objectives[0]}" if self.objectives else ""
         return float(report[name]) if name in report else None
 
 
 def test_scores(run: TrainingRun) -> Report:
-    """What a finished training adds to its last report: the test split, read once; a diverged one has none."""
+    """Returns the test scores that a finished run adds to its last report, once; a diverged run has none."""
     if run.last_report["status"] != "complete":
         return {}
     return {f"test/{name}": value for name, value in run.evaluate("test").items()} | test_facts(run.features)
 
 
 def test_facts(features: FeatureSet) -> dict[str, float]:
-    """How many clips a score is of, and where there are labels how many: with another K accuracy means nothing."""
+    """Returns the numbers of test clips and, if known, of classes: accuracy is meaningless if K differs from it."""
     facts = {"test/clips": float(len(features.splits["test"]))}
     if "label" in features.clips:
         facts["test/n_classes"] = float(features.clips["label"].nunique())
@@ -205,12 +215,12 @@ def test_facts(features: FeatureSet) -> dict[str, float]:
 
 
 def cell_config(config: Config, *, method: str, epochs: int, n_clusters: int, seed: int) -> Config:
-    """The settings of a cell from those of its corpus's preset.
+    """Returns the settings of a cell, derived from those of its corpus's preset.
 
     Raises:
         ConfigError: an unknown method or a bad value.
     """
     if method not in METHODS:
         raise ConfigError(unknown("method", method, METHODS))
-    own = {"uvac": UVAC, PAPER_METHOD: PAPER_PROTOCOL}.get(method, {})
-    return config.with_settings({**own, "epochs": epochs, "n_clusters": n_clusters, "seed": seed})
+    overrides = {"uvac": UVAC, PAPER_METHOD: PAPER_PROTOCOL, **dict.fromkeys(EMBEDDED, EMBEDDING)}.get(method, {})
+    return config.with_settings({**overrides, "epochs": epochs, "n_clusters": n_clusters, "seed": seed})

@@ -1,7 +1,7 @@
-"""The URL of Optuna's database, which may hold a password: what of it may be shown, and what a flag may carry.
+"""The URL of Optuna's database, which may contain a password: which parts may be shown or passed as a flag.
 
-A URL that is mistyped, or whose password is not percent-encoded, is taken apart in the wrong places. So nothing of it
-is shown unless every part is what it should be, and even then the host and the name of the database alone.
+A URL that is mistyped, or whose password is not percent-encoded, is split in the wrong places. Therefore nothing of it
+is shown unless every part is well-formed, and even then only the host and the name of the database.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from sqlalchemy.exc import ArgumentError
 
 from catuvac.config import ConfigError
 
-VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # where a URL with a password belongs: other users cannot read it
-NAME = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")  # a host, an IPv6 address, a database or a user
-SHORT = 4  # characters of a password or user
-# Options of a connection that hold no secret.
+VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # the place for a URL with a password: other users cannot read it
+NAME = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")  # matches a host, an IPv6 address, a database or a user
+SHORT = 4  # length below which a password or user is hidden only as a whole word
+# Connection options that never contain a secret.
 HARMLESS = {
     *(
         "host",
@@ -34,76 +34,76 @@ HARMLESS = {
 
 
 def parse(url: str) -> URL | None:
-    """Takes a URL apart; None for one that cannot be read, or whose parts are not what they should be."""
+    """Parses a URL; returns None if it cannot be parsed or its parts are not well-formed."""
     try:
-        made = make_url(url)
-    except (ArgumentError, ValueError):  # the second for a port that is no number
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
         return None
-    if made.get_backend_name() == "sqlite" and not made.host:
-        return None if re.search(r"@|://", made.database or "") else made
-    parts = (made.host, made.database, made.username)
+    if parsed.get_backend_name() == "sqlite" and not parsed.host:
+        return None if re.search(r"@|://", parsed.database or "") else parsed
+    parts = (parsed.host, parsed.database, parsed.username)
     plain = all(NAME.fullmatch(part) for part in parts if part) and url.count("@") <= 1
-    return made if plain and made.database and (made.host or made.query) else None
+    return parsed if plain and parsed.database and (parsed.host or parsed.query) else None
 
 
 def describe(url: str) -> str:
     """Names a database by its kind, host and name: "postgresql database optuna on db.example"."""
-    made = parse(url)
-    if made is None:
+    parsed = parse(url)
+    if parsed is None:
         return (
-            "database, whose URL cannot be read; it must be such as postgresql+psycopg://USER:PASSWORD@HOST/NAME, "
-            "where @ : / ? # % of a password are written as %40 %3A %2F %3F %23 %25"
+            "database, whose URL cannot be parsed; it must look like postgresql+psycopg://USER:PASSWORD@HOST/NAME, "
+            "with @ : / ? # % in a password written as %40 %3A %2F %3F %23 %25"
         )
-    where = f" on {made.host}" if made.host else ""
-    return f"{made.get_backend_name()} database {made.database or 'in memory'}{where}"
+    where = f" on {parsed.host}" if parsed.host else ""
+    return f"{parsed.get_backend_name()} database {parsed.database or 'in memory'}{where}"
 
 
 def reason(url: str, error: BaseException) -> str:
-    """The first line of what a database's driver says, without what the URL holds beside host and name."""
-    made = parse(url)
-    if made is None:
-        return type(error).__name__  # its words may quote any part
+    """Returns the first line of a database driver's message, hiding all parts of the URL except host and name."""
+    parsed = parse(url)
+    if parsed is None:
+        return type(error).__name__  # the message may quote any part
     lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    said = lines[0] if lines else type(error).__name__
-    # As they are written in the URL, percent-encoded, and as they are meant.
-    hidden = {url, *re.findall(r":([^@/]+)@", url), made.username or "", str(made.password or "")}
-    for key, value in made.query.items():
+    message = lines[0] if lines else type(error).__name__
+    # Both as written in the URL, percent-encoded, and decoded.
+    hidden = {url, *re.findall(r":([^@/]+)@", url), parsed.username or "", str(parsed.password or "")}
+    for key, value in parsed.query.items():
         if key not in HARMLESS:
             hidden |= {str(value), *re.findall(rf"[?&]{re.escape(key)}=([^&]+)", url)}
     for secret in sorted(hidden - {""}, key=len, reverse=True):
-        # A short one is hidden as a word, for it is also a part of other words.
+        # A short one is hidden only as a whole word, because it may also be a part of other words.
         ends = (r"(?<!\w)", r"(?!\w)") if len(secret) < SHORT else ("", "")
-        said = re.sub(ends[0] + re.escape(secret) + ends[1], "***", said)
-    return said
+        message = re.sub(ends[0] + re.escape(secret) + ends[1], "***", message)
+    return message
 
 
 def for_flag(url: str) -> str:
-    """Passes "" and a URL without a secret.
+    """Returns the argument if it is "" or a URL without a secret.
 
     Raises:
-        ConfigError: it holds a password, or options that may hold one, which every user of the machine can read in the
-            list of processes; or it cannot be read.
+        ConfigError: it cannot be parsed, or it contains a password or options that may contain one, which every user of
+            the machine can read in the process list.
     """
     if not url:
         return url
-    made = parse(url)
-    if made is None:
+    parsed = parse(url)
+    if parsed is None:
         raise ConfigError(
             f"--optuna-storage is not the URL of a database without a password, such as "
             f"postgresql+psycopg://HOST/NAME; put one with a password into ${VARIABLE}"
         )
-    if made.password or set(made.query) - HARMLESS:
+    if parsed.password or set(parsed.query) - HARMLESS:
         raise ConfigError(
-            "--optuna-storage holds a password, or options that may, which every user of this machine can read; "
+            "--optuna-storage contains a password, or options that may, which every user of this machine can read; "
             f"put the URL into ${VARIABLE}"
         )
     return url
 
 
 def check_exists(url: str) -> None:
-    """Raises `ConfigError` for a SQLite file that is absent: to open one is to make it."""
-    made = parse(url)
-    if not made or made.get_backend_name() != "sqlite" or not made.database or "uri" in made.query:
+    """Raises `ConfigError` for a SQLite file that is absent: opening it would create it."""
+    parsed = parse(url)
+    if not parsed or parsed.get_backend_name() != "sqlite" or not parsed.database or "uri" in parsed.query:
         return
-    if not Path(made.database).exists():
+    if not Path(parsed.database).exists():
         raise ConfigError(f"there is no {describe(url)}")

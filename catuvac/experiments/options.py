@@ -1,4 +1,4 @@
-"""What the studies share before they start: paths, of which a Ray job loses the relative ones, and features."""
+"""Common preparations of studies: features, and paths, which must be absolute in a Ray job."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ OBJECT_STORES = ("s3", "gs")
 
 
 def in_job() -> bool:
-    """Whether `ray job submit` started this process."""
+    """Returns whether `ray job submit` started this process."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def prepare(
     config: Config, *, data_root: Path | None, cache_dir: Path | None, splits: Sequence[SplitConfig] = ()
 ) -> Prepared:
-    """Extracts a corpus's features, or finds them in the cache, for the trials of a job; prints a line about them.
+    """Extracts a corpus's features for the trials of a job, or finds them in the cache; prints one line about them.
 
     Args:
-        config: its corpus, feature and split sections, and the number of clusters, matter here.
+        config: its corpus, feature and split sections and its number of clusters are used.
         data_root: the folder with the recordings; None for a generated corpus.
         cache_dir: the feature cache; None: the default one.
-        splits: that trials train on beside the configuration's: bands are normalised on the training split, so that
-            each has features of its own.
+        splits: further splits that trials train on; each has its own features, because bands are normalised on the
+            training split.
 
     Raises:
         ConfigError: a relative --data-root in a Ray job.
         CatuvacError: as `catuvac.data.store.prepare`.
     """
-    from catuvac.data import store  # torch takes seconds to import, and a bad flag must not wait for it
+    from catuvac.data import store  # torch takes seconds to import, and the error for a bad flag must not wait for it
 
     data_root = None if data_root is None else absolute(data_root, "--data-root")
     cache_dir = (cache_dir or store.default_cache_dir()).absolute()
@@ -63,18 +63,18 @@ def absolute(path: Path, flag: str) -> Path:
 
 
 def storage(place: str) -> tuple[Path, str]:
-    """The folder of all studies, and the object store of their trials or "".
+    """Returns the folder of all studies, and the object store of their trials or "".
 
     Args:
-        place: a path, s3://… or gs://…; "": ./results, or ~/catuvac/results in a Ray job. Beside an object store the
-            folder is the default one: tables and Optuna's journal need a file system.
+        place: a path, s3://… or gs://…; "": ./results, or ~/catuvac/results in a Ray job. With an object store the
+            folder is the default one, because tables and Optuna's journal need a file system.
 
     Raises:
         ConfigError: a relative path in a Ray job, or an address of another kind.
     """
     default = Path.home() / "catuvac" / "results" if in_job() else Path("results").absolute()
-    scheme, found, _ = place.partition("://")
-    if found:
+    scheme, separator, _ = place.partition("://")
+    if separator:
         if scheme not in OBJECT_STORES:
             raise ConfigError(f"--storage {place} must be a path or start with s3:// or gs://")
         return default, place.rstrip("/")
@@ -82,7 +82,7 @@ def storage(place: str) -> tuple[Path, str]:
 
 
 def database(url: str) -> str:
-    """Passes the URL of a database without a secret; raises `ConfigError` otherwise."""
+    """Returns the URL if it contains no secret; raises `ConfigError` otherwise."""
     from catuvac.experiments.database import for_flag  # SQLAlchemy takes half a second to import
 
     return for_flag(url)

@@ -1,4 +1,4 @@
-"""`catuvac replay`: one trial of a study again, outside Ray, and whether it gives the same metrics."""
+"""`catuvac replay`: repeats one trial of a study without Ray and compares the metrics."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from catuvac.training.run import Report, TrainingRun
 def replay(
     folder: Path, trial: str, *, data_root: Path | None, cache_dir: Path | None, device: str, tolerance: float
 ) -> None:
-    """Trains a trial as far as it went and prints the metrics that differ, or one line where none does.
+    """Trains a trial for as many epochs as it had and prints the metrics that differ, or one line if none does.
 
     Args:
         folder: of a study.
         trial: number or trial_id.
-        data_root: the folder with the recordings, where the features have to be extracted again.
+        data_root: the folder with the recordings, in case the features have to be extracted again.
         cache_dir: the feature cache, likewise; None: the default one.
-        device: of torch; "auto": CUDA where the study used it and it is present, else the CPU.
-        tolerance: largest relative difference; 0 is equality.
+        device: of torch; "auto": CUDA if the study used it and it is available, else the CPU.
+        tolerance: largest accepted relative difference; 0 requires equality.
 
     Raises:
-        CatuvacError: no such trial, one that has nothing to repeat, or one of another version of catuvac.
-        SystemExit: with code 1 and one line on stderr, where a metric differs.
+        CatuvacError: there is no such trial, it cannot be repeated, or it is from another version of catuvac.
+        SystemExit: with code 1 and one line on stderr if a metric differs.
     """
     if not tolerance >= 0:
         raise CatuvacError(f"--tolerance must not be negative, got {tolerance}")
@@ -54,16 +54,16 @@ def replay(
         device = "cuda" if study["gpus_per_trial"] > 0 and torch.cuda.is_available() else "cpu"
     threads = max(1, int(study["cpus_per_trial"]))
     torch.set_num_threads(threads)
-    with threadpool_limits(threads):  # scikit-learn's too: Ray sets OMP_NUM_THREADS for a trial
+    with threadpool_limits(threads):  # also for scikit-learn: Ray sets OMP_NUM_THREADS for a trial
         report = _train(config, features, device=device, epochs=row["epochs"])
-    found = {**report, **scored(report, n_clusters=config.model.n_clusters)}
+    metrics = {**report, **scored(report, n_clusters=config.model.n_clusters)}
 
     recorded = {name: value for name, value in row.items() if name.startswith(("val/", "loss/")) and value is not None}
-    # What a scheduler stopped has no end of its own.
-    facts = {"status": row["status"], "epochs": row["epochs"]}
-    again = {"status": row["status"] if row["status"] == "stopped" else report["status"], "epochs": report["epoch"]}
-    pairs = {name: (value, found.get(name)) for name, value in recorded.items()}
-    pairs |= {name: (value, again[name]) for name, value in facts.items()}
+    # A trial that a scheduler stopped did not end by itself.
+    recorded_end = {"status": row["status"], "epochs": row["epochs"]}
+    end = {"status": row["status"] if row["status"] == "stopped" else report["status"], "epochs": report["epoch"]}
+    pairs = {name: (value, metrics.get(name)) for name, value in recorded.items()}
+    pairs |= {name: (value, end[name]) for name, value in recorded_end.items()}
     differing = {name: pair for name, pair in pairs.items() if not _equal(*pair, tolerance)}
     if not differing:
         within = f" within {tolerance:g}" if tolerance else ""
@@ -77,7 +77,7 @@ def replay(
 
 
 def _row(folder: Path, trial: str) -> dict[str, Any]:
-    """A trial's row with None for null; raises `CatuvacError` where there is not one that can be repeated."""
+    """Returns a trial's row with None for null; raises `CatuvacError` if there is none that can be repeated."""
     trials = results.read_trials(folder)
     rows = trials[(trials["trial_id"] == trial) | (trials["number"].astype(str) == trial)]
     if rows.empty:
@@ -92,20 +92,20 @@ def _row(folder: Path, trial: str) -> dict[str, Any]:
         why = f" ({row['failure']})" if row.get("failure") else ""
         raise CatuvacError(f"trial {trial} ended in an error{why}: it has no metrics to compare")
     if row["arm"] == BRANCH:
-        raise CatuvacError(f"trial {trial} is a branch, whose first epochs are another training's; none is replayed")
+        raise CatuvacError(f"trial {trial} is a branch of another training run; branches cannot be replayed")
     if row["method"] not in VARIATIONAL:
         raise CatuvacError(f"trial {trial} is {row['method']}; only {', '.join(VARIATIONAL)} can be replayed")
     return row
 
 
 def _config(row: Mapping[str, Any]) -> Config:
-    other = f"it is of another version of catuvac; replay it with revision {row['revision'] or 'unknown'}"
+    advice = f"it is from another version of catuvac; replay it with revision {row['revision'] or 'unknown'}"
     try:
         config = Config().with_settings(settings_of(row))
     except ConfigError as error:
-        raise CatuvacError(f"the trial's settings cannot be read ({error}): {other}") from error
+        raise CatuvacError(f"the trial's settings cannot be read ({error}): {advice}") from error
     if config.hash() != row["config_hash"]:
-        raise CatuvacError(f"the trial's settings give {config.hash()}, recorded is {row['config_hash']}: {other}")
+        raise CatuvacError(f"the trial's settings give {config.hash()}, but {row['config_hash']} is recorded: {advice}")
     return config
 
 
@@ -114,7 +114,7 @@ def _study(folder: Path) -> dict[str, Any]:
 
 
 def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, cache_dir: Path | None) -> FeatureSet:
-    """Opens the entry that the study recorded, where this machine has it, else looks for it as `prepare` does."""
+    """Opens the cache entry that the study recorded, if this machine has it, else looks for it as `prepare` does."""
     recorded = recorded_features(study, config.split.split_seed)
     features = store.reopen(recorded) if recorded else None
     if features is not None:
@@ -123,7 +123,7 @@ def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, 
 
 
 def _train(config: Config, features: FeatureSet, *, device: str, epochs: int) -> Report:
-    """The report at the evaluation after `epochs`, or of a divergence before."""
+    """Returns the report of the evaluation after `epochs`, or of an earlier divergence."""
     run = TrainingRun(config, features, device=run_dir.pick_device(device))
     report: Report = {}
     with Progress(console=Console(stderr=True)) as progress:
@@ -135,18 +135,18 @@ def _train(config: Config, features: FeatureSet, *, device: str, epochs: int) ->
     return report
 
 
-def _equal(recorded: Any, found: Any, tolerance: float) -> bool:
-    if recorded == found:
+def _equal(recorded: Any, replayed: Any, tolerance: float) -> bool:
+    if recorded == replayed:
         return True
-    numbers = isinstance(recorded, float) and isinstance(found, int | float)
-    return numbers and math.isclose(recorded, found, rel_tol=tolerance)
+    numbers = isinstance(recorded, float) and isinstance(replayed, int | float)
+    return numbers and math.isclose(recorded, replayed, rel_tol=tolerance)
 
 
 def _print(pairs: Mapping[str, tuple[Any, Any]], *, title: str) -> None:
     table = Table(Column("metric", no_wrap=True), "recorded", "replayed", "relative", title=printable(title))
-    for name, (recorded, found) in pairs.items():
+    for name, (recorded, replayed) in pairs.items():
         gap = ""
-        if isinstance(recorded, float) and isinstance(found, int | float):
-            gap = f"{abs(recorded - found) / max(abs(recorded), abs(found)):.1e}"
-        table.add_row(name, str(recorded), "–" if found is None else str(found), gap)
+        if isinstance(recorded, float) and isinstance(replayed, int | float):
+            gap = f"{abs(recorded - replayed) / max(abs(recorded), abs(replayed)):.1e}"
+        table.add_row(name, str(recorded), "–" if replayed is None else str(replayed), gap)
     Console(markup=False, emoji=False).print(table)

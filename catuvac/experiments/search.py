@@ -1,8 +1,8 @@
-"""What a search tries: ranges, arms, and the point of every trial that is designed beforehand. No Ray.
+"""The design of a search: ranges, arms, and the points of trials that are fixed beforehand. Does not use Ray.
 
-Optuna places the trials of the `tpe` arm as results come in. Those of the others are fixed before the first one starts:
-they are independent of every result, so temperature curves may be estimated on them (design, section 5). The `paper`
-arm searches nothing: it trains by the paper's protocol, beside which a study's own settings can be read.
+Optuna places the trials of the `tpe` arm as results arrive. The trials of the other arms are fixed before the first one
+starts: they are independent of all results, so temperature curves may be estimated from them (design, section 5). The
+`paper` arm does not search: it trains with the paper's protocol, as a reference for the study's own settings.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from catuvac.experiments.search_space import (
     value_of,
 )
 
-# factorial: named levels of some settings, each setting on every seed block; paper: nothing but the seed differs.
+# factorial: given levels of some settings, all combinations on every seed block; paper: only the seed differs.
 Sampler = Literal["tpe", "random", "qmc", "grid", "factorial", "paper"]
-FULL = ("grid", "factorial")  # arms that are sets of points; of the others there are so many trials
+FULL = ("grid", "factorial")  # arms that are sets of points; the others have a number of trials
 PRIMARY_FACTOR = "tau_ratio"
-MARGIN = 0.03  # of AMI: an effect smaller than this does not matter
+MARGIN = 0.03  # in AMI: a smaller effect does not matter
 Scheduler = Literal["fifo", "asha", "median"]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """So many trials placed by one sampler."""
+    """A number of trials that one sampler places."""
 
     sampler: Sampler
     trials: int
-    levels: tuple[tuple[str, Range], ...] = ()  # factorial: of each setting that varies
-    seeds: int = 1  # factorial: blocks, each of which trains every setting once
+    levels: tuple[tuple[str, Range], ...] = ()  # factorial: the levels of each varied setting
+    seeds: int = 1  # factorial: number of blocks, each of which trains every combination once
 
     @classmethod
     def parse(cls, text: str, *, seeds: int = 1) -> Self:
-        """Takes "qmc:16" or "factorial:tau_start=0.5/2+tau_ratio=0.1/1", which `seeds` blocks repeat.
+        """Parses "qmc:16" or "factorial:tau_start=0.5/2+tau_ratio=0.1/1", which is repeated in `seeds` blocks.
 
         Raises:
-            ConfigError: another form, an unknown sampler, setting or level, or less than one trial.
+            ConfigError: another format, an unknown sampler, setting or level, or fewer than one trial.
         """
         sampler, _, trials = text.partition(":")
         known = get_args(Sampler)
@@ -75,7 +75,7 @@ class Arm:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Takes what `str` of an arm gives."""
+        """Parses the `str` of an arm."""
         arm, _, seeds = text.partition(", ")
         return cls.parse(arm, seeds=int(seeds.removesuffix(" seeds") or 1))
 
@@ -86,7 +86,7 @@ class Arm:
         return f"factorial:{factors}, {self.seeds} seeds"
 
     def settings(self) -> list[Point]:
-        """A factorial's settings, each with its named levels alone."""
+        """Returns the combinations of a factorial, each with only the settings that it varies."""
         names = [name for name, _ in self.levels]
         products = itertools.product(*(values for _, values in self.levels))
         return [dict(zip(names, values, strict=True)) for values in products]
@@ -94,49 +94,49 @@ class Arm:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a study was started with, or extended to: all of its arms and ranges, and not only those that were added."""
+    """All arms and ranges of a study at its start or after an extension, not only those that were added."""
 
     arms: tuple[Arm, ...]
     space: SearchSpace
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
-        """Takes what `record` gives."""
+        """Parses the result of `record`."""
         return cls(tuple(Arm.read(arm) for arm in record["arms"]), SearchSpace(record["space"]))
 
     def record(self) -> dict[str, Any]:
-        """Plain values, for study.json."""
+        """Returns plain values for study.json."""
         return {
             "space": {name: list(ends) for name, ends in self.space.ranges.items()},
             "arms": [str(arm) for arm in self.arms],
         }
 
     def counts(self) -> dict[str, int]:
-        """Trials by sampler, of those that are no sets of points."""
+        """Returns the number of trials by sampler, for arms that are not sets of points."""
         return {arm.sampler: arm.trials for arm in self.arms if arm.sampler not in FULL}
 
     def named(self) -> set[str]:
-        """The dimensions that a factorial names."""
+        """Returns the dimensions that a factorial varies."""
         return {name for arm in self.arms for name, _ in arm.levels}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search(Experiment):
-    """What to search, on what, and with which resources."""
+    """A search: its space, its data and its resources."""
 
     growing: ClassVar[tuple[str, ...]] = ("arms", "space", "trials")
 
-    config: Config  # the settings that the search does not touch
-    arms: tuple[Arm, ...]  # run one after the other: tpe learns from the arms before it
+    config: Config  # the settings that are not searched
+    arms: tuple[Arm, ...]  # run in sequence: tpe learns from the arms before it
     space: SearchSpace = field(default_factory=SearchSpace)
-    earlier: tuple[Stage, ...] = ()  # of a study that was extended: what it was before, the start first
+    earlier: tuple[Stage, ...] = ()  # of an extended study: its earlier stages, the start first
     objectives: tuple[str, ...] = (DEFAULT_OBJECTIVE,)
-    primary: str = PRIMARY_FACTOR  # one of FACTORS: the contrast that the study was made for
-    margin: float = MARGIN  # an effect smaller than this does not matter; fixed before the first trial
-    scheduler: Scheduler = "fifo"  # asha and median stop trials early: those never reach tau_end
+    primary: str = PRIMARY_FACTOR  # one of FACTORS: the contrast that the study is designed for
+    margin: float = MARGIN  # a smaller effect does not matter; fixed before the first trial
+    scheduler: Scheduler = "fifo"  # asha and median stop trials early, before they reach tau_end
     seed: int = 0
-    warm_start: Path | None = None  # absolute; results of another study, from whose complete trials tpe learns
-    optuna_url: str = ""  # Optuna's storage; "": a journal file in the study's folder
+    warm_start: Path | None = None  # absolute; results of another study whose complete trials tpe learns from
+    optuna_url: str = ""  # Optuna storage; "": a journal file in the study's folder
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,32 +156,32 @@ class Search(Experiment):
                 f"scheduler must be one of {', '.join(known)}; got {self.scheduler!r}": self.scheduler in known,
             }
         )
-        self.largest()  # too many clusters for a batch, or a grid that cannot be filled, are refused here
+        self.largest()  # rejects too many clusters for a batch, and a grid that cannot be filled
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What the study was started with, what it was extended to, and what it is now."""
+        """The start, the earlier extensions and the current state of the study."""
         return (*self.earlier, Stage(self.arms, self.space))
 
     @property
     def trials(self) -> int:
-        """Of all arms together."""
+        """The number of trials of all arms."""
         return len(self._slots)
 
     @property
     def epochs(self) -> int:
-        """Of all trials together."""
+        """The total number of epochs of all trials."""
         return self.trials * self.config.training.epochs
 
     @property
     def trained_epochs(self) -> int:
-        """Of these, those that are trained if trials with one start all train it once."""
+        """The number of these epochs that are trained if trials with the same start train it only once."""
         starts = Counter(self.trial_config(point).start_hash() for _, point in self._slots if self.shares_start(point))
         return self.epochs - self.config.training.start_epochs * (starts.total() - len(starts))
 
     @property
     def optuna_name(self) -> str:
-        """One name per corpus, K and study: Optuna would silently merge two studies of one name."""
+        """The name per corpus, K and study: Optuna would silently merge two studies of the same name."""
         return f"{self.config.corpus.corpus}-k{self.config.model.n_clusters}-{self.name}"
 
     @property
@@ -198,14 +198,14 @@ class Search(Experiment):
         return slots
 
     def slots(self) -> list[tuple[str, Point]]:
-        """Every trial in order: its arm, and its point where that is designed beforehand, else {}.
+        """Returns every trial in order: its arm, and its point if that is fixed beforehand, else {}.
 
-        What an extension adds comes after all that the study had before.
+        Trials that an extension adds come after all earlier trials.
         """
         return list(self._slots)
 
     def _added(self, arm: Arm, space: SearchSpace, before: Sequence[Point]) -> list[tuple[str, Point]]:
-        """The slots of an arm beyond those that the study has of it already."""
+        """Returns the slots of an arm that the study does not have yet."""
         points = self._points(arm, space)
         if arm.sampler not in FULL:
             points = points[len(before) :]
@@ -215,7 +215,7 @@ class Search(Experiment):
         return [(arm.sampler, point) for point in points]
 
     def _key(self, point: Mapping[str, Any]) -> tuple[str, int]:
-        """Equal for points of equal settings on the same block, whichever dimensions they name."""
+        """Returns a key that is equal for equal settings on the same block, whichever dimensions the points have."""
         return self.config.with_settings(settings_at(point)).hash(), point.get("block", 0)
 
     def _points(self, arm: Arm, space: SearchSpace) -> list[Point]:
@@ -227,7 +227,7 @@ class Search(Experiment):
             case "grid":
                 return space.grid(arm.trials)
             case "qmc":
-                # Drawn as a whole power of two, of which the first ones are taken: Sobol's balance holds for those.
+                # Draws a power of two and keeps the first ones: Sobol's balance holds for powers of two.
                 sobol = qmc.Sobol(len(space.ranges), scramble=True, rng=np.random.default_rng(self.seed))
                 units = sobol.random_base2(math.ceil(math.log2(arm.trials)))[: arm.trials]
             case "random":
@@ -235,7 +235,7 @@ class Search(Experiment):
         return [space.at(unit.tolist()) for unit in units]
 
     def _factorial(self, arm: Arm, space: SearchSpace) -> list[Point]:
-        """Block by block, so that a study that is cut short has whole blocks; what is not named is the config's."""
+        """Returns points block by block, so that a stopped study has whole blocks; other settings are the config's."""
         flat = self.config.flat()
         base = {name: value_of(name, flat) for name in space.ranges}
         points = [{**base, **levels} for levels in arm.settings()]
@@ -245,23 +245,23 @@ class Search(Experiment):
         return [{**point, "block": block} for block in range(arm.seeds) for point in points]
 
     def read_stages(self, record: Mapping[str, Any]) -> list[Any]:
-        """The stages that `study.json` holds; of an earlier version, its start alone."""
+        """Returns the stages in `study.json`; only the start if an earlier version wrote it."""
         return [Stage.read(stage) for stage in record.get("stages") or [record["design"]]]
 
     def compared(self, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A recorded design and this one's, without what may grow."""
+        """Returns a recorded design and this one's, without what may be extended."""
         old, new = super().compared(recorded)
         if not any(str(arm).startswith("factorial") for arm in old["arms"]):
-            new.pop("blocks", None)  # there are none yet whose splits could differ
+            new.pop("blocks", None)  # there are no earlier blocks whose splits could differ
         elif "blocks" in new:
-            old.setdefault("blocks", "weights and order")  # of an earlier version
+            old.setdefault("blocks", "weights and order")  # as in an earlier version
         for name in self.growing:
             old.pop(name, None)
             new.pop(name, None)
         return old, new
 
     def continuing(self, stages: Sequence[Stage]) -> Self:
-        """This study as what goes on from recorded stages: the same as the last of them, or an extension of it.
+        """Returns this study as a continuation of recorded stages: equal to the last of them, or an extension of it.
 
         Raises:
             ConfigError: an arm has fewer trials than before or is left out, or a range is narrower.
@@ -290,12 +290,12 @@ class Search(Experiment):
         return replace(self, earlier=tuple(stages))
 
     def values(self, name: str) -> list[Any]:
-        """The values of a dimension that trials may take, as far as the largest of them matters."""
+        """Returns values of a dimension that trials may take, including the largest."""
         designed = [point[name] for _, point in self._slots if name in point]
         return [value_of(name, self.config.flat()), *self.space.ranges.get(name, ()), *designed]
 
     def largest(self) -> Config:
-        """The settings of a trial that takes the most memory and time, as far as the search decides it."""
+        """Returns the settings that need the most memory and time, as far as the search determines them."""
         sizes = {
             name: max(self.values(name)) for name in ("latent_dim", "n_clusters", "invariance", "channels", "gru_size")
         }
@@ -303,13 +303,13 @@ class Search(Experiment):
         return self.config.with_settings({**sizes, **exact})
 
     def splits(self) -> list[SplitConfig]:
-        """The splits that trials train on: the config's, and those of further seed blocks."""
+        """Returns the splits that trials train on: the config's, and those of further seed blocks."""
         blocks = {point["block"] for _, point in self._slots if "block" in point}
         return list(dict.fromkeys([self.config.split, *(self._split(block) for block in sorted(blocks))]))
 
     @property
     def blocks_vary(self) -> str:
-        """What differs between the seed blocks of a factorial; the corpus's own split stays what it is."""
+        """What differs between the seed blocks of a factorial; an official split never changes."""
         return "weights and order" if self.config.split.split == "official" else "weights, order and split"
 
     def _split(self, block: int) -> SplitConfig:
@@ -317,7 +317,7 @@ class Search(Experiment):
         return split if split.split == "official" else replace(split, split_seed=split.split_seed + block)
 
     def design(self) -> dict[str, Any]:
-        """What the study is, as plain values: resources are not part of it.
+        """Returns the definition of the study as plain values, without resources.
 
         `growing` may be extended; nothing else may change when the study is resumed.
         """
@@ -336,7 +336,7 @@ class Search(Experiment):
         }
 
     def identify(self, point: Mapping[str, Any], trial_id: str) -> dict[str, Any]:
-        """The columns of a trial's row that do not depend on how it went."""
+        """Returns the columns of a trial's row that do not depend on its outcome."""
         config = self.trial_config(point)
         return {
             "trial_id": trial_id,
@@ -347,23 +347,23 @@ class Search(Experiment):
         }
 
     def describe(self, point: Mapping[str, Any]) -> str:
-        """A trial's settings in a few words."""
+        """Returns a short description of a trial's settings."""
         training, model = (config := self.trial_config(point)).training, config.model
         words = (
             f"{point['number']:>3}  τ {training.tau_start:.2f}→{training.tau_end:.2f} {training.tau_schedule}, "
             f"β {model.beta:.3g}, d {model.latent_dim}"
         )
-        asked = [name for name, dimension in DIMENSIONS.items() if dimension.default is None and name in point]
-        return words + "".join(f", {name} {point[name]}" for name in asked)
+        optional = [name for name, dimension in DIMENSIONS.items() if dimension.default is None and name in point]
+        return words + "".join(f", {name} {point[name]}" for name in optional)
 
     def summary(self) -> list[str]:
-        """What will run, in lines to print: arms, what is searched beyond the usual, blocks, and what is added."""
+        """Returns lines to print that describe the search: arms, additional dimensions, blocks and extension."""
         arms, ranks = " then ".join(map(str, self.arms)), " and ".join(self.objectives)
         lines = [f"search     {arms}, {self.config.training.epochs} epochs each, {self.scheduler}, by {ranks}"]
-        asked = [name for name in self.space.ranges if DIMENSIONS[name].default is None]
-        if asked:
-            ranges = (f"{name} {'/'.join(map(str, self.space.ranges[name]))}" for name in asked)
-            lines.append(f"ranges     searched too: {', '.join(ranges)}")
+        optional = [name for name in self.space.ranges if DIMENSIONS[name].default is None]
+        if optional:
+            ranges = (f"{name} {'/'.join(map(str, self.space.ranges[name]))}" for name in optional)
+            lines.append(f"ranges     also searched: {', '.join(ranges)}")
         blocks = {point["block"] for _, point in self._slots if "block" in point}
         if blocks:
             seeds = [split.split_seed for split in self.splits()]
@@ -371,24 +371,24 @@ class Search(Experiment):
             lines.append(f"blocks     {len(blocks)}, which differ in {self.blocks_vary}: {split}")
         if self.earlier:
             *earlier, last = self.earlier
-            had = replace(self, arms=last.arms, space=last.space, earlier=tuple(earlier)).trials
-            lines.append(f"extension  {self.trials - had} trials are added to the {had} that the study has")
+            count = replace(self, arms=last.arms, space=last.space, earlier=tuple(earlier)).trials
+            lines.append(f"extension  {self.trials - count} trials are added to the {count} that the study has")
         return lines
 
     def objective(self, report: Mapping[str, Any]) -> float | None:
-        """What ranks the trials."""
+        """Returns the value that ranks the trials."""
         return float(report[self.metrics[0]])
 
     def shares_start(self, point: Mapping[str, Any]) -> bool:
-        """A factorial's settings do, on each of its blocks; any other trial has a seed of its own."""
+        """Returns whether the trial is of a factorial, whose settings share the start of their block."""
         return "block" in point
 
     def trial_config(self, point: Mapping[str, Any]) -> Config:
-        """The settings of one trial from its point and its number.
+        """Returns the settings of one trial, from its point and its number.
 
-        Each trial trains with a seed of its own, the study's plus its number: seeds matter as much as most settings,
-        and a search on one seed would tune to it. All settings of a factorial's block share the block's seed and its
-        split, so that they can be compared block by block.
+        Each trial has its own seed, the study's plus its number: seeds matter as much as most settings, and a search
+        with a single seed would overfit to it. All settings of a factorial's block share the block's seed and split,
+        so they can be compared block by block.
         """
         seed = self.seed + (point["block"] if "block" in point else point["number"])
         if point.get("arm") == "paper":
@@ -398,7 +398,7 @@ class Search(Experiment):
 
 
 def _levels_of(text: str) -> tuple[str, Range]:
-    """A factor such as "tau_start=0.5/2"; raises `ConfigError` for another form or a level that cannot be."""
+    """Parses a factor such as "tau_start=0.5/2"; raises `ConfigError` for another format or an invalid level."""
     name, _, values = text.partition("=")
     if name not in DIMENSIONS or not values:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""The dimensions that a study may search: each is declared once, with its scale, bounds and default range. No Ray.
+"""The dimensions that a study may search, each with its scale, bounds and default range. Does not use Ray.
 
-A new dimension is one entry of `DIMENSIONS`, and a flag of studies/tau_sweep.py. Its name is that of a setting, so that
-tables hold its values as `config/NAME`; tau_ratio alone stands for tau_end / tau_start.
+A new dimension needs one entry in `DIMENSIONS` and a flag in studies/tau_sweep.py. It has the name of a setting, so its
+values are in the table column `config/NAME`; only tau_ratio is not a setting, but tau_end / tau_start.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from catuvac.training.schedules import SCHEDULES
 if TYPE_CHECKING:
     import optuna
 
-Range = tuple[Any, ...]  # the two ends of a number, both included, or the words that may be chosen
+Range = tuple[Any, ...]  # the two ends of a number, both included, or the words to choose from
 Point = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Number:
-    """A dimension of numbers."""
+    """A numeric dimension."""
 
     name: str
-    default: Range | None  # None: not searched unless a study asks for it
+    default: Range | None  # None: searched only if a study requests it
     lowest: float
     highest: float = math.inf
-    open_below: bool = False  # lowest itself is not allowed
+    open_below: bool = False  # excludes lowest itself
     log: bool = True  # on a logarithmic scale
     integer: bool = False
-    note: str = ""  # of the messages: what the number is
+    note: str = ""  # for messages: the meaning of the number
 
-    growth = "a range can only become wider"  # what an extension of a study may do
+    growth = "a range can only become wider"  # how an extension of a study may change it
 
     def check(self, ends: Range) -> None:
         """Raises `ConfigError` unless `ends` is a range within the bounds."""
@@ -59,7 +59,7 @@ class Number:
         return value > self.lowest if self.open_below else value >= self.lowest
 
     def parse(self, text: str) -> Range:
-        """The levels of "1/2/4"; raises `ConfigError` for one that is no number within the bounds."""
+        """Parses levels such as "1/2/4"; raises `ConfigError` for one that is not a number within the bounds."""
         kind = int if self.integer else float
         try:
             levels = tuple(kind(level) for level in text.split("/"))
@@ -72,15 +72,15 @@ class Number:
         return levels
 
     def contains(self, ends: Range, value: Any) -> bool:
-        """Whether a value lies in the range."""
+        """Returns whether a value is in the range."""
         return bool(ends[0] <= value <= ends[1])
 
     def covers(self, ends: Range, others: Range) -> bool:
-        """Whether a range holds another one."""
+        """Returns whether a range contains another one."""
         return self.contains(ends, others[0]) and self.contains(ends, others[1])
 
     def distribution(self, ends: Range) -> optuna.distributions.BaseDistribution:
-        """The range as Optuna stores it beside each value."""
+        """Returns the range as Optuna stores it with each value."""
         import optuna
 
         if self.integer:
@@ -88,53 +88,53 @@ class Number:
         return optuna.distributions.FloatDistribution(*ends, log=self.log)
 
     def suggest(self, trial: optuna.Trial, ends: Range) -> Any:
-        """Asks Optuna for a value."""
+        """Samples a value with Optuna."""
         return (trial.suggest_int if self.integer else trial.suggest_float)(self.name, *ends, log=self.log)
 
     def at(self, ends: Range, unit: float) -> Any:
-        """The value at a coordinate in [0, 1]."""
+        """Returns the value at a coordinate in [0, 1]."""
         low, high = ends
         if not self.integer:
             return self._between(low, high, unit)
-        # Half a step beyond both ends, as Optuna does: else the ends come half as often as their neighbours.
+        # Extends both ends by half a step, as Optuna does: otherwise they are half as frequent as their neighbours.
         return min(high, max(low, round(self._between(low - 0.5, high + 0.5, unit))))
 
     def _between(self, low: float, high: float, unit: float) -> float:
         value = low * (high / low) ** unit if self.log else low + (high - low) * unit
-        return min(high, max(low, float(value)))  # rounding may not leave the range
+        return min(high, max(low, float(value)))  # rounding must not leave the range
 
     def fixed_levels(self, ends: Range) -> int | None:
-        """How many levels a full grid has of the range; None: as many as it has room for."""
+        """Returns the fixed number of levels of the range in a full grid; None: as many as the grid's size allows."""
         return 1 if ends[0] == ends[1] else None
 
     def spread(self, count: int) -> list[float]:
-        """Coordinates of so many levels, both ends included."""
+        """Returns the coordinates of `count` levels, both ends included."""
         return [0.5] if count == 1 else [i / (count - 1) for i in range(count)]
 
     def single(self, value: Any) -> Range:
-        """The range that a factorial's level has where the dimension is not searched."""
+        """Returns the range for a level of a factorial if the dimension is not searched."""
         return (value, value)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A dimension of words."""
+    """A categorical dimension."""
 
     name: str
-    default: Range | None  # None: not searched unless a study asks for it
+    default: Range | None  # None: searched only if a study requests it
     known: tuple[str, ...]
 
-    growth = "Optuna does not let the choices of a study change: start another one with --warm-start"
+    growth = "Optuna does not allow the choices of a study to change: start another study with --warm-start"
 
     def check(self, words: Range) -> None:
-        """Raises `ConfigError` unless `words` are some of the known ones, each once."""
+        """Raises `ConfigError` unless `words` are distinct known words."""
         if not words or not set(words) <= set(self.known) or len(set(words)) < len(words):
             raise ConfigError(
                 f"{self.name} must be some of {', '.join(self.known)}, each once; got {', '.join(map(str, words))}"
             )
 
     def parse(self, text: str) -> Range:
-        """The levels of "gumbel/exact"; raises `ConfigError` for an unknown one."""
+        """Parses levels such as "gumbel/exact"; raises `ConfigError` for an unknown one."""
         levels = tuple(text.split("/"))
         for level in levels:
             if level not in self.known:
@@ -142,39 +142,39 @@ class Choice:
         return levels
 
     def contains(self, words: Range, value: Any) -> bool:
-        """Whether a word may be chosen."""
+        """Returns whether a word may be chosen."""
         return value in words
 
     def covers(self, words: Range, others: Range) -> bool:
-        """Whether all of the other words may be chosen, and no more: Optuna does not let a study's choices change."""
+        """Returns whether both are the same words: Optuna does not allow the choices of a study to change."""
         return tuple(words) == tuple(others)
 
     def distribution(self, words: Range) -> optuna.distributions.BaseDistribution:
-        """The words as Optuna stores them beside each value."""
+        """Returns the words as Optuna stores them with each value."""
         import optuna
 
         return optuna.distributions.CategoricalDistribution(words)
 
     def suggest(self, trial: optuna.Trial, words: Range) -> Any:
-        """Asks Optuna for a word."""
+        """Samples a word with Optuna."""
         return trial.suggest_categorical(self.name, words)
 
     def at(self, words: Range, unit: float) -> Any:
-        """The word at a coordinate in [0, 1]."""
+        """Returns the word at a coordinate in [0, 1]."""
         return words[min(int(unit * len(words)), len(words) - 1)]
 
     def fixed_levels(self, words: Range) -> int:
-        """How many levels a full grid has: every word."""
+        """Returns the number of levels in a full grid: one per word."""
         return len(words)
 
     def spread(self, count: int) -> list[float]:
-        """Coordinates of the words."""
+        """Returns the coordinates of the words."""
         return [(i + 0.5) / count for i in range(count)]
 
     def single(self, _: Any) -> Range:
-        """The words of which a factorial's level is one where the dimension is not searched.
+        """Returns the choices for a level of a factorial if the dimension is not searched.
 
-        All that are known: Optuna lets no other words follow in the same study.
+        These are all known words: Optuna does not allow other words later in the same study.
         """
         return self.known
 
@@ -182,48 +182,48 @@ class Choice:
 Dimension = Number | Choice
 
 SHAPES = tuple(name for name, schedule in SCHEDULES.items() if schedule.searched)
-# In the order of the coordinates of a designed point: what is added goes to the end.
+# In the order of the coordinates of a designed point: append new dimensions at the end.
 DIMENSIONS: dict[str, Dimension] = {
     dimension.name: dimension
     for dimension in (
         Number("tau_start", (0.5, 5.0), lowest=0, open_below=True),
-        # tau_end / tau_start: searched so, tau_end never exceeds tau_start.
+        # tau_end / tau_start: searching the ratio ensures that tau_end never exceeds tau_start.
         Number("tau_ratio", (0.05, 1.0), lowest=0, open_below=True, highest=1, note=", tau_end / tau_start,"),
         Choice("tau_schedule", SHAPES, known=SHAPES),
         Number("beta", (0.01, 1.0), lowest=0, open_below=True),
         Number("latent_dim", (1, 16), lowest=1, integer=True),
         Number("n_clusters", None, lowest=2, integer=True),
         Choice("y_estimator", None, known=get_args(Estimator)),
-        Number("invariance", None, lowest=0, log=False),  # 0 is a level of interest
+        Number("invariance", None, lowest=0, log=False),  # 0 must be possible
         Number("channels", None, lowest=1, integer=True),
         Number("gru_size", None, lowest=1, integer=True),
     )
 }
-FACTORS = ("tau_start", "tau_ratio")  # the temperatures that a study asks about; the design makes them orthogonal
+FACTORS = ("tau_start", "tau_ratio")  # the temperature factors that a study examines; the design makes them orthogonal
 
 
 def value_of(name: str, settings: Mapping[str, Any]) -> Any:
-    """The value of a dimension in settings by their names, as `Config.flat` has them."""
+    """Returns the value of a dimension in settings by name, as returned by `Config.flat`."""
     return (
         settings["tau_end"] / settings["tau_start"] if name == "tau_ratio" else settings.get(name, DEFAULTS.get(name))
     )
 
 
 def settings_at(point: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a point, for `Config.with_settings`; what is not a dimension is left out."""
+    """Returns the settings of a point, for `Config.with_settings`, without entries that are not dimensions."""
     settings = {name: point[name] for name in DIMENSIONS if name in point and name != "tau_ratio"}
     if "tau_ratio" in point:
-        # The product of the two can exceed tau_start by rounding.
+        # Due to rounding, the product can exceed tau_start.
         settings["tau_end"] = min(point["tau_start"], point["tau_start"] * point["tau_ratio"])
     return settings
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The range of every dimension that is searched, by its name; those with a default range always are.
+    """The range of every searched dimension, by name; dimensions with a default range are always searched.
 
     Raises:
-        ConfigError: an unknown name, or a range outside of its dimension's bounds.
+        ConfigError: an unknown name, or a range outside its dimension's bounds.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -232,17 +232,17 @@ class SearchSpace:
         for name in self.ranges:
             if name not in DIMENSIONS:
                 raise ConfigError(unknown("search range", name, DIMENSIONS))
-        found = {name: self.ranges.get(name, dimension.default) for name, dimension in DIMENSIONS.items()}
-        searched = {name: tuple(ends) for name, ends in found.items() if ends is not None}
+        ranges = {name: self.ranges.get(name, dimension.default) for name, dimension in DIMENSIONS.items()}
+        searched = {name: tuple(ends) for name, ends in ranges.items() if ends is not None}
         for name, ends in searched.items():
             DIMENSIONS[name].check(ends)
         object.__setattr__(self, "ranges", searched)
 
     def suggest(self, trial: optuna.Trial, designed: Mapping[str, Any] | None = None) -> Point:
-        """Asks Optuna for one point.
+        """Samples one point with Optuna.
 
         Args:
-            trial: where it was enqueued, it holds the coordinates that are fixed.
+            trial: if it was enqueued, it contains the fixed coordinates.
             designed: all coordinates of a designed point, which may have more or fewer dimensions than the space; None
                 for a point of the space.
         """
@@ -254,19 +254,19 @@ class SearchSpace:
         }
 
     def at(self, unit: Sequence[float]) -> Point:
-        """The point at `[n]` coordinates in [0, 1], in the order of the n ranges."""
+        """Returns the point at `[n]` coordinates in [0, 1], in the order of the n ranges."""
         return {
             name: DIMENSIONS[name].at(ends, coordinate)
             for (name, ends), coordinate in zip(self.ranges.items(), unit, strict=True)
         }
 
     def grid(self, trials: int) -> list[Point]:
-        """The full grid of `trials` points: as many levels of every range as of the others, or one more.
+        """Returns the full grid of `trials` points, in which the numbers of levels of two ranges differ by at most one.
 
-        A range whose ends are equal has one level, and words are a level each.
+        A range whose ends are equal has one level, and each word is a level.
 
         Raises:
-            ConfigError: no such grid has that many points; names the nearest two.
+            ConfigError: no such grid has that many points; the message names the nearest two sizes.
         """
         fixed = {name: DIMENSIONS[name].fixed_levels(ends) for name, ends in self.ranges.items()}
         free = [name for name, count in fixed.items() if count is None]
@@ -285,16 +285,16 @@ class SearchSpace:
         return [self.at(unit) for unit in itertools.product(*axes)]
 
     def check(self, name: str, value: Any) -> None:
-        """Raises `ConfigError` where a dimension is searched and a value lies outside of its range."""
+        """Raises `ConfigError` if a dimension is searched and a value is outside its range."""
         ends = self.ranges.get(name)
         if ends is not None and not DIMENSIONS[name].contains(ends, value):
             raise ConfigError(
-                f"the factorial's {name} {value} lies outside of its search range {', '.join(map(str, ends))}; "
+                f"the factorial's {name} {value} is outside its search range {', '.join(map(str, ends))}; "
                 "widen the range"
             )
 
     def narrowed(self, earlier: Self) -> str:
-        """What is missing of an earlier space, in words; "" where every range is as wide as it was or wider."""
+        """Describes a range that is narrower than in an earlier space; "" if every range is at least as wide."""
         for name, ends in earlier.ranges.items():
             if name not in self.ranges or not DIMENSIONS[name].covers(self.ranges[name], ends):
                 now = list(self.ranges[name]) if name in self.ranges else "none"

@@ -1,11 +1,11 @@
-"""A study's trials as rows of Optuna's storage, made before the first one starts: what is asked, told and retried.
+"""A study's trials in Optuna's storage, created before the first one starts: ask, tell and retry. Does not use Ray.
 
-The storage is all that a search remembers. Every trial is a slot with a number and an arm; designed ones hold their
-point, those of the `tpe` arm leave it to Optuna, whose draws depend on the seed, the number and the finished trials
-alone. So a driver that dies leaves nothing behind that is not on disk, and whoever resumes the study asks for what is
-left. No Ray.
+The storage is the only state of a search. Every trial is a slot with a number and an arm; designed ones contain their
+point, those of the `tpe` arm leave it to Optuna, whose samples depend only on the seed, the number and the finished
+trials. A driver that dies therefore loses no state that is not on disk, and a resumed study asks for the remaining
+slots.
 
-Beside the slots the storage may hold trials of another study, from which TPE learns (`warm_start.py`).
+Besides the slots, the storage may contain trials of another study, from which TPE learns (`warm_start.py`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from catuvac.experiments.search_space import Point
 from catuvac.io import write
 
 STORAGE_VARIABLE = database.VARIABLE
-ATTRIBUTES = ("number", "arm", "block")  # of a slot, which no sampler draws
-RAY_TRIAL = "ray_trial"  # attribute of a slot: the id of the trial of Ray's that runs it
+ATTRIBUTES = ("number", "arm", "block")  # of a slot; not sampled
+RAY_TRIAL = "ray_trial"  # attribute of a slot: the id of the Ray trial that runs it
 STATES = {
     "complete": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -48,11 +48,11 @@ def storage(study: Search) -> optuna.storages.BaseStorage:
     url = study.optuna_url or os.environ.get(STORAGE_VARIABLE, "")
     try:
         if url:
-            # A connection that idled through an hour of training may be gone: it is tried before it is used.
+            # A connection may be closed after an hour of training without use: it is tested before each use.
             return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         backend = SummedJournal(str(study.folder / JOURNAL))
         return optuna.storages.JournalStorage(backend)
-    except Exception as error:  # whatever the database's driver raises
+    except Exception as error:  # any exception of the database driver
         if url:
             where, why = database.describe(url), database.reason(url, error)
         else:
@@ -64,10 +64,10 @@ def storage(study: Search) -> optuna.storages.BaseStorage:
 
 
 class SummedJournal(optuna.storages.journal.JournalFileBackend):  # type: ignore[misc]
-    """Optuna's journal file with a checksum in every line, which other readers of it pass over."""
+    """Optuna's journal file with a checksum in every line, which other readers ignore."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds lines; they are on the disk when this returns."""
+        """Appends lines; they are on disk when this returns."""
         super().append_logs([artifacts.with_sum(log) for log in logs])
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
@@ -77,14 +77,14 @@ class SummedJournal(optuna.storages.journal.JournalFileBackend):  # type: ignore
 
 
 def mend_journal(study: Search) -> None:
-    """Takes the end of a journal file off that a full disk has cut short; no driver may be writing to it.
+    """Removes an incomplete last line of a journal file, left by a full disk; no driver may be writing to the file.
 
-    Optuna does not mind the beginning of a line at the end, but what is written next would be part of that line, and
-    the file could not be read again. `Slots.resume` makes good what is lost with it.
+    Optuna ignores an incomplete last line, but the next write would become part of that line, and the file would then
+    be unreadable. `TrialQueue.resume` restores what is lost with the line.
 
     Raises:
-        CatuvacError: another line is damaged. Without a line that made a trial, every later one would have the number
-            of its neighbour, so none is left out.
+        CatuvacError: another line is damaged. No line can be skipped: without a line that creates a trial, all later
+            trials would get wrong numbers.
     """
     path = study.folder / JOURNAL
     if not path.exists():
@@ -94,7 +94,7 @@ def mend_journal(study: Search) -> None:
         try:
             artifacts.parse_line(line)
         except ValueError as error:
-            advice = f"{artifacts.ADVICE}, or start the study anew: the trials that have ended stay in its tables"
+            advice = f"{artifacts.ADVICE}, or start a new study: the ended trials stay in the tables of this one"
             raise artifacts.damaged(path, f"line {number} of {len(lines)}", advice) from error
     if torn:
         write(path, data[: -len(torn)])
@@ -104,26 +104,26 @@ class TrialQueue:
     """The slots of one study."""
 
     def __init__(self, study: Search) -> None:
-        """Opens the slots that `create` made; raises `CatuvacError` where there are none."""
+        """Opens the slots that `create` has created; raises `CatuvacError` if there are none."""
         self.study = study
         self.wanted = study.slots()
         try:
             self.optuna = optuna.load_study(study_name=study.optuna_name, storage=storage(study))
         except KeyError:
             raise CatuvacError(
-                f"the Optuna storage holds no study {study.optuna_name}; "
+                f"the Optuna storage contains no study {study.optuna_name}; "
                 f"resume with the --optuna-storage or ${STORAGE_VARIABLE} that it was started with"
             ) from None
 
     @classmethod
     def create(cls, study: Search, *, exist_ok: bool = False) -> TrialQueue:
-        """Makes the slots of a new study, all of them waiting.
+        """Creates the slots of a new study, all of them waiting.
 
         Raises:
-            CatuvacError: its name is taken, unless `exist_ok`: a driver may have died right after it took the name.
+            CatuvacError: the name is taken, unless `exist_ok`, as a driver may have died right after it took the name.
         """
         try:
-            made = optuna.create_study(
+            created = optuna.create_study(
                 study_name=study.optuna_name,
                 storage=storage(study),
                 directions=["maximize"] * len(study.objectives),
@@ -131,40 +131,40 @@ class TrialQueue:
             )
         except optuna.exceptions.DuplicatedStudyError:
             raise CatuvacError(
-                f"the Optuna storage holds a study {study.optuna_name} already; give another --name"
+                f"the Optuna storage already contains a study {study.optuna_name}; give another --name"
             ) from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            made.set_metric_names(list(study.objectives))  # for optuna-dashboard
+            created.set_metric_names(list(study.objectives))  # for optuna-dashboard
         slots = cls(study)
         slots._fill()
         return slots
 
     def _fill(self) -> None:
-        """Makes the slots that are not there: of a new study, of an extension, or left out by a driver that died."""
-        made = {trial.user_attrs["number"] for trial in self._trials()}
-        if not made and self.study.warm_start is not None:  # as old as the study: later, tpe would have drawn without
+        """Creates the missing slots: of a new study, of an extension, or those that a dead driver did not create."""
+        existing = {trial.user_attrs["number"] for trial in self._trials()}
+        if not existing and self.study.warm_start is not None:  # never later: tpe would have sampled without
             self._learn(warm_start.read(self.study).trials)
-        for number in range(len(made), len(self.wanted)):
+        for number in range(len(existing), len(self.wanted)):
             arm, point = self.wanted[number]
             attributes = {"number": number, "arm": arm}
-            if "block" in point:  # no setting that Optuna samples
+            if "block" in point:  # not a setting that Optuna samples
                 attributes["block"] = point["block"]
             self.optuna.enqueue_trial(
                 {name: value for name, value in point.items() if name != "block"}, user_attrs=attributes
             )
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
-        """Adds trials of another study, which are no slots: a driver that died may have added some of them."""
+        """Adds trials of another study, which are not slots; a dead driver may have added some of them already."""
         known = {trial.user_attrs.get(warm_start.WARM_START) for trial in self.optuna.get_trials(deepcopy=False)}
         self.optuna.add_trials([trial for trial in trials if trial.user_attrs[warm_start.WARM_START] not in known])
 
     def ask(self, ray_trial: str) -> Point | None:
-        """Gives the next waiting slot to a trial of Ray's; None where no slot waits."""
+        """Assigns the next waiting slot to a Ray trial; returns None if no slot is waiting."""
         waiting = self._trials((TrialState.WAITING,))
         if not waiting:
             return None
-        slot = waiting[0].user_attrs  # the one that `ask` takes
+        slot = waiting[0].user_attrs  # the one that `ask` returns
         self.optuna.sampler = self._sampler(slot["number"])
         trial = self.optuna.ask()
         trial.set_user_attr(RAY_TRIAL, ray_trial)
@@ -174,14 +174,14 @@ class TrialQueue:
         return {**point, **{name: slot[name] for name in ATTRIBUTES if name in slot}}
 
     def running(self) -> set[str]:
-        """Ids of the trials of Ray's that run a slot."""
+        """Returns the ids of the Ray trials that run a slot."""
         return {trial.user_attrs[RAY_TRIAL] for trial in self._trials((TrialState.RUNNING,))}
 
     def tell(self, ray_trial: str, row: Row) -> None:
-        """Ends the slot of a trial as its row of `trials.parquet` says; one that has ended keeps its end.
+        """Ends the slot of a trial as its row of `trials.parquet` states; a slot that has ended does not change.
 
-        What a scheduler stopped is pruned: its score is that of a temperature it never cooled to. A diverged trial and
-        one that ended in an error have failed. Neither teaches the sampler a value.
+        A trial that a scheduler stopped is pruned: its score does not belong to its final temperature. A trial that
+        diverged or ended in an error has failed. The sampler learns no value from either.
         """
         for trial in self._trials((TrialState.RUNNING,)):
             if trial.user_attrs.get(RAY_TRIAL) == ray_trial:
@@ -189,15 +189,15 @@ class TrialQueue:
                 self.optuna.tell(trial.number, values, state=STATES[row["status"]])
 
     def resume(self, running: set[str], done: Mapping[str, Row]) -> None:
-        """Brings the slots in line with what a dead driver left: nothing is lost, and nothing is left running.
+        """Synchronises the slots with what a dead driver left: no trial is lost, and none stays in the running state.
 
-        A slot whose trial is neither done nor known to Ray, which asked for it after its last snapshot, is failed, and
-        its point waits again under the same number. A failed trial that Ray runs again gets a new running slot, for
-        Optuna's ends are final.
+        If the trial of a slot is neither done nor known to Ray, which asked for it after its last snapshot, the slot
+        fails, and its point is enqueued again under the same number. A failed trial that Ray runs again gets a new
+        running slot, because final states are permanent in Optuna.
 
         Args:
-            running: ids of the trials that Ray goes on with.
-            done: rows of the trials that need not be run again, by id.
+            running: ids of the trials that Ray continues.
+            done: rows of the trials that need not run again, by id.
         """
         self._fill()
         latest: dict[int, FrozenTrial] = {trial.user_attrs["number"]: trial for trial in self._trials()}
@@ -215,14 +215,14 @@ class TrialQueue:
                 self.optuna.enqueue_trial(trial.params, user_attrs=attributes)
 
     def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
-        """The slots, in the order in which they were made; trials of a warm start are none."""
+        """Returns the slots in the order of creation, without the trials of a warm start."""
         trials: list[FrozenTrial] = self.optuna.get_trials(deepcopy=False, states=states)
         return [trial for trial in trials if "number" in trial.user_attrs]
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """A sampler for one slot, seeded by its number: there is no sampler's state to lose with the driver."""
+        """Returns a sampler for one slot, seeded by its number, so that no sampler state is lost with the driver."""
         designed = sum(point != {} for _, point in self.wanted)
-        # A third of the trials at random, ten at most: the model needs something to start from.
+        # A third of the trials, at most ten, are random: the model needs initial data.
         startup = 0 if designed >= 10 else min(10, max(1, self.study.trials // 3))
         return optuna.samplers.TPESampler(
             seed=(self.study.seed + number) % 2**32, n_startup_trials=startup, constant_liar=True

@@ -1,4 +1,4 @@
-"""What TPE may learn from an older study: complete trials whose settings lie in the new study's space."""
+"""The trials of an older study that TPE may learn from: complete trials whose settings are in the new study's space."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from catuvac.experiments.base import settings_of
 from catuvac.experiments.search import Search
 from catuvac.experiments.search_space import DIMENSIONS, value_of
 
-WARM_START = "warm_start"  # attribute of a trial that another study has run: its id there
-NOT_COMPARED = ("seed", "split_seed")  # differ between the trials of one study
+WARM_START = "warm_start"  # attribute of a trial from another study: its id there
+NOT_COMPARED = ("seed", "split_seed")  # settings that differ between the trials of one study
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The trials of an older study that a new one takes.
+    """The trials of an older study that a new one adds to its own.
 
     Attributes:
         source: the name of the older study's folder.
         trials: for `add_trial`, each with its settings and objectives.
-        outside: how many complete trials have settings that the new study does not search.
-        unscored: how many lack one of the new study's objectives.
-        differences: settings that no dimension of the search stands for and that are others in the older study, such
-            as "epochs 40 → 20": its objectives are then not quite those that the new study will find.
+        outside: number of complete trials with settings that the new study does not search.
+        unscored: number of complete trials that lack one of the new study's objectives.
+        differences: settings outside the searched dimensions that differ in the older study, such as "epochs 40 → 20":
+            its objectives are then not quite comparable to those of the new study.
     """
 
     source: str
@@ -43,19 +43,19 @@ class WarmStart:
     def __str__(self) -> str:
         total = len(self.trials) + self.outside + self.unscored
         words = f"{len(self.trials)} of {total} complete trials of {self.source}"
-        words += f"; {self.outside} outside of the ranges" * (self.outside > 0)
+        words += f"; {self.outside} outside the ranges" * (self.outside > 0)
         words += f"; {self.unscored} without the objective" * (self.unscored > 0)
         differ = ", ".join(self.differences)
         return words + (f"; that study has other settings: {differ}" if differ else "")
 
 
 def read(study: Search) -> WarmStart:
-    """Reads the trials of `study.warm_start` that the study can take.
+    """Reads the trials of `study.warm_start` that the study can use.
 
-    Trainings by the paper's protocol are left out: no search of ours has their settings.
+    Trials with the paper's protocol are excluded: no search has their settings.
 
     Raises:
-        CatuvacError: there is no table of trials, or no complete trial in it.
+        CatuvacError: there is no table of trials, or it has no complete trial.
     """
     assert study.warm_start is not None
     table = results.read_trials(study.warm_start)
@@ -76,7 +76,7 @@ def read(study: Search) -> WarmStart:
 
 
 def _params(study: Search, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The coordinates of a trial in the study's space; None where it lies outside, or differs where nothing varies."""
+    """Returns a trial's coordinates in the study's space; None if it is outside or differs in a fixed dimension."""
     params = {}
     for name, dimension in DIMENSIONS.items():
         try:
@@ -88,7 +88,7 @@ def _params(study: Search, settings: Mapping[str, Any]) -> dict[str, Any] | None
             if value != value_of(name, study.config.flat()):
                 return None
             continue
-        for end in ends:  # a ratio of two temperatures is a rounding off the end of its range
+        for end in ends:  # the ratio of two temperatures may miss the end of its range by a rounding error
             value = end if isinstance(value, float) and math.isclose(value, end, rel_tol=1e-9) else value
         if not dimension.contains(ends, value):
             return None
@@ -110,7 +110,7 @@ def _differences(study: Search, settings: Mapping[str, Any]) -> tuple[str, ...]:
     searched = {*DIMENSIONS, "tau_end", *NOT_COMPARED}
     new = study.config.flat()
     pairs = {name: (settings.get(name), new.get(name)) for name in SECTION_OF if name not in searched}
-    # A table leaves out what is None, and so does a configuration that does not use one of the later settings.
+    # A table omits None, and so does a configuration that does not use one of the later settings.
     return tuple(
         f"{name} {old} → {value}"
         for name, (old, value) in pairs.items()

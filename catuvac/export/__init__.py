@@ -1,1 +1,1 @@
-"""Trained models for devices without PyTorch: ONNX graphs from samples to clusters, and what they cost there."""
+"""Trained models for devices without PyTorch: ONNX graphs from samples to clusters, and their cost on a device."""

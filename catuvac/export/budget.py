@@ -1,4 +1,4 @@
-"""What an ONNX graph costs per clip on a device: arithmetic, weights, and memory for activations."""
+"""The cost of an ONNX graph per clip on a device: arithmetic, weights, and memory for activations."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper, numpy_helper
 
-IN_PLACE = ("Reshape", "Squeeze", "Unsqueeze", "Relu")  # of what nothing else reads: the output takes its memory
+IN_PLACE = ("Reshape", "Squeeze", "Unsqueeze", "Relu")  # the output reuses the input's memory, if nothing else reads it
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one clip.
+    """The cost of one clip.
 
     Attributes:
-        macs: multiplications with an addition, in convolutions and matrix products; what is done cell by cell is not
-            counted.
+        macs: multiply-accumulates, in convolutions and matrix products; element-wise operations are not counted.
         weight_bytes: of all constants.
-        peak_bytes: of the activations that are alive together at the worst node, in the order of the graph. What can
-            work in place does, and what an int8 kernel reads or writes is in int8. The room that a runtime takes to
+        peak_bytes: of the activations that are alive together at the worst node, in the order of the graph. Operations
+            work in place where they can, and int8 kernels read and write int8. The memory that a runtime needs to
             unpack the GRU's int8 weights is not counted.
     """
 
@@ -30,7 +29,7 @@ class Cost:
 
 
 def cost(model: onnx.ModelProto) -> Cost:
-    """Counts a graph of `catuvac.export.graph` for a batch of one."""
+    """Counts the cost of a graph of `catuvac.export.graph` for a batch of one."""
     graph = _one_clip(model).graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     known = [*graph.input, *graph.value_info, *graph.output]
@@ -47,7 +46,7 @@ def cost(model: onnx.ModelProto) -> Cost:
 
 
 def _one_clip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with all shapes, for a batch of one."""
+    """Returns the model with all shapes, for a batch of one."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     for info in (*fixed.graph.input, *fixed.graph.output):
@@ -79,7 +78,7 @@ def _peak(graph: onnx.GraphProto, constants: set[str], bytes_: dict[str, int]) -
     events: list[list[str]] = []  # memory that each node writes to
     for step, node in enumerate(graph.node):
         if all(name in constants for name in node.input if name):
-            constants |= set(node.output)  # weights that are unpacked
+            constants |= set(node.output)  # unpacked weights
             events.append([])
             continue
         for name in node.input:
@@ -88,7 +87,7 @@ def _peak(graph: onnx.GraphProto, constants: set[str], bytes_: dict[str, int]) -
         written = [name for name in node.output if name]
         first = node.input[0]
         shares = node.op_type in IN_PLACE or node.op_type == "DequantizeLinear"
-        # A kernel in int8 has no float32 output: what follows it quantises its result as it is made.
+        # An int8 kernel has no float32 output: the node after it quantises each result at once.
         fused = node.op_type == "QuantizeLinear" and first not in {i.name for i in graph.input}
         if shares or fused:
             place[node.output[0]] = place[first]

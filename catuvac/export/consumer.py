@@ -1,4 +1,4 @@
-"""An exported file as `catuvac stream` takes it: a classifier that needs nothing beside the file."""
+"""An exported file as `catuvac stream` uses it: a classifier that needs nothing but the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from catuvac.export import graph
 
 
 def session(source: str | bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A file, or its content, in onnxruntime on so many threads of the processor."""
+    """Opens a file, or its content, in onnxruntime on `threads` threads of the processor."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
@@ -30,7 +30,7 @@ class ExportedModel:
         """Opens the file.
 
         Raises:
-            CatuvacError: there is none, or none that `catuvac export` wrote.
+            CatuvacError: there is none, or `catuvac export` did not write it.
         """
         if not path.is_file():
             raise CatuvacError(f"there is no file {path}")
@@ -42,12 +42,12 @@ class ExportedModel:
             self.undecided_above = float(facts["undecided_above_nats"])
         except KeyError as error:
             raise CatuvacError(f"{path} lacks the metadata {error}: give a file of `catuvac export`") from error
-        except Exception as error:  # onnxruntime has a class for each of its errors, and no common one
+        except Exception as error:  # onnxruntime's error classes have no common base
             reason = str(error).splitlines()[0]
             raise CatuvacError(f"{path} is not a file of `catuvac export`: {reason}") from error
 
     def logits(self, clips: Sequence[Tensor]) -> NDArray[np.float32]:
-        """Those of q(y | x), `[n, K]`, of clips of at most `window` samples."""
+        """Returns the logits of q(y | x), `[n, K]`, for clips of at most `window` samples."""
         logits: NDArray[np.float32]
         (logits,) = self.session.run([graph.LOGITS], graph.inputs(clips, window=self.window))
         return logits

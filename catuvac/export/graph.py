@@ -1,7 +1,7 @@
-"""q(y | x) and its front end as ONNX graphs of operators that every runtime has.
+"""q(y | x) and its front end as ONNX graphs of operators that every runtime supports.
 
-The graphs are written node by node rather than traced: PyTorch's exporter makes sixty nodes of shape arithmetic and
-weight slicing out of the network, which a small runtime carries out on every call. Here they are sixteen.
+The graphs are written node by node rather than traced: PyTorch's exporter turns the network into sixty nodes, of shape
+arithmetic and weight slicing, which a small runtime executes on every call. Here there are sixteen.
 
 Shape legend: B clips, N samples, T frames, F bands, K clusters.
 """
@@ -27,9 +27,9 @@ from catuvac.models.networks import ConvRecurrentEncoder
 
 OPSET = 17  # of January 2023; nothing here needs a later one
 IR_VERSION = 8
-FRONT, NETWORK = "front/", "network/"  # what the names of the nodes and weights of the two parts begin with
+FRONT, NETWORK = "front/", "network/"  # prefixes of the names of the two parts' nodes and weights
 SAMPLES, LENGTHS, FEATURES, LOGITS, PROBABILITIES = "samples", "lengths", "features", "logits", "probabilities"
-LEAST_POWER = 1e-10  # of a level in dB, as in torchaudio's AmplitudeToDB
+LEAST_POWER = 1e-10  # before conversion to dB, as in torchaudio's AmplitudeToDB
 
 
 class Graph:
@@ -44,10 +44,10 @@ class Graph:
         """Adds a node.
 
         Args:
-            operator: of ONNX.
+            operator: name of an ONNX operator.
             inputs: names; "" leaves an optional one out.
             out: the name of the output; a new one by default.
-            skip: outputs before it, which nothing reads.
+            skip: number of unused outputs before it.
             attributes: of the operator.
         """
         name = f"{self.prefix}{operator}_{len(self.nodes)}"
@@ -57,14 +57,14 @@ class Graph:
         return out
 
     def constant(self, values: Any, dtype: type[np.generic] = np.float32) -> str:
-        """Adds an array, and returns its name."""
+        """Adds an array and returns its name."""
         name = f"{self.prefix}weight_{len(self.weights)}"
         array = np.ascontiguousarray(values, dtype=dtype)
         self.weights.append(numpy_helper.from_array(array, name))
         return name
 
     def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
-        """The graph as a checked model."""
+        """Returns the graph as a checked model."""
         graph = helper.make_graph(self.nodes, self.prefix.rstrip("/"), inputs, outputs, initializer=self.weights)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="catuvac")
@@ -73,7 +73,7 @@ class Graph:
 
 
 def merge(front: onnx.ModelProto, network: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
-    """One model from samples to clusters, with what its consumer needs to know as metadata."""
+    """Returns one model from samples to clusters, with the metadata that its consumer needs."""
     model = compose.merge_models(front, network, io_map=[(FEATURES, FEATURES)], name="catuvac")
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
@@ -81,7 +81,7 @@ def merge(front: onnx.ModelProto, network: onnx.ModelProto, metadata: dict[str, 
 
 
 def metadata(model: FittedModel, revision: str | None) -> dict[str, str]:
-    """What a consumer of the file needs beside it: the input's rate and length, and the clusters' names."""
+    """Returns what a consumer needs besides the graph: the input's rate and length, and the clusters' names."""
     front_end = model.config.features
     return {
         "sample_rate": str(front_end.sample_rate),
@@ -94,7 +94,7 @@ def metadata(model: FittedModel, revision: str | None) -> dict[str, str]:
 
 
 def inputs(clips: Sequence[torch.Tensor], *, window: int) -> dict[str, NDArray[Any]]:
-    """What the merged graph is given for clips `[s]` of at most `window` samples: padded, with their lengths beside."""
+    """Returns the merged graph's inputs for clips `[s]` of at most `window` samples: padded, with their lengths."""
     samples = np.zeros((len(clips), window), np.float32)
     for row, clip in zip(samples, clips, strict=True):
         row[: len(clip)] = clip
@@ -102,10 +102,10 @@ def inputs(clips: Sequence[torch.Tensor], *, window: int) -> dict[str, NDArray[A
 
 
 def build_front_end(config: FeatureConfig, normaliser: features.Normaliser) -> onnx.ModelProto:
-    """Samples to features, as `features.extract_batch` and `Normaliser.apply` make them.
+    """Builds the graph from samples to features, as `features.extract_batch` and `Normaliser.apply` compute them.
 
-    Inputs: `samples` float32 `[B, N]`, N being a whole clip's, and `lengths` int64 `[B]`, of which the later samples
-    are padding that is not heard. Output: `features` float32 `[B, 1, T, F]` in [0, 1].
+    Inputs: `samples` float32 `[B, N]`, N being a whole clip's, and `lengths` int64 `[B]`, after which samples are
+    padding and ignored. Output: `features` float32 `[B, 1, T, F]` in [0, 1].
     """
     add, n = Graph(FRONT), features.clip_samples(config)
     count = n // config.hop + 1  # frames
@@ -114,8 +114,8 @@ def build_front_end(config: FeatureConfig, normaliser: features.Normaliser) -> o
 
     starts = add.constant(np.arange(count)[None] * config.hop, np.int64)
     within = add("Less", starts, lengths)  # [B, frames]
-    heard = add("ReduceSum", power, add.constant([2], np.int64), keepdims=0)
-    loudness = add("Where", within, heard, add.constant(0))
+    energy = add("ReduceSum", power, add.constant([2], np.int64), keepdims=0)
+    loudness = add("Where", within, energy, add.constant(0))
     loudest = add("ReduceMax", loudness, axes=[1], keepdims=1)
     threshold = add("Mul", loudest, add.constant(10 ** (-config.activity_db / 10)))
     loud = add("And", within, add("GreaterOrEqual", loudness, threshold))
@@ -124,7 +124,7 @@ def build_front_end(config: FeatureConfig, normaliser: features.Normaliser) -> o
     x = _level(add, config, power)
     if config.time_fit == "stretch":
         x, count = _stretch(add, x, active, config.stretch_frames), config.stretch_frames
-        active = ""  # all of it is
+        active = ""  # all frames are
     x = _normalise_clip(add, config, x, active)
 
     # (x - mean) / std, and from [low, high] to [0, 1]: one product and one sum.
@@ -147,10 +147,10 @@ def build_front_end(config: FeatureConfig, normaliser: features.Normaliser) -> o
 
 
 def _power(add: Graph, config: FeatureConfig, lengths: str, n: int) -> str:
-    """`FrontEnd.power`: `[B, frames, bands]`, with the discrete Fourier transform as a convolution."""
-    front = features.front_end(config)
-    padding = add("Less", add.constant(np.arange(n)[None], np.int64), lengths)
-    samples = add("Where", padding, SAMPLES, add.constant(0))
+    """Adds `FrontEnd.power`: `[B, frames, bands]`, with the discrete Fourier transform as a convolution."""
+    front = features.spectral(config)
+    within = add("Less", add.constant(np.arange(n)[None], np.int64), lengths)
+    samples = add("Where", within, SAMPLES, add.constant(0))
     if front.mel is None:
         bins = np.arange(config.low_bin, config.low_bin + config.n_bands)
     else:
@@ -158,7 +158,7 @@ def _power(add: Graph, config: FeatureConfig, lengths: str, n: int) -> str:
     angles = 2 * np.pi / front.n_fft * bins[:, None] * np.arange(config.window)
     window = front.window.double().numpy()
     bases = np.concatenate([np.cos(angles), np.sin(angles)]) * window  # [2 bins, window]
-    # A transform begins half its size before a frame's centre, and its window lies in its middle.
+    # A transform begins half its size before a frame's centre, and its window is centred in it.
     before = front.n_fft // 2 - (front.n_fft - config.window) // 2
     after = max(0, n // config.hop * config.hop + config.window - before - n)
     signal = add("Unsqueeze", samples, add.constant([1], np.int64))
@@ -171,19 +171,19 @@ def _power(add: Graph, config: FeatureConfig, lengths: str, n: int) -> str:
 
 
 def _level(add: Graph, config: FeatureConfig, power: str) -> str:
-    """`FrontEnd.level`: `[B, frames, bands]`."""
+    """Adds `FrontEnd.level`: `[B, frames, bands]`."""
     if not config.decibels:
         return add("Sqrt", power)
     logarithm = add("Log", add("Max", power, add.constant(LEAST_POWER)))
     level = add("Mul", logarithm, add.constant(10 / np.log(10)))
     peak = add("ReduceMax", level, axes=[1, 2], keepdims=1)
     level = add("Max", level, add("Sub", peak, add.constant(config.top_db)))
-    dct = features.front_end(config).dct
+    dct = features.spectral(config).dct
     return level if dct is None else add("MatMul", level, add.constant(dct.numpy()))
 
 
 def _stretch(add: Graph, x: str, active: str, count: int) -> str:
-    """`[B, frames, bands]` from the first to the last active frame, interpolated to `[B, count, bands]`."""
+    """Interpolates `[B, frames, bands]` from the first to the last active frame to `[B, count, bands]`."""
     first = add("ArgMax", active, axis=1, keepdims=1)
     last = add("ArgMax", active, axis=1, keepdims=1, select_last_index=1)
     span = add("Sub", last, first)  # [B, 1]
@@ -204,7 +204,7 @@ def _stretch(add: Graph, x: str, active: str, count: int) -> str:
 
 
 def _normalise_clip(add: Graph, config: FeatureConfig, x: str, active: str) -> str:
-    """Each band's mean and deviation over a clip's active frames; over all where `active` is ""."""
+    """Normalises each band by its mean and deviation over a clip's active frames; over all if `active` is ""."""
     if config.clip_norm == "none":
         return x
     frames = add.constant([1], np.int64)
@@ -224,7 +224,7 @@ def _normalise_clip(add: Graph, config: FeatureConfig, x: str, active: str) -> s
 
 
 def build_network(encoder: ConvRecurrentEncoder, *, n_frames: int, n_bands: int) -> onnx.ModelProto:
-    """q(y | x), with each batch norm in the convolution before it.
+    """Builds q(y | x), with each batch norm folded into the convolution before it.
 
     Input: `features` float32 `[B, 1, T, F]`. Outputs: `logits` and their softmax, `probabilities`, `[B, K]`.
     """
@@ -248,7 +248,7 @@ def build_network(encoder: ConvRecurrentEncoder, *, n_frames: int, n_bands: int)
         ih, hh = (_gates(getattr(gru, f"weight_{part}_l{layer}"))[None] for part in ("ih", "hh"))
         biases = [_gates(getattr(gru, f"bias_{part}_l{layer}")) for part in ("ih", "hh")]
         weights = [add.constant(values) for values in (ih, hh, np.concatenate(biases)[None])]
-        last = layer == gru.num_layers - 1  # of it, only the last step is read
+        last = layer == gru.num_layers - 1  # only its last step is used
         steps = add("GRU", steps, *weights, skip=int(last), hidden_size=gru.hidden_size, linear_before_reset=1)
         steps = add("Squeeze", steps, add.constant([0 if last else 1], np.int64))
     head = encoder.head
@@ -263,7 +263,7 @@ def build_network(encoder: ConvRecurrentEncoder, *, n_frames: int, n_bands: int)
 
 
 def _gates(values: torch.Tensor) -> NDArray[np.float32]:
-    """PyTorch's order of a GRU's gates, reset, update, new, to ONNX's: update, reset, new."""
+    """Reorders a GRU's gates from PyTorch's reset, update, new to ONNX's update, reset, new."""
     reset, update, new = _array(values).reshape(3, -1, *values.shape[1:])
     return np.concatenate([update, reset, new])
 

@@ -1,6 +1,6 @@
 """Eight-bit weights and activations for q(y | x), calibrated on features of training clips.
 
-What is quantised was settled by measurement on FSDD: the convolutions, which have most of the arithmetic, compute in
+What is quantised follows from measurements on FSDD: the convolutions, which have most of the arithmetic, compute in
 int8; the GRU, for which ONNX has no int8 form, keeps its weights in int8 and computes in float32; the head, a thousand
 weights whose rounding moves the logits most, stays in float32, and so does the front end.
 """
@@ -23,16 +23,16 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from catuvac.export.graph import FEATURES
 
 CALIBRATION = 200  # clips
-BATCH = 20  # of them at a time
+BATCH = 20  # clips at a time
 INT8 = 127  # the largest weight; symmetric, so that zero stays zero
 
 
 def quantise(network: onnx.ModelProto, x: NDArray[np.float32]) -> onnx.ModelProto:
-    """The network in int8, as far as the module says.
+    """Quantises the network to int8, as far as the module's docstring states.
 
     Args:
-        network: of `graph.build_network`.
-        x: features `[n, T, F]` of training clips, which the ranges of the activations are taken from.
+        network: from `graph.build_network`.
+        x: features `[n, T, F]` of training clips, which determine the ranges of the activations.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
@@ -55,7 +55,7 @@ def quantise(network: onnx.ModelProto, x: NDArray[np.float32]) -> onnx.ModelProt
 
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many of a split's rows, evenly spread: the same ones every time."""
+    """Returns at most `most` of a split's rows, evenly spread: the same ones every time."""
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
@@ -69,7 +69,7 @@ class _Features(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _store_recurrent_weights(graph: onnx.GraphProto) -> None:
-    """Keeps the GRUs' matrices `[1, 3 h, inputs]` as int8 with a scale for each row, from which they are computed."""
+    """Stores the GRUs' matrices `[1, 3 h, inputs]` as int8 with one scale per row, to be dequantised by the graph."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     before: list[onnx.NodeProto] = []
     for node in [node for node in graph.node if node.op_type == "GRU"]:
@@ -96,7 +96,7 @@ def _store_recurrent_weights(graph: onnx.GraphProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the advice to preprocess, which is done: the graph has no batch norm and all shapes."""
+    """Silences the advice to preprocess, which is unnecessary: the graph has no batch norm and all shapes."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

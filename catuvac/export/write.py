@@ -3,7 +3,7 @@
 model.onnx       samples to clusters in float32
 model-int8.onnx  the same with an int8 network, with --int8
 export.json      costs and checks, for programs
-model_card.md    the same for people, with what the model was trained on and what it is not for
+model_card.md    the same for people, with the model's training data and its limits
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from catuvac.inference import FittedModel
 from catuvac.training import run_dir
 
 FLOAT32, INT8 = "model.onnx", "model-int8.onnx"
-TOLERANCE = 1e-4  # largest difference of a logit between onnxruntime in float32 and PyTorch
-WANTED = 0.99  # share of clips whose cluster int8 keeps
-MOST_CLIPS = 500  # to check on
-CHUNK = 25  # of them at a time
-NOISE_CLIPS = 50  # where there are no recordings
-TIMED = 0.5  # s of processor time that a speed is measured in
+TOLERANCE = 1e-4  # largest accepted difference of a logit between onnxruntime in float32 and PyTorch
+WANTED = 0.99  # share of clips that should keep their cluster in int8
+MOST_CLIPS = 500  # for the check, at most
+CHUNK = 25  # clips at a time
+NOISE_CLIPS = 50  # without recordings
+TIMED = 0.5  # s of processor time for measuring a speed
 
 Clips = tuple[list[Tensor], list[float]]  # samples [s] each, and true lengths in s
 
 
 @dataclass(frozen=True)
 class Check:
-    """How one file behaves in onnxruntime.
+    """The check of one file in onnxruntime.
 
     Attributes:
         file: its name.
         bytes: its size.
         network: cost of q(y | x) in it; the front end is the same in all files.
-        logit_difference: the largest from PyTorch in float32.
-        agreement: share of clips with PyTorch's cluster.
-        clip_seconds: s of processor time that a clip takes, on one thread.
-        speed: how many seconds of audio one such second of processor time is enough for, with windows end to end.
+        logit_difference: the largest, compared with PyTorch in float32.
+        agreement: share of clips with the same cluster as in PyTorch.
+        clip_seconds: s of processor time per clip, on one thread.
+        speed: seconds of audio per such second of processor time, with adjacent windows.
     """
 
     file: str
@@ -73,7 +73,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, what it costs and how it was checked."""
+    """What was written, its cost and its checks."""
 
     trained_on: str
     front_end: Cost
@@ -85,7 +85,7 @@ class Export:
 
 
 def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
-    """Writes the files of a model to a folder, each whole or not at all.
+    """Writes the files of a model to a folder, each completely or not at all.
 
     Raises:
         CatuvacError: a model without q(y | x), logits that differ from PyTorch's, no training features for int8, or a
@@ -93,10 +93,10 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
     """
     encoder = model.model.cluster_encoder
     if encoder is None:
-        raise CatuvacError(f"{model.folder} holds a UVAC, which has no q(y|x) to export: give a Cat. UVAC")
+        raise CatuvacError(f"{model.folder} contains a UVAC, which has no q(y|x) to export: give a Cat. UVAC")
     front_end, corpus = model.config.features, inference.training_features(model)
     if int8 and corpus is None:
-        raise CatuvacError("--int8 needs the training features, which the cache has no more: run `catuvac prepare`")
+        raise CatuvacError("--int8 needs the training features, which the cache no longer has: run `catuvac prepare`")
     front = graph.build_front_end(front_end, model.normaliser)
     frames, bands = features.frames(front_end)
     networks: dict[str, onnx.ModelProto] = {FLOAT32: graph.build_network(encoder, n_frames=frames, n_bands=bands)}
@@ -104,14 +104,14 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
         x = corpus.x[quantise.spread(corpus.splits["train"], quantise.CALIBRATION)]
         networks[INT8] = quantise.quantise(networks[FLOAT32], np.asarray(x))
     metadata = graph.metadata(model, run_dir.revision())
-    files = {name: graph.merge(front, each, metadata) for name, each in networks.items()}
+    files = {name: graph.merge(front, network, metadata) for name, network in networks.items()}
 
     clips = [] if corpus is None else list(_validation_clips(model, corpus))
     count = sum(len(samples) for samples, _ in clips)
     where = f"{count} clips of the validation split"
     if not clips:
         clips, count, where = [_noise(model)], NOISE_CLIPS, f"{NOISE_CLIPS} clips of noise: the recordings are gone"
-    # In float32, as the exported graph computes: a processor with bfloat16 would differ by its rounding.
+    # In float32, like the exported graph: with bfloat16 a processor would differ by its rounding.
     reference = replace(model, config=model.config.with_settings({"precision": "float32"}))
     checks = tuple(_check(reference, name, file, cost(networks[name]), clips) for name, file in files.items())
     if not checks[0].logit_difference <= TOLERANCE:
@@ -128,15 +128,15 @@ def export(model: FittedModel, *, out: Path, int8: bool) -> Export:
 
 
 def inputs(samples: Sequence[Tensor], durations: Sequence[float], model: FittedModel) -> dict[str, NDArray[Any]]:
-    """Clips `[s]` as the exported graph takes them: padded, with their true lengths beside them."""
+    """Returns the exported graph's inputs for clips `[s]`: padded, with their true lengths."""
     config = model.config.features
     pairs = zip(samples, durations, strict=True)
-    own = [clip[: features.own_samples(len(clip), seconds, config)] for clip, seconds in pairs]
-    return graph.inputs(own, window=features.clip_samples(config))
+    trimmed = [clip[: features.own_samples(len(clip), seconds, config)] for clip, seconds in pairs]
+    return graph.inputs(trimmed, window=features.clip_samples(config))
 
 
 def _validation_clips(model: FittedModel, corpus: FeatureSet) -> Iterator[Clips]:
-    """Clips of the validation split, as the training read them, as far as the recordings are still there."""
+    """Yields clips of the validation split, as the training read them, if the recordings still exist."""
     config, table = model.config, corpus.clips.iloc[quantise.spread(corpus.splits["val"], MOST_CLIPS)]
     for first in range(0, len(table), CHUNK):
         samples, durations = [], []
@@ -152,7 +152,7 @@ def _validation_clips(model: FittedModel, corpus: FeatureSet) -> Iterator[Clips]
 
 
 def _noise(model: FittedModel) -> Clips:
-    """White noise, at levels from full scale down to -60 dB, and of lengths up to a whole clip's."""
+    """Returns white noise, at levels from full scale down to -60 dB, and of lengths up to a whole clip's."""
     generator, n = torch.Generator().manual_seed(0), features.clip_samples(model.config.features)
     gains = torch.logspace(0, -3, NOISE_CLIPS)
     lengths = torch.linspace(1, n, NOISE_CLIPS).long().tolist()
@@ -162,12 +162,12 @@ def _noise(model: FittedModel) -> Clips:
 
 def _check(model: FittedModel, name: str, file: onnx.ModelProto, network: Cost, clips: Sequence[Clips]) -> Check:
     run = session(file.SerializeToString())
-    differences, kept = [], []
+    differences, same_cluster = [], []
     for samples, durations in clips:
         expected = model.logits(samples, durations)
-        (found,) = run.run([graph.LOGITS], inputs(samples, durations, model))
-        differences.append(np.abs(found - expected).max())
-        kept.append(found.argmax(axis=1) == expected.argmax(axis=1))
+        (logits,) = run.run([graph.LOGITS], inputs(samples, durations, model))
+        differences.append(np.abs(logits - expected).max())
+        same_cluster.append(logits.argmax(axis=1) == expected.argmax(axis=1))
     first = inputs(clips[0][0][:1], clips[0][1][:1], model)
     times: list[float] = []
     while sum(times) < TIMED:
@@ -180,16 +180,16 @@ def _check(model: FittedModel, name: str, file: onnx.ModelProto, network: Cost, 
         bytes=file.ByteSize(),
         network=network,
         logit_difference=float(max(differences)),
-        agreement=float(np.concatenate(kept).mean()),
+        agreement=float(np.concatenate(same_cluster).mean()),
         clip_seconds=seconds,
         speed=model.config.features.clip_seconds / seconds,
     )
 
 
 def _fft_macs(model: FittedModel, front: onnx.ModelProto, counted: Cost) -> int:
-    """The front end's products where the transform takes n log2 n for each frame."""
+    """Returns the front end's MACs if the transform takes n log2 n per frame."""
     config = model.config.features
-    n_fft, count = features.front_end(config).n_fft, features.clip_samples(config) // config.hop + 1
+    n_fft, count = features.spectral(config).n_fft, features.clip_samples(config) // config.hop + 1
     (convolution,) = (node for node in front.graph.node if node.op_type == "Conv")
     (bases,) = (tensor for tensor in front.graph.initializer if tensor.name == convolution.input[1])
     weights = int(math.prod(bases.dims))
@@ -210,7 +210,7 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
     try:
         out.mkdir(parents=True, exist_ok=True)
         if INT8 not in files:
-            (out / INT8).unlink(missing_ok=True)  # of an earlier export, which the record would not be about
+            (out / INT8).unlink(missing_ok=True)  # of an earlier export, which the record would not describe
         for name, file in files.items():
             io.write(out / name, file.SerializeToString())
         io.write_text(out / "export.json", json.dumps(record, ensure_ascii=False, indent=2) + "\n")
@@ -220,12 +220,12 @@ def _write(model: FittedModel, out: Path, files: dict[str, onnx.ModelProto], res
 
 
 def _command() -> str:
-    """The command line, without the folder that the command lies in."""
+    """Returns the command line, without the command's folder."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def budget_rows(model: FittedModel, result: Export) -> list[tuple[str, str]]:
-    """The costs as a table's rows, for the terminal and the card."""
+    """Returns the costs as rows of a table, for the terminal and the card."""
     seconds, front = model.config.features.clip_seconds, result.front_end
     rows = [
         ("window", f"{seconds:g} s, {features.clip_samples(model.config.features)} samples"),
@@ -250,7 +250,7 @@ def budget_rows(model: FittedModel, result: Export) -> list[tuple[str, str]]:
 
 
 def warning(result: Export) -> str:
-    """What somebody should know before using the int8 file; "" where all is well."""
+    """Returns what a user should know before using the int8 file; "" if all is well."""
     bad = [check for check in result.checks if check.agreement < WANTED]
     return "".join(
         f"{check.file} keeps the cluster of {check.agreement:.1%} of the clips, below {WANTED:.0%}: use {FLOAT32}"
@@ -290,10 +290,10 @@ trained without labels for {{ epoch }} epochs. Recordings: {{ result.trained_on 
 
 - `samples`: float32 `[B, {{ n }}]`, mono at {{ config.features.sample_rate }} Hz, full scale 1; shorter clips are
   padded at their end.
-- `lengths`: int64 `[B]`, the samples of each clip that are its own; {{ n }} for a whole window.
+- `lengths`: int64 `[B]`, the number of samples of each clip before padding; {{ n }} for a whole window.
 - `logits` and `probabilities`: float32 `[B, {{ config.model.n_clusters }}]`, of the clusters below.
 
-The file's metadata has the rate, the length and the clusters' names.
+The file's metadata contains the rate, the length and the clusters' names.
 
 | cluster | name |
 |--:|---|
@@ -301,7 +301,7 @@ The file's metadata has the rate, the length and the clusters' names.
 | {{ number }} | {{ name }} |
 {% endfor %}
 
-## Quality on the validation split, in training
+## Quality on the validation split, during training
 
 | score | value |
 |---|--:|
@@ -319,8 +319,8 @@ Checked in onnxruntime against PyTorch in float32, on {{ result.checked_on }}.
 | {{ what }} | {{ value }} |
 {% endfor %}
 
-An operation is a multiplication or an addition of a convolution or a matrix product, with windows end to end; what is
-done cell by cell is not counted. Activations are those of one window.
+An operation is a multiplication or an addition of a convolution or a matrix product, with adjacent windows;
+element-wise operations are not counted. Activations are those of one window.
 {% if warning %}
 
 {{ warning }}.
@@ -329,9 +329,9 @@ done cell by cell is not counted. Activations are those of one window.
 ## Limits
 
 - A clip whose q(y|x) has an entropy above {{ above }} nats, half of log K, is undecided: its cluster means nothing.
-- Clusters are what the training's recordings differ by. They are no labels, their names were given by people, and
-  what is unlike those recordings lands in some cluster all the same.
-- It was trained on {{ corpus.name }} alone: other microphones, rooms and levels need a check of their own.
+- Clusters reflect how the training recordings differ. They are not labels, people gave them their names, and audio
+  unlike those recordings is assigned to some cluster all the same.
+- The model was trained on {{ corpus.name }} alone: other microphones, rooms and levels need a separate check.
 - It is not for decisions about people, nor for anything that depends on a single window.
 
 ## Settings

@@ -16,7 +16,7 @@ from catuvac.models.variational import Inference, LossTerms, VariationalModel
 
 
 class CatUVAC(VariationalModel):
-    """The networks of section 2 of the design, for any K, d, and T, F that are multiples of 16."""
+    """The networks of section 2 of the design, for any K and d, and for T and F that are multiples of 16."""
 
     def __init__(self, config: ModelConfig, *, n_frames: int, n_bands: int) -> None:
         super().__init__()
@@ -26,32 +26,32 @@ class CatUVAC(VariationalModel):
         self.encoder_y = self.new_cluster_encoder()
         self.encoder_z = ConvRecurrentEncoder(n_clusters=k, out_features=2 * d, gru_size=config.gru_size, **self.size)
         self.decoder = ConvDecoder(latent_dim=d, n_clusters=k, **self.size)
-        self.held = False  # the ELBO does not reach q(y | x)
-        self.limited = False  # what the ELBO pulls on the logits of a clip is limited
+        self.held = False  # the ELBO's gradient does not reach q(y | x)
+        self.limited = False  # the ELBO's gradient on each clip's logits is limited
 
     @property
     def cluster_encoder(self) -> ConvRecurrentEncoder:
-        """q(y | x)."""
+        """The network q(y | x)."""
         return self.encoder_y
 
     def new_cluster_encoder(self) -> ConvRecurrentEncoder:
-        """A q(y | x) with weights of its own."""
+        """Returns another q(y | x) with its own weights."""
         return ConvRecurrentEncoder(out_features=self.config.n_clusters, gru_size=self.config.gru_size, **self.size)
 
     @property
     def prototypes(self) -> Tensor:
-        """As every model's: the decoder at each one-hot y, and z = 0."""
+        """As in the base class: the decoder's output at each one-hot y and z = 0."""
         k, d = self.config.n_clusters, self.config.latent_dim
         device = self.encoder_y.head.weight.device
         return self.generate(torch.eye(k, device=device), torch.zeros(k, d, device=device))
 
     def limit(self, on: bool) -> None:
-        """Limits what the ELBO pulls on the logits of a clip to norm 1."""
+        """Limits the ELBO's gradient on each clip's logits to norm 1."""
         self.limited = on
 
     @property
     def macs(self) -> int:
-        """Multiplications with an addition that the cluster of one clip takes."""
+        """The multiply-accumulates for the cluster of one clip."""
         return self.encoder_y.macs
 
     def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
@@ -70,28 +70,28 @@ class CatUVAC(VariationalModel):
         return Inference(logits=logits, elbo_logits=elbo_logits, y=y, mean=mean, log_variance=log_variance, z=z)
 
     def generate(self, y: Tensor, z: Tensor) -> Tensor:
-        """p(x | y, z): `[B, K]`, `[B, d]` → logits `[B, 1, T, F]`."""
+        """Computes p(x | y, z): `[B, K]`, `[B, d]` → logits `[B, 1, T, F]`."""
         out: Tensor = self.decoder(y, z)
         return out
 
     def cluster_logits(self, x: Tensor) -> Tensor:
-        """The logits of q(y | x): `[B, 1, T, F]` → `[B, K]` float32."""
+        """Computes the logits of q(y | x): `[B, 1, T, F]` → `[B, K]` float32."""
         return self.encoder_y(split_pixels(x)).float()  # type: ignore[no-any-return]
 
     def negative_elbo(
         self, x: Tensor, cells: Tensor, *, tau: float | Tensor, generator: torch.Generator
     ) -> tuple[LossTerms, Tensor]:
-        """As every model's; with the estimator "exact" the expectation over y is a sum over all K, and tau unread."""
+        """As in the base class; with the estimator "exact", y's expectation is a sum over all K and tau is unused."""
         if self.config.y_estimator != "exact":
             return super().negative_elbo(x, cells, tau=tau, generator=generator)
         logits = self.cluster_logits(x)
         elbo_logits = self._reached(logits)
         batch, k = logits.shape
-        every = torch.eye(k, device=x.device).repeat(batch, 1)  # [B K, K]: of each clip, each cluster
+        clusters = torch.eye(k, device=x.device).repeat(batch, 1)  # [B K, K]: every cluster of every clip
         pixels = split_pixels(x).repeat_interleave(k, dim=0)
-        mean, log_variance = self.encoder_z(pixels, every).float().chunk(2, dim=-1)
+        mean, log_variance = self.encoder_z(pixels, clusters).float().chunk(2, dim=-1)
         z = sample_normal(mean, log_variance, generator=generator)
-        recon_logits = self.generate(every, z)
+        recon_logits = self.generate(clusters, z)
         nats = self._negative_log_likelihood(x.float().repeat_interleave(k, dim=0), recon_logits.float())
         recon = (cells.repeat_interleave(k, dim=0) * nats).sum(dim=(1, 2, 3)).view(batch, k)
         kl_z = kl_standard_normal(mean, log_variance).view(batch, k)
@@ -105,34 +105,34 @@ class CatUVAC(VariationalModel):
         return terms, logits
 
     def divergences(self, inference: Inference) -> tuple[Tensor, Tensor]:
-        """KL(q(y|x) || Cat(1/K)) and KL(q(z|x,y) || N(0, I)), each `[B]`."""
+        """Returns KL(q(y|x) || Cat(1/K)) and KL(q(z|x,y) || N(0, I)), each `[B]`."""
         kl_z = kl_standard_normal(inference.mean, inference.log_variance)
         return kl_uniform(inference.elbo_logits), kl_z
 
     def warm_up(self, on: bool) -> None:
-        """Keeps the ELBO from q(y | x): a decoder that knows nothing yet favours one cluster for every clip."""
+        """Stops the ELBO's gradient to q(y | x) while on: an untrained decoder favours one cluster for every clip."""
         self.held = on
 
     def _reached(self, logits: Tensor) -> Tensor:
-        """The logits as the ELBO may change them."""
+        """Returns the logits with the ELBO's gradient stopped, limited or unchanged."""
         if self.held:
             return logits.detach()
         return limit_pull(logits) if self.limited else logits
 
 
 def one_hot(scores: Tensor) -> Tensor:
-    """The largest of each row as 1, the others 0; `[B, K]` in and out."""
-    # Unlike F.one_hot this checks no value, for which a CPU's tensors would have to be read.
+    """Returns 1 for the largest score of each row, 0 for the others; `[B, K]` in and out."""
+    # Unlike F.one_hot, this checks no values, which would have to be read on the CPU.
     return torch.zeros_like(scores).scatter_(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
 
 
 def limit_pull(logits: Tensor) -> Tensor:
-    """Returns `[B, K]` logits unchanged, and limits what a batch-mean loss may pull on those of a clip to norm 1.
+    """Returns `[B, K]` logits unchanged, and limits the gradient of a batch-mean loss on each clip's logits to norm 1.
 
-    A cross-entropy pulls with at most √2 on a clip's logits, a reconstruction of T·F cells with hundreds: unlimited,
-    the ELBO drowns a term beside it, by a factor that depends on the corpus and on the size of its pictures. Limited,
-    the weight between the two means the same everywhere. It is gradient clipping, per clip and at the logits: the
-    direction stays.
+    A cross-entropy's gradient on a clip's logits has at most norm √2, that of a reconstruction of T·F cells hundreds:
+    unlimited, the ELBO drowns out any added term, by a factor that depends on the corpus and on the size of its
+    features. Limited, the weight between the two means the same everywhere. It is gradient clipping, per clip and at
+    the logits: the direction is preserved.
     """
     out = logits.view_as(logits)
     if out.requires_grad:
@@ -141,7 +141,7 @@ def limit_pull(logits: Tensor) -> Tensor:
 
 
 def _limited(gradient: Tensor) -> Tensor:
-    """`[B, K]`, of a mean over B clips, with rows of norm 1 / B at most."""
+    """Scales the gradient `[B, K]` of a mean over B clips so that its rows have norm 1 / B at most."""
     norm = len(gradient) * torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     limited: Tensor = gradient / norm.clamp(min=1.0)
     return limited

@@ -1,7 +1,7 @@
-"""Deep clustering methods of others, to compare with: ClustPy's DCN, IDEC, DEC and VaDE behind one function.
+"""Deep clustering methods of others as baselines: ClustPy's DCN, IDEC, DEC and VaDE behind one function.
 
-They see the features that our models see, flattened, and keep ClustPy's defaults: a fully connected network
-T·F-500-500-2000-10, Adam at 1e-3 while it learns to reconstruct and at 1e-4 while it clusters.
+They receive the same features as our models, flattened, and keep ClustPy's defaults: a fully connected network
+T·F-500-500-2000-10, Adam at 1e-3 for pretraining (reconstruction) and at 1e-4 for clustering.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ def peer(
         name: dcn (Yang et al. 2017), idec (Guo et al. 2017), dec (Xie et al. 2016) or vade (Jiang et al. 2017).
         train: `[N, T, F]` features of the training split in [0, 1].
         n_clusters: K, at most N.
-        epochs: of pretraining and clustering together, half each; clustering takes the odd one.
+        epochs: of pretraining and clustering together, half each; an odd one goes to clustering.
         batch_size: clips.
-        seed: of the weights, the batches and the starts; the caller's random numbers are left as they were.
+        seed: of the weights, the batches and the initial clusters; the caller's random state is left unchanged.
         device: where to train and to assign.
 
     Returns:
-        the fitted method: its clusters for at least two clips, the embedding as z `[n, 10]`, and probabilities as
-        ClustPy's `predict` weighs them, after its closing k-means (dec, idec: Student-t) or Gaussian mixture (vade:
+        the fitted method: its clusters for at least two clips, the embedding as z `[n, 10]`, and the probabilities
+        that ClustPy's `predict` uses after its final k-means (dec, idec: Student-t) or Gaussian mixture (vade:
         responsibilities); dcn has none.
 
     Raises:
         CatuvacError: ClustPy is not installed, or fewer than two epochs.
-        ValueError: the training diverged, and scikit-learn refuses the embedding.
-        AssertionError: vade's first mixture left a cluster empty.
+        ValueError: the training diverged, and scikit-learn rejects the embedding.
+        AssertionError: vade's initial mixture left a cluster empty.
     """
     if epochs < 2:
-        raise CatuvacError(f"{name} pretrains for half of its epochs, got {epochs}; ask for 2 or more")
+        raise CatuvacError(f"{name} pretrains for half of its epochs, got {epochs}; use 2 or more")
     try:
-        deep = importlib.import_module("clustpy.deep")  # seconds: only where a peer is asked for
+        deep = importlib.import_module("clustpy.deep")  # takes seconds: only if a peer is used
     except ImportError as error:
         raise CatuvacError(f"{name} needs ClustPy ({error}); install catuvac[peers]") from error
     model = getattr(deep, CLASSES[name])(
@@ -86,7 +86,7 @@ def peer(
 
 
 def _probabilities(name: Peer, model: Any, z: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """`[n, K]` soft assignment of embedded clips, None for dcn; ClustPy keeps it to itself."""
+    """Returns the soft assignment `[n, K]` of embedded clips, which ClustPy does not expose; None for dcn."""
     if name == "dcn":
         return None
     if name == "vade":
@@ -101,7 +101,7 @@ def _probabilities(name: Peer, model: Any, z: NDArray[np.float64]) -> NDArray[np
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Gives the caller's random numbers back, which ClustPy seeds anew, and keeps its progress bars to itself."""
+    """Restores the caller's random state, which ClustPy reseeds, and hides ClustPy's progress bars."""
     python, numpy = random.getstate(), np.random.get_state()
     silence = io.StringIO()
     with (
@@ -110,7 +110,7 @@ def _undisturbed() -> Iterator[None]:
         contextlib.redirect_stderr(silence),
         warnings.catch_warnings(),
     ):
-        # VaDE's mixtures stop after 100 steps; where they stand then is part of its defaults.
+        # VaDE's mixtures stop after 100 steps, converged or not; this is part of its defaults.
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
             yield

@@ -14,7 +14,7 @@ def gumbel_softmax(logits: Tensor, *, tau: float | Tensor, generator: torch.Gene
     Args:
         logits: `[B, K]`, unnormalised log-probabilities.
         tau: temperature > 0; near 0 the sample is one-hot, large values make it uniform. A tensor is not checked, which
-            would wait for its device.
+            would synchronise with its device.
         generator: source of the noise, on the device of `logits`.
 
     Returns:
@@ -45,9 +45,9 @@ def kl_uniform(logits: Tensor) -> Tensor:
 
 
 def kl_marginal(logits: Tensor) -> Tensor:
-    """KL(mean_b Cat(softmax(logits_b)) || Cat(1/K)) in nats: how unequal the clusters of a batch are.
+    """KL(mean_b Cat(softmax(logits_b)) || Cat(1/K)) in nats: how unequal the cluster sizes of a batch are.
 
-    The batch's mean of `kl_uniform` is this plus I(x; y), the mutual information of clip and cluster.
+    The batch mean of `kl_uniform` is this plus I(x; y), the mutual information of clip and cluster.
 
     Args:
         logits: `[B, K]`.

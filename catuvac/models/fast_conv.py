@@ -1,7 +1,7 @@
-"""The paper's convolutions, exactly and faster: y's channels folded, one channel computed as four, biases apart.
+"""The paper's convolutions, exact but faster: y's channels folded, one channel computed as four, separate biases.
 
-Each class has the weights, and so the state, of the plain layer that it stands for, and tests compare the two in
-float64. What the paper's network is, `catuvac.models.networks` says.
+Each class has the weights, and so the state_dict, of the plain layer that it replaces, and tests compare the two in
+float64. The paper's network is defined in `catuvac.models.networks`.
 
 Shape legend: B clips, C channels, T frames, F bands, K clusters.
 """
@@ -18,18 +18,18 @@ STRIDED: dict[str, Any] = {"kernel_size": 8, "stride": 2, "padding": 3}  # halve
 
 
 class FirstConvolution(nn.Conv2d):
-    """The encoder's first layer, on x and, beside it, K channels that each hold one value of y all over the grid.
+    """The encoder's first layer, on x and K further channels, each of which is one value of y on the whole grid.
 
-    Exactly the convolution of `[x, y]`, in a tenth of the arithmetic at K = 10: it is linear, so y only weighs K maps
+    Equals the convolution of `[x, y]`, with a tenth of the arithmetic at K = 10: it is linear, so y only weights K maps
     that do not depend on x.
     """
 
     def __init__(self, *, n_clusters: int, out_channels: int) -> None:
-        # The batch norm that follows has the bias.
+        # The batch norm that follows adds the bias.
         super().__init__(1 + n_clusters, out_channels, bias=False, **STRIDED)
 
     def forward(self, pixels: Tensor, y: Tensor | None = None) -> Tensor:
-        """`split_pixels(x)` and y `[B, K]`, None where there is none, → `[B, C, T/2, F/2]`."""
+        """Maps `split_pixels(x)` and y `[B, K]`, None if there is none, to `[B, C, T/2, F/2]`."""
         of_x, of_y = self.weight[:, :1], self.weight[:, 1:]
         h = F.conv2d(pixels, split_kernel(of_x))
         if y is None:
@@ -40,7 +40,7 @@ class FirstConvolution(nn.Conv2d):
 
 
 class TransposedConvolution(nn.ConvTranspose2d):
-    """Doubles T and F; adds the bias by itself, whose gradient inside a convolution takes a CPU as long as the rest."""
+    """Doubles T and F; adds the bias separately: its gradient in a convolution takes a CPU as long as the rest."""
 
     bias: Tensor
 
@@ -53,7 +53,7 @@ class TransposedConvolution(nn.ConvTranspose2d):
 
 
 class FirstTransposedConvolution(TransposedConvolution):
-    """The decoder's first layer, on h and, beside it, y's constant channels; exactly so, as `FirstConvolution`."""
+    """The decoder's first layer, on h and y's constant channels; exact, as in `FirstConvolution`."""
 
     def __init__(self, in_channels: int, out_channels: int, *, n_clusters: int) -> None:
         super().__init__(in_channels + n_clusters, out_channels)
@@ -64,13 +64,13 @@ class FirstTransposedConvolution(TransposedConvolution):
         of_h, of_y = self.weight[: self.of_h], self.weight[self.of_h :]
         out = F.conv_transpose2d(h, of_h, stride=2, padding=3)
         if len(of_y):
-            each = torch.eye(len(of_y), dtype=h.dtype, device=h.device)[:, :, None, None].expand(-1, -1, *h.shape[-2:])
-            out = add_weighted(out, y, F.conv_transpose2d(each, of_y, stride=2, padding=3))
+            grid = torch.eye(len(of_y), dtype=h.dtype, device=h.device)[:, :, None, None].expand(-1, -1, *h.shape[-2:])
+            out = add_weighted(out, y, F.conv_transpose2d(grid, of_y, stride=2, padding=3))
         return add_bias(out, self.bias)
 
 
 class LastTransposedConvolution(TransposedConvolution):
-    """The decoder's last layer, to one channel; computed as four, as `FirstConvolution` does."""
+    """The decoder's last layer, to one channel; computed as four, as in `FirstConvolution`."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(in_channels, 1)
@@ -81,30 +81,30 @@ class LastTransposedConvolution(TransposedConvolution):
 
 
 def add_weighted(h: Tensor, y: Tensor, maps: Tensor) -> Tensor:
-    """h `[B, C, T, F]` + Σ_k y_k maps_k for y `[B, K]` and maps `[K, C, T, F]`."""
+    """Computes h `[B, C, T, F]` + Σ_k y_k maps_k for y `[B, K]` and maps `[K, C, T, F]`."""
     return to_grid(torch.addmm(to_rows(h), y.to(h.dtype), to_rows(maps)), like=h)
 
 
 def add_bias(h: Tensor, bias: Tensor) -> Tensor:
-    """h `[B, C, T, F]` + bias `[C]`, as long rows: a few channels at a time take several times as long."""
+    """Adds bias `[C]` to h `[B, C, T, F]` in long rows: a few channels at a time take several times as long."""
     rows = to_rows(h)
     return to_grid(rows + bias.to(h.dtype).repeat(rows.shape[1] // len(bias)), like=h)
 
 
 def to_rows(h: Tensor) -> Tensor:
-    """`[B, C, T, F]` → `[B, T F C]`, without a copy: channels come last in memory."""
+    """Reshapes `[B, C, T, F]` to `[B, T F C]`, without a copy: channels are last in memory."""
     return h.permute(0, 2, 3, 1).flatten(1)
 
 
 def to_grid(rows: Tensor, *, like: Tensor) -> Tensor:
-    """`[B, T F C]` → `[B, C, T, F]`, of which `like` has C, T and F."""
+    """Reshapes `[B, T F C]` to `[B, C, T, F]`, with C, T and F of `like`."""
     return rows.view(len(rows), *like.shape[-2:], like.shape[1]).permute(0, 3, 1, 2)
 
 
 def split_pixels(x: Tensor) -> Tensor:
     """`[B, 1, T, F]` → `[B, 4, T/2 + 3, F/2 + 3]`: the four pixels of each step of a strided kernel, as channels.
 
-    Matrix units work on 16 or 32 channels at a time, and one channel leaves them idle.
+    Matrix units process 16 or 32 channels at a time, so that a single channel leaves them idle.
     """
     padded = F.pad(x[:, 0], (3, 3, 3, 3))
     return torch.stack([padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1).permute(0, 3, 1, 2)

@@ -1,6 +1,6 @@
 """The convolutional-recurrent encoder and the convolutional decoder (paper, model section; design, section 2).
 
-The paper has 16 channels in the first convolution and recurrent layers of 128; smaller networks are for devices.
+The paper has 16 channels in the first convolution and recurrent layers of 128 units; smaller networks are for devices.
 
 Shape legend: B clips, C channels, T frames, F bands, K clusters, d latent dimensions.
 """
@@ -21,7 +21,7 @@ from catuvac.models.fast_conv import (
     TransposedConvolution,
 )
 
-WIDENING = (1, 2, 4, 8)  # channels of the four convolutions, in those of the first
+WIDENING = (1, 2, 4, 8)  # channels of the four convolutions, as multiples of the first
 GRID = 2 ** len(WIDENING)  # four halvings: T and F are multiples of this
 GRU_LAYERS = 2
 
@@ -63,7 +63,7 @@ class ConvRecurrentEncoder(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiplications with an addition that one clip takes in convolutions and matrix products."""
+        """The multiply-accumulates for one clip in convolutions and matrix products."""
         cells, products = self.size[0] * self.size[1], self.head.weight.numel()
         for layer in self.convolutions:
             if isinstance(layer, nn.Conv2d):
@@ -73,11 +73,11 @@ class ConvRecurrentEncoder(nn.Module):
         return int(products + self.size[0] // GRID * sum(weight.numel() for weight in weights))
 
     def forward(self, pixels: Tensor, y: Tensor | None = None) -> Tensor:
-        """`split_pixels(x)`, and y `[B, K]` where there are clusters, → `[B, out_features]` float32."""
+        """Maps `split_pixels(x)`, and y `[B, K]` if there are clusters, to `[B, out_features]` float32."""
         first, *others = self.convolutions
         h = first(pixels, y)
         for layer in others:
-            h = layer(h)  # at last [B, 128, T/16, F/16]
+            h = layer(h)  # finally [B, 128, T/16, F/16]
         h = h.permute(0, 2, 1, 3).flatten(start_dim=2)  # [B, T/16, 128 * F/16]
         with torch.autocast(h.device.type, enabled=False):  # a few steps of 128: bfloat16 gains next to nothing
             steps, _ = self.recurrent(h.to(self.head.weight.dtype))
@@ -86,7 +86,7 @@ class ConvRecurrentEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """z → grid; y beside its channels; four transposed convolutions; the sigmoid is left to the loss."""
+    """Maps z to a grid, adds y as channels, and applies four transposed convolutions; the loss applies the sigmoid."""
 
     def __init__(
         self, *, latent_dim: int, n_clusters: int, n_frames: int, n_bands: int, channels: int = ModelConfig.channels
@@ -104,7 +104,7 @@ class ConvDecoder(nn.Module):
         )  # logits: no ReLU at the end
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
-        """`[B, K]`, `[B, d]` → reconstruction logits `[B, 1, T, F]`."""
+        """Maps y `[B, K]` and z `[B, d]` to reconstruction logits `[B, 1, T, F]`."""
         first, *others = self.convolutions
         h: Tensor = first(self.project(z).unflatten(1, self.grid), y)
         for layer in others:

@@ -17,12 +17,12 @@ N_COMPONENTS = 30  # principal components
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a fitted method says of n clips.
+    """A fitted method's output for n clips.
 
     Attributes:
         clusters: `[n]` in [0, K).
-        probabilities: `[n, K]`, each row summing to one; None where the method gives hard clusters only.
-        z: `[n, d]` the representation the method clusters in; None where that is x itself.
+        probabilities: `[n, K]`, each row summing to one; None if the method has hard clusters only.
+        z: `[n, d]` the representation the method clusters in; None if that is x itself.
     """
 
     clusters: NDArray[np.int64]
@@ -31,11 +31,11 @@ class Assignment:
 
 
 Assign = Callable[[NDArray[np.float32]], Assignment]
-"""Features `[n, T, F]` to what the fitted method says of them."""
+"""Maps features `[n, T, F]` to the fitted method's output for them."""
 
 
 def kmeans(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign:
-    """k-means on the features.
+    """Fits k-means to the features.
 
     Args:
         train: `[N, T, F]` features of the training split.
@@ -43,7 +43,7 @@ def kmeans(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign:
         seed: of the restarts.
 
     Returns:
-        the fitted model; its clusters are hard and lie in x.
+        the fitted model, with hard clusters in the space of x.
     """
     model = KMeans(n_clusters, n_init=N_INIT, random_state=seed).fit(_rows(train))
 
@@ -55,7 +55,7 @@ def kmeans(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign:
 
 
 def pca_gmm(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign:
-    """A Gaussian mixture with full covariances on the first principal components.
+    """Fits a Gaussian mixture with full covariances to the first principal components.
 
     Args:
         train: `[N, T, F]` features of the training split.
@@ -63,8 +63,8 @@ def pca_gmm(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign
         seed: of the decomposition and the restarts.
 
     Returns:
-        the fitted model; z holds the scores of 30 components (fewer where the data are smaller), in units of the
-        features, and probabilities the responsibilities.
+        the fitted model; z contains the scores of 30 components (fewer for smaller data), in units of the features,
+        and the probabilities are the responsibilities.
     """
     x = _rows(train)
     pca = PCA(min(N_COMPONENTS, *x.shape), random_state=seed).fit(x)
@@ -83,5 +83,5 @@ def pca_gmm(train: NDArray[np.float32], *, n_clusters: int, seed: int) -> Assign
 
 
 def _rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`[n, T, F]` as `[n, T·F]`."""
+    """Reshapes `[n, T, F]` to `[n, T·F]`."""
     return x.reshape(len(x), -1)

@@ -24,11 +24,11 @@ from catuvac.models.networks import ConvDecoder, ConvRecurrentEncoder
 from catuvac.models.variational import Inference, LossTerms, VariationalModel
 
 N_INIT = 10  # restarts of the mixture that the prior starts from
-START_SHARE = 0.01  # of the mixture's variance, at first q(z | x)'s: more noise than the decoder knows loses clusters
+START_SHARE = 0.01  # q(z | x)'s initial share of the mixture's variance: noise new to the decoder loses clusters
 
 
 class UVAC(VariationalModel):
-    """For any K, d, and T, F that are multiples of 16."""
+    """UVAC for any K and d, and for T and F that are multiples of 16."""
 
     def __init__(self, config: ModelConfig, *, n_frames: int, n_bands: int) -> None:
         super().__init__()
@@ -40,20 +40,20 @@ class UVAC(VariationalModel):
         self.prior_logits = nn.Parameter(torch.zeros(k))  # log π up to a constant
         self.prior_mean = nn.Parameter(torch.randn(k, d))  # μ
         self.prior_log_variance = nn.Parameter(torch.zeros(k, d))  # log σ²
-        self.autoencoder = False  # warm-up: no noise, reconstruction alone
+        self.autoencoder = False  # warm-up: no noise, only the reconstruction
 
     @property
     def prototypes(self) -> Tensor:
-        """As every model's: the decoder at the mean of each component."""
+        """As in the base class: the decoder's output at the mean of each component."""
         return self.generate(self.prior_mean.new_zeros(len(self.prior_mean), 0), self.prior_mean)
 
     @property
     def macs(self) -> int:
-        """Multiplications with an addition that the cluster of one clip takes: the mixture's are a few hundred."""
+        """The multiply-accumulates for the cluster of one clip, without the mixture's few hundred."""
         return self.encoder.macs
 
     def infer(self, x: Tensor, *, tau: float | Tensor = 1.0, generator: torch.Generator | None = None) -> Inference:
-        """Runs q(z | x) and p(c | z); there is no relaxed y, so `tau` is not read."""
+        """Runs q(z | x) and p(c | z); there is no relaxed y, so `tau` is unused."""
         del tau
         mean, log_variance = self.encoder(split_pixels(x)).float().chunk(2, dim=-1)
         noise = generator is not None and not self.autoencoder
@@ -69,24 +69,24 @@ class UVAC(VariationalModel):
         )
 
     def cluster_logits(self, x: Tensor) -> Tensor:
-        """log p(c | z) at the mean of z: `[B, 1, T, F]` → `[B, K]`."""
+        """Computes log p(c | z) at the mean of z: `[B, 1, T, F]` → `[B, K]`."""
         return self.infer(x).logits
 
     def log_responsibilities(self, z: Tensor) -> Tensor:
-        """log p(c | z) in nats: `[B, d]` → `[B, K]`.
+        """Computes log p(c | z) in nats: `[B, d]` → `[B, K]`.
 
-        p(c | z) ∝ π_c Π_j N(z_j; μ_cj, σ_cj²), whose normaliser differs between components: -½ log σ² belongs to it.
+        p(c | z) ∝ π_c Π_j N(z_j; μ_cj, σ_cj²), whose normaliser, with -½ log σ², differs between components.
         """
         density = log_normal(z[:, None], self.prior_mean, self.prior_log_variance)  # [B, K]
         return torch.log_softmax(torch.log_softmax(self.prior_logits, dim=0) + density, dim=-1)
 
     def generate(self, y: Tensor, z: Tensor) -> Tensor:
-        """p(x | z): `[B, 0]`, `[B, d]` → logits `[B, 1, T, F]`."""
+        """Computes p(x | z): `[B, 0]`, `[B, d]` → logits `[B, 1, T, F]`."""
         out: Tensor = self.decoder(y, z)
         return out
 
     def divergences(self, inference: Inference) -> tuple[Tensor, Tensor]:
-        """KL(p(c|z) || π) and Σ_c p(c|z) KL(q(z|x) || N(μ_c, σ_c²)), each `[B]`; their sum is the prior's KL."""
+        """Returns KL(p(c|z) || π) and Σ_c p(c|z) KL(q(z|x) || N(μ_c, σ_c²)), each `[B]`; they sum to the prior's KL."""
         log_gamma = inference.logits
         kl_y = kl_categorical(log_gamma, self.prior_logits)
         by_component = kl_normal(
@@ -95,20 +95,20 @@ class UVAC(VariationalModel):
         return kl_y, (log_gamma.exp() * by_component).sum(dim=-1)
 
     def loss(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> LossTerms:
-        """As every model's; the reconstruction alone during the warm-up."""
+        """As in the base class; only the reconstruction during the warm-up."""
         terms = super().loss(x, cells, inference, recon_logits)
         if not self.autoencoder:
             return terms
         return LossTerms(total=terms.recon, recon=terms.recon, kl_y=terms.kl_y, kl_z=terms.kl_z)
 
     def warm_up(self, on: bool) -> None:
-        """Trains as a plain autoencoder."""
+        """Switches training as a plain autoencoder on or off."""
         self.autoencoder = on
 
     def after_warm_up(self, means: Callable[[], NDArray[np.float32]], *, seed: int) -> None:
-        """Sets the prior to a Gaussian mixture of the clips' means, itself started from k-means.
+        """Sets the prior to a Gaussian mixture of the clips' means, itself initialised by k-means.
 
-        The warm-up fixes neither the scale of z nor a variance of q(z | x), so the latter follows the mixture's.
+        The warm-up determines neither the scale of z nor a variance of q(z | x), so the mixture sets the latter.
 
         Args:
             means: computes those `[N, d]` of q(z | x) over the training clips.

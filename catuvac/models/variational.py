@@ -1,4 +1,4 @@
-"""What Cat. UVAC and its baseline UVAC share: the terms of the negative ELBO, the likelihood, and what beta weighs.
+"""What Cat. UVAC and its baseline UVAC share: the terms of the negative ELBO, the likelihood, and the role of beta.
 
 Shape legend: B clips, T frames, F bands, K clusters, d latent dimensions.
 """
@@ -23,11 +23,11 @@ from catuvac.models.networks import ConvRecurrentEncoder
 
 @dataclass(frozen=True)
 class Inference:
-    """What a model says of a batch."""
+    """A model's outputs for a batch."""
 
     logits: Tensor  # [B, K]; their softmax is the probability of each cluster
-    elbo_logits: Tensor  # [B, K]; the same numbers, through which the ELBO reaches q(y | x) as far as it may
-    y: Tensor  # [B, K] relaxed sample in training, one-hot argmax in evaluation; [B, 0] where the decoder takes no y
+    elbo_logits: Tensor  # [B, K]; the same values; passes the ELBO's gradient to q(y | x) unless stopped or limited
+    y: Tensor  # [B, K] relaxed sample in training, one-hot argmax in evaluation; [B, 0] if the decoder takes no y
     mean: Tensor  # [B, d] of q(z | x, …)
     log_variance: Tensor  # [B, d]
     z: Tensor  # [B, d] sample in training, mean in evaluation
@@ -35,7 +35,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Batch means, in nats a clip. `total` is what is minimised; the other three are not weighted."""
+    """Batch means, in nats per clip. `total` is minimised; the other three are unweighted."""
 
     total: Tensor
     recon: Tensor
@@ -44,7 +44,7 @@ class LossTerms:
 
 
 class VariationalModel(nn.Module, ABC):
-    """A variational autoencoder whose latent variables hold a cluster."""
+    """A variational autoencoder whose latent variables include a cluster."""
 
     config: ModelConfig
 
@@ -54,65 +54,65 @@ class VariationalModel(nn.Module, ABC):
 
         Args:
             x: `[B, 1, T, F]` in [0, 1].
-            tau: Gumbel-Softmax temperature, where the model has a relaxed y; read only with `generator`.
+            tau: Gumbel-Softmax temperature, if the model has a relaxed y; used only with `generator`.
             generator: source of all noise, on x's device. None evaluates without noise.
         """
 
     @abstractmethod
     def generate(self, y: Tensor, z: Tensor) -> Tensor:
-        """p(x | y, z): `[B, K]`, `[B, d]` → logits `[B, 1, T, F]`; a sigmoid gives the picture."""
+        """Computes p(x | y, z): `[B, K]`, `[B, d]` → logits `[B, 1, T, F]`; their sigmoid is the reconstruction."""
 
     @abstractmethod
     def divergences(self, inference: Inference) -> tuple[Tensor, Tensor]:
-        """The KL terms of the cluster and of z per clip, in nats, each `[B]`."""
+        """Returns the KL terms of the cluster and of z per clip, in nats, each `[B]`."""
 
     @abstractmethod
     def warm_up(self, on: bool) -> None:
-        """Switches a mode of the first epochs, in which the clusters do not learn yet."""
+        """Switches the mode of the first epochs, in which the ELBO does not train the clusters yet."""
 
     @property
     @abstractmethod
     def prototypes(self) -> Tensor:
-        """What the decoder draws for each cluster at the prior's mean of z: logits `[K, 1, T, F]`."""
+        """The decoder's output for each cluster at the prior mean of z: logits `[K, 1, T, F]`."""
 
     @property
     def cluster_encoder(self) -> ConvRecurrentEncoder | None:
-        """q(y | x) as a network of its own, where the model has one: what a start by invariance trains."""
+        """The separate network q(y | x), which a start by invariance trains; None if the model has none."""
         return None
 
     def new_cluster_encoder(self) -> ConvRecurrentEncoder:
-        """A further one with weights of its own, for a further start; raises TypeError where there is none."""
-        raise TypeError(f"{type(self).__name__} has no q(y | x) of its own")
+        """Returns another q(y | x) with its own weights, for a further start; raises TypeError if there is none."""
+        raise TypeError(f"{type(self).__name__} has no separate q(y | x)")
 
     def limit(self, on: bool) -> None:
-        """Limits what the ELBO pulls on the logits of a clip, where the logits are learned beside it."""
+        """Limits the ELBO's gradient on each clip's logits, for models in which another term trains them too."""
 
     def after_warm_up(self, means: Callable[[], NDArray[np.float32]], *, seed: int) -> None:
-        """Starts what the warm-up has prepared.
+        """Initialises what depends on the warm-up.
 
         Args:
             means: computes the means `[N, d]` of z of the training clips.
-            seed: of all that is drawn.
+            seed: of all random draws.
         """
 
     @property
     @abstractmethod
     def macs(self) -> int:
-        """Multiplications with an addition that the cluster of one clip takes, in convolutions and matrix products."""
+        """The multiply-accumulates for the cluster of one clip, in convolutions and matrix products."""
 
     @abstractmethod
     def cluster_logits(self, x: Tensor) -> Tensor:
-        """What `infer` has as its logits, without the rest: `[B, 1, T, F]` → `[B, K]` float32."""
+        """Computes only the logits of `infer`: `[B, 1, T, F]` → `[B, K]` float32."""
 
     def negative_elbo(
         self, x: Tensor, cells: Tensor, *, tau: float | Tensor, generator: torch.Generator
     ) -> tuple[LossTerms, Tensor]:
-        """The loss of a training step, and the logits `[B, K]` that a taught start adds its own loss to.
+        """Returns the loss of a training step, and the logits `[B, K]` to which a taught start adds its own loss.
 
         Args:
             x: `[B, 1, T, F]` in [0, 1].
             cells: `[B, 1, T, F]`, 1 where the reconstruction counts, else 0.
-            tau: Gumbel-Softmax temperature, where the model has a relaxed y.
+            tau: Gumbel-Softmax temperature, if the model has a relaxed y.
             generator: source of all noise, on x's device.
         """
         inference = self.infer(x, tau=tau, generator=generator)
@@ -120,31 +120,31 @@ class VariationalModel(nn.Module, ABC):
         return self.loss(x, cells, inference, recon_logits), inference.logits
 
     def terms(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> dict[str, Tensor]:
-        """The unweighted terms of the negative ELBO per clip, in nats: `recon`, `kl_y`, `kl_z`, each `[B]`.
+        """Returns the unweighted terms of the negative ELBO per clip, in nats: `recon`, `kl_y`, `kl_z`, each `[B]`.
 
         Args:
             x: `[B, 1, T, F]` targets in [0, 1].
             cells: `[B, 1, T, F]`, 1 where the reconstruction counts (activity mask, true bands), else 0.
             inference: of the same batch.
-            recon_logits: `[B, 1, T, F]` of `generate`.
+            recon_logits: `[B, 1, T, F]` from `generate`.
         """
         kl_y, kl_z = self.divergences(inference)
         recon = (cells * self._negative_log_likelihood(x.float(), recon_logits.float())).sum(dim=(1, 2, 3))
         return {"recon": recon, "kl_y": kl_y, "kl_z": kl_z}
 
     def loss(self, x: Tensor, cells: Tensor, inference: Inference, recon_logits: Tensor) -> LossTerms:
-        """The negative ELBO with beta on the term that `beta_on` names; arguments as for `terms`."""
+        """Returns the negative ELBO with beta on the term that `beta_on` names; arguments as for `terms`."""
         means = {name: term.mean() for name, term in self.terms(x, cells, inference, recon_logits).items()}
         return self.weighted(inference.elbo_logits, recon=means["recon"], kl_y=means["kl_y"], kl_z=means["kl_z"])
 
     def weighted(self, logits: Tensor, *, recon: Tensor, kl_y: Tensor, kl_z: Tensor) -> LossTerms:
-        """The weighted sum of the batch-mean terms.
+        """Returns the weighted sum of the batch-mean terms.
 
-        The batch's KL of y is I(x; y) + KL(mean q(y|x) || 1/K), exactly; each part may have a weight of its own.
+        The batch's KL of y is exactly I(x; y) + KL(mean q(y|x) || 1/K); each part may have its own weight.
 
         Args:
             logits: `[B, K]`, whose mean distribution is the batch's q(y).
-            recon, kl_y, kl_z: scalars, in nats a clip.
+            recon, kl_y, kl_z: scalars, in nats per clip.
         """
         config, beta = self.config, self.config.beta
         beta_y = beta if config.beta_on in ("kl_y", "kl") else 1.0
@@ -160,7 +160,7 @@ class VariationalModel(nn.Module, ABC):
         return LossTerms(total=total, recon=recon, kl_y=kl_y, kl_z=kl_z)
 
     def _negative_log_likelihood(self, x: Tensor, recon_logits: Tensor) -> Tensor:
-        """Per cell, in nats: `[B, 1, T, F]`."""
+        """Returns the negative log-likelihood per cell, in nats: `[B, 1, T, F]`."""
         if self.config.likelihood == "bernoulli":
             return F.binary_cross_entropy_with_logits(recon_logits, x, reduction="none")
         sigma = self.config.sigma

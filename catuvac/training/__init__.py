@@ -1,1 +1,1 @@
-"""The training function, its step, schedules and checkpoints. Nothing here knows files of a study, or Ray."""
+"""The training function, its step, schedules and checkpoints. Nothing here depends on a study's files or Ray."""

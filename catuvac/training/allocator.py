@@ -1,20 +1,20 @@
-"""Memory that a training step frees stays with the process, for the next step."""
+"""Keeps memory that a training step frees in the process, for the next step."""
 
 from __future__ import annotations
 
 import ctypes
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 NEVER = 2**31 - 1
 
 
 def disable_trimming() -> None:
-    """Tells glibc's allocator to give nothing back to the system; where the C library is another, does nothing.
+    """Stops glibc's allocator from returning memory to the system; does nothing with another C library.
 
-    As it is set by itself it gives large blocks back at once, and the kernel fills them with zeros anew at every step:
-    a quarter to a third of a step's time at 256 clips. The process then keeps the most that it ever held.
+    By default it returns large blocks at once, and the kernel zeroes them again at every step: a quarter to a third of
+    a step's time at 256 clips. With this setting, the process keeps its peak memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

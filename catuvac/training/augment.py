@@ -1,8 +1,8 @@
 """Label-preserving views of a clip: what a cluster must not depend on.
 
-A view is the clip's picture as another speaker, another microphone or another moment might have given it. All views of
-a batch are drawn at once, on the device of the batch and from the run's generator, so that a seed repeats them, a
-resumed run goes on with them, and a CUDA graph can capture them.
+A view is the clip's features as another speaker, another microphone or another moment might have produced them. All
+views of a batch are drawn at once, on the device of the batch and from the run's generator, so that a seed reproduces
+them, a resumed run continues them, and a CUDA graph can capture them.
 
 Shape legend: B clips, T frames, F bands.
 """
@@ -22,12 +22,12 @@ from catuvac.config import ViewSet
 
 BLUR_BANDS = 5  # width of the blur along frequency: neighbouring harmonics of a voice merge, formants stay apart
 TILT_COSINES = 3  # of the smooth spectral tilt: slower than any formant
-ACTIVE = 0.5  # share of a warped cell that must have been active for it to stay so
+ACTIVE = 0.5  # share of a warped cell that must have been active for it to stay active
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """How far a view may lie from its clip, at strength 1; every amplitude grows in proportion to the strength.
+    """How far a view may differ from its clip, at strength 1; every amplitude is proportional to the strength.
 
     Axes run over [-1, 1], levels over [0, 1], the range of the features.
     """
@@ -36,16 +36,16 @@ class Views:
     frequency_bend: float = 0.0  # largest sine-shaped displacement along frequency: formants move against each other
     time_bend: float = 0.0  # largest cosine-shaped displacement along time; half of it sine-shaped: tempo
     time_shift: float = 0.0  # largest shift along time
-    circular: bool = False  # a shift by any number of frames, of which what leaves at one end comes in at the other
+    circular: bool = False  # a shift by any number of frames that wraps around
     contrast: float = 0.0  # levels, scaled about the clip's mean by 1 ± this
     gain: float = 0.0  # largest offset of all levels
     tilt: float = 0.0  # standard deviation of each of three cosines over frequency: microphone and room
     noise: float = 0.0  # largest standard deviation of white noise on the levels
-    blur: bool = False  # a blend of random share with the picture blurred along frequency: pitch harmonics
+    blur: bool = False  # a random blend with the features blurred along frequency: pitch harmonics
     frequency_masks: int = 0  # ranges of bands set to the clip's mean
-    frequency_mask: float = 0.0  # largest share of the bands that one of them takes
+    frequency_mask: float = 0.0  # largest share of the bands that one of them covers
     time_masks: int = 0  # ranges of frames set to the clip's mean
-    time_mask: float = 0.0  # largest share of the frames that one of them takes
+    time_mask: float = 0.0  # largest share of the frames that one of them covers
     mix: float = 0.0  # largest share of another clip of the batch
 
 
@@ -66,7 +66,7 @@ VIEWS: dict[ViewSet, Views] = {
         time_masks=1,
         time_mask=0.19,
     ),
-    # A scene stays the same scene at another moment, at another distance and beside other sounds. What must not be
+    # A scene stays the same scene at another moment, at another distance and among other sounds. What must not be
     # destroyed: its bands and pitches (next to no warp along frequency) and the rate of its repetitions (no tempo).
     "scene": Views(
         frequency_scale=0.03,
@@ -89,9 +89,9 @@ def view(x: Tensor, cells: Tensor, views: Views, *, strength: float, generator: 
 
     Args:
         x: `[B, 1, T, F]` features in [0, 1].
-        cells: `[B, 1, T, F]`, 1 where a cell counts (active frames, bands that are no padding), else 0.
+        cells: `[B, 1, T, F]`, 1 where a cell counts (active frames, bands before padding), else 0.
         views: what may change, and how far.
-        strength: factor on every amplitude; 0 leaves the clips as they are, but for a circular shift.
+        strength: factor on every amplitude; 0 leaves the clips unchanged, except for a circular shift.
         generator: source of all randomness, on the device of `x`.
 
     Returns:
@@ -128,7 +128,7 @@ def view(x: Tensor, cells: Tensor, views: Views, *, strength: float, generator: 
 def _warped(
     x: Tensor, cells: Tensor, views: Views, *, strength: float, signed: Callable[..., Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Bends both axes by one bilinear interpolation, the cells that count along with the picture."""
+    """Bends both axes by one bilinear interpolation of the features and of the cells that count."""
     batch, _, frames, bands = x.shape
     time = ((torch.arange(frames, device=x.device) + 0.5) * (2 / frames) - 1).expand(batch, -1)
     frequency = ((torch.arange(bands, device=x.device) + 0.5) * (2 / bands) - 1).expand(batch, -1)
@@ -150,12 +150,12 @@ def _warped(
 
 
 def _blurred(x: Tensor) -> Tensor:
-    """The mean over neighbouring bands."""
+    """Returns the mean over neighbouring bands."""
     return F.avg_pool2d(x, (1, BLUR_BANDS), 1, (0, BLUR_BANDS // 2), count_include_pad=False)
 
 
 def _tilt(x: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """A smooth random offset over frequency, `[B, 1, 1, F]`."""
+    """Draws a smooth random offset over frequency, `[B, 1, 1, F]`."""
     bands = x.shape[3]
     place = (torch.arange(bands, device=x.device) + 0.5) / bands
     order = torch.arange(1, TILT_COSINES + 1, device=x.device)
@@ -164,7 +164,7 @@ def _tilt(x: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
 
 
 def _range(size: int, axis: int, largest: float, signed: Callable[..., Tensor]) -> Tensor:
-    """True in a random range of an axis of `size` cells, `[B, 1, size, 1]` for axis 2 and `[B, 1, 1, size]` for 3."""
+    """Draws a mask, True in a random range of an axis: `[B, 1, size, 1]` for axis 2, `[B, 1, 1, size]` for axis 3."""
     width = 0.5 * largest * size * (1 + signed(1))
     start = 0.5 * (size - width) * (1 + signed(1))
     place = torch.arange(size, device=width.device) + 0.5

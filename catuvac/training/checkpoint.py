@@ -1,4 +1,4 @@
-"""Saving and loading states without pickle's power: a checkpoint from a stranger must not run code."""
+"""Saves and loads states without pickle's power: a checkpoint from an untrusted source must not run code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from catuvac.errors import CatuvacError
 from catuvac.io import write
 
 ADVICE = "delete it to train from the start"
-# What the readers of zip archives and of torch's states raise for a file that is none, or is damaged.
+# Raised by the readers of zip archives and torch's states for a file of another format or a damaged one.
 _NOT_OURS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -33,13 +33,13 @@ _NOT_OURS = (
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes tensors, numbers and strings in nested dicts and lists; atomic: a kill leaves the old file or the new.
+    """Writes tensors, numbers and strings in nested dicts and lists atomically: a kill leaves the old or the new file.
 
     Raises:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = BytesIO()  # torch, writing to a disk that is full, hides that it is
+    buffer = BytesIO()  # torch hides that a disk is full when it writes to it
     torch.save(dict(state), buffer)
     write(path, buffer.getbuffer())
 
@@ -49,11 +49,11 @@ def load(path: Path, *, device: torch.device | str = "cpu", advice: str = ADVICE
 
     Args:
         path: of the file.
-        device: where its tensors are to be.
+        device: where to put its tensors.
         advice: what to do about a damaged one, after a semicolon.
 
     Raises:
-        CatuvacError: the file is absent, damaged, or holds more than tensors and plain values.
+        CatuvacError: the file is absent, damaged, or contains more than tensors and plain values.
     """
     try:
         file = path.open("rb")
@@ -63,34 +63,34 @@ def load(path: Path, *, device: torch.device | str = "cpu", advice: str = ADVICE
         try:
             _check_sums(file)
             state = torch.load(file, map_location=device, weights_only=True)
-        except _NOT_OURS as error:  # whose message, for a state with code in it, advises to run that code
+        except _NOT_OURS as error:  # torch's message for a state with code in it advises running that code
             raise CatuvacError(f"checkpoint {path} is damaged or not one of ours; {advice}") from error
     if not isinstance(state, dict):
-        raise CatuvacError(f"checkpoint {path} is not one of ours: it holds no state by name; {advice}")
+        raise CatuvacError(f"checkpoint {path} is not one of ours: it contains no named state; {advice}")
     return state
 
 
 def load_weights(path: Path, model: nn.Module, *, advice: str = ADVICE) -> None:
-    """Puts the weights that `save` wrote into a model.
+    """Loads the weights that `save` wrote into a model.
 
     Raises:
-        CatuvacError: as `load`, or the weights are of a model of another shape.
+        CatuvacError: as `load`, or the weights belong to a model of another shape.
     """
-    fill(model, load(path, advice=advice), f"{path} does not fit the settings beside it; {advice}")
+    fill(model, load(path, advice=advice), f"{path} does not fit the settings next to it; {advice}")
 
 
 def fill(module: nn.Module, weights: Any, message: str) -> None:
-    """Loads weights of a module's names and shapes; raises `CatuvacError` and leaves it as it is where they differ."""
-    own = module.state_dict()
+    """Loads weights with a module's names and shapes; raises `CatuvacError`, and changes nothing, if they differ."""
+    current = module.state_dict()
     given = weights if isinstance(weights, Mapping) else {}
     shapes = {name: value.shape if isinstance(value, torch.Tensor) else None for name, value in given.items()}
-    if shapes != {name: value.shape for name, value in own.items()}:
+    if shapes != {name: value.shape for name, value in current.items()}:
         raise CatuvacError(message)
     module.load_state_dict(given)
 
 
 def _check_sums(file: IO[bytes]) -> None:
-    """Compares the CRC-32 that a state's archive holds of each of its records, which torch writes but does not read."""
+    """Verifies the CRC-32 of each record of a state's archive, which torch writes but does not read."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
     if damaged is not None:

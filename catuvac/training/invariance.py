@@ -1,8 +1,8 @@
-"""Balanced invariance: two views of a clip share a cluster, and all clusters are as large as each other.
+"""Balanced invariance: two views of a clip share a cluster, and all clusters are equally large.
 
 This is the swapped assignment of SwAV (Caron et al. 2020) with the clusters themselves as prototypes, balanced to the
 model's own prior Cat(1/K); SeLa (Asano et al. 2020), IMSAT (Hu et al. 2017) and IIC (Ji et al. 2019) are relatives.
-No label, k-means or mixture has a part in it.
+It uses no labels, k-means or mixture.
 
 Shape legend: B clips, K clusters.
 """
@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_CLIPS = 1024  # that are enough to tell one start from another
-EPSILON = 0.1  # temperature of the targets; at 0.5 two clusters share two classes for ever (studies/cold-start.md)
+MAX_CLIPS = 1024  # enough to rank the starts
+EPSILON = 0.1  # temperature of the targets; at 0.5 two clusters share two classes forever (studies/cold-start.md)
 ITERATIONS = 5  # of the balancing; the rows come last and are exact
 
 
 @torch.no_grad()
 def balanced_targets(logits: Tensor, *, epsilon: float = EPSILON, iterations: int = ITERATIONS) -> Tensor:
-    """The assignment nearest to the logits in which all clusters hold as many clips (Sinkhorn and Knopp 1967).
+    """Returns the assignment nearest to the logits in which all clusters are equally large (Sinkhorn and Knopp 1967).
 
     Args:
         logits: `[B, K]`.
@@ -32,13 +32,13 @@ def balanced_targets(logits: Tensor, *, epsilon: float = EPSILON, iterations: in
     """
     log_q = logits.float() / epsilon
     for _ in range(iterations):
-        log_q = log_q - torch.logsumexp(log_q, dim=0)  # B / K each, up to a constant that the rows take out
+        log_q = log_q - torch.logsumexp(log_q, dim=0)  # columns of sum B / K, up to a constant that the rows cancel
         log_q = log_q - torch.logsumexp(log_q, dim=1, keepdim=True)
     return log_q.exp()
 
 
 def swap_loss(logits: Tensor, other: Tensor) -> Tensor:
-    """Cross-entropy of each view against the balanced assignment of the other, in nats a clip; a scalar.
+    """Returns the scalar cross-entropy of each view against the other's balanced assignment, in nats per clip.
 
     Args:
         logits, other: `[B, K]` of two views of the same clips, of which one may be the clip itself.

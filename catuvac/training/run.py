@@ -1,11 +1,11 @@
 """The core training function: a generator of flat reports that the command line, Ray and a notebook all consume.
 
     run = TrainingRun(Config(), features)
-    for report in run:              # one flat report an evaluation
+    for report in run:              # one flat report per evaluation
         checkpoint.save(path, run.state())
 
-It knows neither files nor Ray. One seed with one number of threads gives one result on a CPU, bit for bit, and a run
-that loads a `state` ends with the same weights as one that never stopped. On CUDA that needs the setting
+It depends neither on files nor on Ray. On a CPU, the seed and the number of threads determine the result bit for bit,
+and a run that loads a `state` ends with the same weights as one that never stopped. On CUDA this needs the setting
 `deterministic`: without it cuDNN picks the fastest kernels, some of which add in an order that changes from run to run.
 """
 
@@ -45,35 +45,35 @@ from catuvac.training.step import LOSSES, DeviceFeatures, GraphedStep, Invarianc
 Report = dict[str, Any]
 
 STATE_FORMAT = 6
-SMALLEST_SIGMA = 1e-3  # features that are all alike still have a likelihood
+SMALLEST_SIGMA = 1e-3  # keeps the likelihood finite when all features are alike
 EVAL_BATCH = 256  # clips; evaluation keeps no activations, so larger than a training batch
-VIEW_SEED = 0  # of the views that the score is computed on: the same for every model
+VIEW_SEED = 0  # of the views on which the score is computed: the same for every model
 AFTER_BRANCH = ("tau_end", "tau_schedule")  # settings that a branch may change
 MODELS: dict[str, Callable[..., VariationalModel]] = {"cat_uvac": CatUVAC, "uvac": UVAC}
 
 
 def use_bf16(precision: Precision, device: torch.device, n_bands: int) -> bool:
-    """Whether autocast should compute in bfloat16: "auto" asks the device, "float32" never does.
+    """Returns whether autocast should compute in bfloat16: "auto" asks the device, "float32" never does.
 
     Raises:
-        ConfigError: bfloat16 asked for where the CPU library computes it wrongly.
+        ConfigError: bfloat16 was requested, and the CPU library computes it incorrectly.
     """
     if device.type == "cuda":
         return precision != "float32" and (precision == "bf16" or torch.cuda.is_bf16_supported())
     # oneDNN 3.11 (torch 2.12) returns garbage from a strided bf16 convolution onto a grid one column wide.
     wrong = n_bands == GRID
     if precision == "bf16" and wrong:
-        raise ConfigError(f"precision bf16 is wrong on the CPU for F = {n_bands} bands; use float32, or more bands")
-    # Without AMX or AVX512-BF16 instructions bfloat16 is emulated, slower than float32.
+        raise ConfigError(f"bf16 gives wrong results on the CPU for F = {n_bands} bands; use float32, or more bands")
+    # Without AMX or AVX512-BF16 instructions bfloat16 is emulated and slower than float32.
     native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return precision == "bf16" or (precision == "auto" and native and not wrong)
 
 
 def with_sigma(config: ModelConfig, features: FeatureSet) -> ModelConfig:
-    """Replaces sigma 0 by what d principal axes of the training features leave unexplained, per cell.
+    """Replaces sigma 0 by the deviation per cell that d principal axes of the training features leave unexplained.
 
-    That is the noise of probabilistic PCA (Tipping and Bishop 1999, eq. 8): z can then pay for d dimensions. Labels
-    have no part in it.
+    That is the noise of probabilistic PCA (Tipping and Bishop 1999, eq. 8): d dimensions of z are then worth their KL.
+    Labels are not used.
     """
     if config.likelihood != "gaussian" or config.sigma > 0:
         return config
@@ -81,7 +81,7 @@ def with_sigma(config: ModelConfig, features: FeatureSet) -> ModelConfig:
     axes = min(config.latent_dim, len(x) - 1)
     explained = PCA(axes, svd_solver="randomized", random_state=0).fit(x).explained_variance_.sum()
     variance = (x.var(axis=0, ddof=1).sum() - explained) / (x.shape[1] - axes)
-    # Rounding makes it negative where the axes leave nothing over.
+    # Rounding makes it negative if the axes explain everything.
     return replace(config, sigma=max(math.sqrt(max(variance, 0.0)), SMALLEST_SIGMA))
 
 
@@ -92,12 +92,12 @@ def two_views(
     *,
     device: torch.device,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The probabilities `[n, K]` of two views of each clip. The views are the same for every model.
+    """Returns the probabilities `[n, K]` of two views of each clip. The views are the same for every model.
 
     Args:
-        batches: x `[B, 1, T, F]` and the cells that count, as `DeviceFeatures.batch` has them.
-        logits: from x to `[B, K]`.
-        config: says which views, and how far they lie from their clips.
+        batches: x `[B, 1, T, F]` and the cells that count, as `DeviceFeatures.batch` returns them.
+        logits: maps x to `[B, K]`.
+        config: sets the kind of views and how far they differ from their clips.
         device: where the batches are.
     """
     generator = torch.Generator(device).manual_seed(VIEW_SEED)
@@ -106,28 +106,28 @@ def two_views(
     with torch.no_grad(), kernels(device, deterministic=config.deterministic):
         for x, cells in batches:
             pair = [view(x, cells, views, strength=strength, generator=generator) for _ in range(2)]
-            parts.append(torch.stack([torch.softmax(logits(each).float(), dim=-1) for each in pair]))
+            parts.append(torch.stack([torch.softmax(logits(x_view).float(), dim=-1) for x_view in pair]))
     one, other = torch.cat(parts, dim=1).cpu().numpy()
     return one, other
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Where a training has left the temperature's schedule of the one that it branches from."""
+    """Where a branch has left its parent's temperature schedule."""
 
-    epoch: int  # finished ones
+    epoch: int  # number of finished epochs
     tau: float  # of the next step
 
 
 class TrainingRun:
-    """One training: model, optimiser, noise and place in the schedule. Iterate it to train."""
+    """One training: model, optimiser, noise and position in the schedule. Iterate over it to train."""
 
     def __init__(self, config: Config, features: FeatureSet, *, device: torch.device | str = "cpu") -> None:
-        """Puts the features on the device and draws the weights from the seed.
+        """Puts the features on the device and initialises the weights from the seed.
 
         Args:
             config: everything that decides the result.
-            features: x `[N, T, F]`, activity mask `[N, T]`, splits; labels only ever reach the metrics.
+            features: x `[N, T, F]`, activity mask `[N, T]`, splits; labels are used only by the metrics.
             device: where to train.
         """
         self.config = config
@@ -137,7 +137,7 @@ class TrainingRun:
             disable_trimming()
         n_frames, n_bands = features.x.shape[1:]
         self.bf16 = use_bf16(config.training.precision, self.device, n_bands)
-        with torch.random.fork_rng():  # the seed must not depend on, or disturb, the caller's random numbers
+        with torch.random.fork_rng():  # the weights must not depend on, or disturb, the caller's random state
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
             others = [model.new_cluster_encoder() for _ in range(config.training.n_init - 1)]
@@ -148,14 +148,14 @@ class TrainingRun:
         self.order = torch.Generator().manual_seed(config.training.seed)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed + 1)
         self.epoch = 0
-        self.seconds = 0.0  # of training and evaluation, summed over resumptions
-        self.train_seconds = 0.0  # of those, in training steps
+        self.seconds = 0.0  # of training and evaluation, summed over all resumed runs
+        self.train_seconds = 0.0  # the part of it in training steps
         self.last_report: Report = {}
         self.data = DeviceFeatures(features, device=self.device)
         self.step = self._new_step()
         self.train_rows = torch.from_numpy(features.splits["train"])
         self.clusters: Tensor | None = None  # [n] of the validation clips at the last evaluation
-        self.turn: Turn | None = None  # of a branch with another end of the temperature than its parent
+        self.turn: Turn | None = None  # of a branch whose temperature settings differ from its parent's
 
     @property
     def finished(self) -> bool:
@@ -167,7 +167,7 @@ class TrainingRun:
         return self.until(self.config.training.epochs)
 
     def until(self, epoch: int) -> Iterator[Report]:
-        """Trains as a whole training does, but stops once `epoch` epochs are finished, to be continued at any time."""
+        """Trains like iteration does, but stops once `epoch` epochs are finished; can be continued at any time."""
         if self.finished:
             yield self.last_report
             return
@@ -178,7 +178,7 @@ class TrainingRun:
             tau, lr = self._train_epoch()
             last = self.epoch == training.epochs
             due = last or self.epoch % training.eval_every == 0
-            # Reading the losses waits for a GPU, which is to run on from one evaluation to the next.
+            # Reading the losses waits for a GPU, which should run without pause between evaluations.
             if not due and self.device.type == "cuda":
                 continue
             losses = self._losses()
@@ -198,7 +198,7 @@ class TrainingRun:
                 "train_seconds": self.train_seconds,
             }
             yield self.last_report
-            began = time.perf_counter()  # what the caller does with a report is not the run's
+            began = time.perf_counter()  # the caller's work with a report does not count
         self.seconds += time.perf_counter() - began
 
     def _new_step(self) -> TrainingStep:
@@ -216,9 +216,9 @@ class TrainingRun:
 
     @property
     def starts(self) -> list[ConvRecurrentEncoder]:
-        """The encoders q(y | x) that there are: the model's own, and the other starts until one of them is chosen."""
-        own = self.model.cluster_encoder
-        return [] if own is None else [own, *self.others]
+        """The encoders q(y | x): the model's own, and the other starts until one of them is chosen."""
+        encoder = self.model.cluster_encoder
+        return [] if encoder is None else [encoder, *self.others]
 
     def _new_optimizer(self) -> torch.optim.Adam:
         return torch.optim.Adam(
@@ -230,7 +230,7 @@ class TrainingRun:
 
     @property
     def invariance(self) -> Invariance:
-        """The term as the settings have it; in the warm-up nothing else pulls on q(y | x), so that any weight does."""
+        """The invariance term as set; in the warm-up nothing else trains q(y | x), so that any weight works."""
         training = self.config.training
         warming = 1.0 if training.cluster_init == "invariance" else 0.0
         return Invariance(
@@ -241,24 +241,24 @@ class TrainingRun:
 
     @property
     def phase(self) -> Phase:
-        """What the next epoch trains."""
+        """The phase of the next epoch."""
         training = self.config.training
         if self.epoch < training.start_epochs:
             return "start"
         return "warm_up" if self.epoch < training.warmup_epochs else "main"
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """q(y | x) apart from the rest: its learning rate is another after the warm-up."""
+        """Separates q(y | x) from the rest: its learning rate differs after the warm-up."""
         starts = [list(start.parameters()) for start in self.starts]
         of_y = {id(parameter) for start in starts for parameter in start}
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in of_y]
         return [{"params": parameters} for parameters in (rest, *starts)]
 
     def _start_clusters(self) -> None:
-        """Prepares what the next epoch starts from, where there is such a thing.
+        """Prepares what the next epoch starts from, if anything.
 
-        That is the clustering that the warm-up teaches q(y | x), the best of the starts that learned by invariance, or
-        after the warm-up the mixture of UVAC.
+        That is the clustering that the warm-up teaches q(y | x), the best of the starts trained by invariance, or,
+        after the warm-up, the mixture of UVAC.
         """
         init, rows = self.config.training.cluster_init, self.features.splits["train"]
         seed, k = self.config.training.seed, self.config.model.n_clusters
@@ -277,7 +277,7 @@ class TrainingRun:
             self.step.start = start.to(self.device)
 
     def _choose_start(self) -> None:
-        """Goes on with the start whose clusters hold most invariant information of training clips; reads no label."""
+        """Continues with the start with the highest invariant information on training clips; uses no labels."""
         rows = self.features.splits["train"][:MAX_CLIPS]
         scores = [metrics.invariant_information(*self._two_views(rows, start)) for start in self.starts]
         self.starts[0].load_state_dict(self.starts[int(np.argmax(scores))].state_dict())
@@ -285,12 +285,12 @@ class TrainingRun:
         self._renew()
 
     def _renew(self) -> None:
-        """Goes on with an optimiser without a past, for the weights that there now are."""
+        """Continues with a fresh optimiser for the current weights."""
         self.optimizer = self._new_optimizer()
         self.step = self._new_step()
 
     def _train_epoch(self) -> tuple[float, float]:
-        """One pass over the training clips; returns the last tau and lr."""
+        """Runs one pass over the training clips; returns the last tau and lr."""
         training, began = self.config.training, time.perf_counter()
         n = len(self.train_rows)
         batch, steps = self.steps
@@ -318,7 +318,7 @@ class TrainingRun:
         return tau, lr
 
     def _tau(self, step: int) -> float:
-        """The temperature of a step of the next epoch."""
+        """Returns the temperature of a step of the next epoch."""
         training, steps = self.config.training, self.steps[1]
         if self.turn is None:
             return training.tau_at(epoch=self.epoch, step=step, steps=steps)
@@ -332,12 +332,12 @@ class TrainingRun:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Clips a step, and steps an epoch: the incomplete last batch is dropped, and each epoch drops other clips."""
+        """Clips per step and steps per epoch: the incomplete last batch is dropped, with other clips in each epoch."""
         batch = min(self.config.training.batch_size, len(self.train_rows))
         return batch, len(self.train_rows) // batch
 
     def _losses(self) -> dict[str, float]:
-        """Mean losses of the last epoch in nats a clip, of the terms that it had; waits for the device."""
+        """Returns the mean losses of the terms of the last epoch in nats per clip; waits for the device."""
         began = time.perf_counter()
         losses = dict(zip(LOSSES, (self.step.sums / self.steps[1]).tolist(), strict=True))
         self.train_seconds += time.perf_counter() - began
@@ -348,7 +348,7 @@ class TrainingRun:
         return {name: value for name, value in losses.items() if name not in absent}
 
     def _floors(self) -> dict[str, Any]:
-        """The keys of `evaluate("val")` for a diverged run: stated worst values, null where there is none."""
+        """Returns the keys of `evaluate("val")` for a diverged run: stated worst values, or None without one."""
         rows = self.features.splits["val"]
         labelled = self.features.labels(rows) is not None
         scores = metrics.floors(
@@ -365,7 +365,7 @@ class TrainingRun:
         }
 
     def _validate(self) -> dict[str, Any]:
-        """`evaluate("val")`, and churn: the share of clips in another cluster than at the evaluation before, if any."""
+        """Returns `evaluate("val")` and churn: the share of clips that changed cluster since the last evaluation."""
         rows = self.features.splits["val"]
         out = self.infer(rows)
         before, self.clusters = self.clusters, torch.from_numpy(out["probabilities"].argmax(axis=1))
@@ -403,7 +403,7 @@ class TrainingRun:
     def _two_views(
         self, rows: NDArray[np.int64], encoder: ConvRecurrentEncoder | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The probabilities `[n, K]` of two views of each clip, by the model or by one of its starts."""
+        """Returns the probabilities `[n, K]` of two views of each clip, by the model or by one of its starts."""
         module = self.model if encoder is None else encoder
         module.eval()
 
@@ -416,9 +416,9 @@ class TrainingRun:
         return two_views(map(self.data.batch, chunks), logits, self.config.training, device=self.device)
 
     def evaluate(self, split: str) -> dict[str, Any]:
-        """Every score of section 4 on one split, plus the noise-free ELBO and its terms (nats a clip).
+        """Computes every score of the design's section 4, the noise-free ELBO and its terms (nats per clip) on a split.
 
-        The views of `invariant_information` have a seed of their own: two models are scored on the same ones.
+        The views of `invariant_information` have a fixed seed, so that all models are scored on the same ones.
         """
         rows = self.features.splits[split]
         return self._scores(rows, self.infer(rows))
@@ -435,11 +435,11 @@ class TrainingRun:
         )
         terms = {name: float(out[name].mean(dtype=np.float64)) for name in ("recon", "kl_y", "kl_z")}
         active = metrics.active_units(out["mean"])
-        own = {"elbo": -sum(terms.values()), "active_units": active, "macs": self.model.macs}
-        return {**scores, **terms, **own}
+        model = {"elbo": -sum(terms.values()), "active_units": active, "macs": self.model.macs}
+        return {**scores, **terms, **model}
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on, as tensors and plain values for `checkpoint.save`."""
+        """Returns all that the rest of the training depends on, as tensors and plain values for `checkpoint.save`."""
         return {
             "format": STATE_FORMAT,
             "config_hash": self.config.hash(),
@@ -452,7 +452,7 @@ class TrainingRun:
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "clusters": self.clusters,
-            "normaliser": self.features.normaliser.to_dict(),  # new recordings are made like the training's by it
+            "normaliser": self.features.normaliser.to_dict(),  # to normalise new recordings like the training's
             "others": [other.state_dict() for other in self.others],
             "turn": None if self.turn is None else asdict(self.turn),
         }
@@ -461,7 +461,7 @@ class TrainingRun:
         """Continues where `state` was taken.
 
         Raises:
-            CatuvacError: the state belongs to another configuration or another version's format, or is no state.
+            CatuvacError: the state belongs to another configuration or another version's format, or is not a state.
         """
         for key, ours in (("format", STATE_FORMAT), ("config_hash", self.config.hash())):
             given = state.get(key) if isinstance(state, Mapping) else None
@@ -473,7 +473,7 @@ class TrainingRun:
             raise CatuvacError("the checkpoint is not a state of such a run") from error
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        checkpoint.fill(self.model, state["model"], "the checkpoint holds a model of another shape")
+        checkpoint.fill(self.model, state["model"], "the checkpoint contains a model of another shape")
         self.others = self.others[: len(state["others"])]
         for other, weights in zip(self.others, state["others"], strict=True):
             other.load_state_dict(weights)
@@ -481,24 +481,24 @@ class TrainingRun:
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:  # the state may be of a run on another device
             group["capturable"] = self.device.type == "cuda"
-        self._go_on_drawing(state)
+        self._restore_draws(state)
         self.epoch, self.last_report = state["epoch"], state["last_report"]
         self.seconds, self.train_seconds = state["seconds"], state["train_seconds"]
-        turn = state.get("turn")  # a state from before there were branches has none
+        turn = state.get("turn")  # states older than branches have none
         self.turn = None if turn is None else Turn(**turn)
-        self.step = self._new_step()  # a graph would go on with the tensors that the optimiser had
+        self.step = self._new_step()  # a graph would continue with the old optimiser's tensors
 
     def from_shared_start(
         self, load: Callable[[], Mapping[str, Any] | None], save: Callable[[Mapping[str, Any]], None]
     ) -> Iterator[Report]:
-        """Trains to the end, from a start by invariance that another training has left, or leaves its own.
+        """Trains to the end from a start by invariance that another training has saved, or saves its own.
 
-        On a CPU the result is the same to the bit. Trainings that begin at the same time each train the start: waiting
-        for one of them would be no faster.
+        On a CPU the result is the same bit for bit. Trainings that begin at the same time each train the start: waiting
+        for one of them would not be faster.
 
         Args:
-            load: the start of `Config.start_hash`; None where none has been left, or it cannot be read.
-            save: keeps this training's start for others.
+            load: returns the start of `Config.start_hash`; None if there is none, or it cannot be read.
+            save: saves this training's start for others.
         """
         start = self.config.training.start_epochs
         if self.epoch < start:
@@ -511,47 +511,47 @@ class TrainingRun:
         yield from self
 
     def start_state(self) -> dict[str, Any] | None:
-        """What the start by invariance has left, for `take_start`; None unless the last epoch was the last of it."""
+        """Returns the result of the start by invariance for `take_start`; None unless its last epoch has just ended."""
         if not self.config.training.start_epochs == self.epoch > 0:
             return None
         return {
             "format": STATE_FORMAT,
             "start_hash": self.config.start_hash(),
             "epoch": self.epoch,
-            "encoder_y": copy.deepcopy(self.starts[0].state_dict()),  # the training goes on with the tensors
+            "encoder_y": copy.deepcopy(self.starts[0].state_dict()),  # the training continues with the tensors
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "clusters": self.clusters,
         }
 
     def take_start(self, state: Mapping[str, Any]) -> None:
-        """Goes on from the start of another training as from one's own: on a CPU to the same bits.
+        """Continues from another training's start as from this run's own: on a CPU bit for bit.
 
         Raises:
-            CatuvacError: the state is of another start, or none; the run is then as it was.
+            CatuvacError: the state belongs to another start, or is not one; the run is then unchanged.
         """
         if (state.get("format"), state.get("start_hash")) != (STATE_FORMAT, self.config.start_hash()):
-            raise CatuvacError("the state is not that of such a start")
-        checkpoint.fill(self.starts[0], state["encoder_y"], "the start is of a model of another shape")
+            raise CatuvacError("the state does not belong to this start")
+        checkpoint.fill(self.starts[0], state["encoder_y"], "the start belongs to a model of another shape")
         self.others = []
-        self._go_on_drawing(state)
+        self._restore_draws(state)
         self.epoch = state["epoch"]
         self._renew()
 
-    def _go_on_drawing(self, state: Mapping[str, Any]) -> None:
-        """Puts the generators, and the clusters that churn is told from, where they were."""
+    def _restore_draws(self, state: Mapping[str, Any]) -> None:
+        """Restores the generators, and the clusters from which churn is computed."""
         self.order.set_state(state["order"].cpu())
         self.noise.set_state(state["noise"].cpu())
         self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
 
     def branch(self, state: Mapping[str, Any], parent: Config) -> None:
-        """Continues another training from where `state` was taken, with this run's end of the temperature.
+        """Continues another training, the parent, from where `state` was taken, but to this run's final temperature.
 
-        The temperature goes on from what the other one has reached, down to this run's `tau_end`. A branch that changes
-        nothing is the other training, bit for bit. The time counts from the branch on.
+        The temperature continues from what the parent has reached, down to this run's `tau_end`. A branch that changes
+        nothing equals its parent bit for bit. Times count from the branch on.
 
         Args:
-            state: of a training that has not ended, and that is no branch itself.
+            state: of a training that has not ended, and that is not a branch itself.
             parent: the settings of that training.
 
         Raises:
@@ -561,19 +561,19 @@ class TrainingRun:
         changed = set(differences(parent, self.config))
         if others := sorted(changed - set(AFTER_BRANCH)):
             allowed = " and ".join(AFTER_BRANCH)
-            raise ValueError(f"a branch may change {allowed} alone, and this one has another {others[0]}")
+            raise ValueError(f"a branch may change only {allowed}, and this one changes {others[0]}")
         if state["config_hash"] != parent.hash():
             raise ValueError(f"checkpoint has config_hash {state['config_hash']}, the parent has {parent.hash()}")
         epoch = state["epoch"]
         if epoch >= parent.training.epochs or state.get("turn") is not None:
-            raise ValueError("a branch needs the state of a training that has not ended and is no branch itself")
+            raise ValueError("a branch needs the state of a training that has not ended and is not a branch itself")
         tau = parent.training.tau_at(epoch=epoch, steps=self.steps[1])
         if changed and self.config.training.tau_end > tau:
             raise ValueError(
                 f"the parent has reached tau {tau:.4g} after epoch {epoch}, and the temperature only falls: "
                 f"tau_end must not be above it, got {self.config.training.tau_end:.4g}"
             )
-        # Adam goes on with the tensors that it is given, and other branches start from the same state.
+        # Adam updates the tensors that it is given, and other branches start from the same state.
         optimizer = copy.deepcopy(state["optimizer"])
         self.load_state({**state, "config_hash": self.config.hash(), "optimizer": optimizer})
         self.turn = Turn(epoch, tau) if changed else None

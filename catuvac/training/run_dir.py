@@ -1,10 +1,10 @@
-"""The folder of one training outside Ray: what is in it, how it is written, resumed and scored.
+"""The folder of one training outside Ray: its files, and how it is written, resumed and scored.
 
 .lock            held by the process that trains
 config.yaml      every setting
-run.json         where the features are, command, revision, start
+run.json         path of the features, command, revision, start time
 checkpoint.pt    the last evaluated epoch, to resume from
-history.parquet  a row an evaluation
+history.parquet  one row per evaluation
 metrics.json     the last report; status complete or diverged once training has ended
 weights.pt       the model alone
 """
@@ -41,9 +41,9 @@ HISTORY_COLUMNS = ("epoch", "tau", "lr")  # besides loss/… and val/…
 
 
 def revision() -> str | None:
-    """The source's git commit, "+dirty" where files differ from it.
+    """Returns the source's git commit, with "+dirty" if files differ from it.
 
-    A Ray job runs in a copy without git, so $CATUVAC_REVISION, set by the submitter, comes first; None without both.
+    A Ray job runs in a copy without git, so $CATUVAC_REVISION, set by the submitter, comes first; None without either.
     """
     if given := os.environ.get("CATUVAC_REVISION"):
         return given
@@ -55,7 +55,7 @@ def revision() -> str | None:
 
 
 def processor() -> str:
-    """The name of this machine's processor."""
+    """Returns the name of this machine's processor."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -63,14 +63,14 @@ def processor() -> str:
 
 
 def machine() -> str:
-    """The processor, accelerator and versions that decide a result's bits, and how many cores there are, in a line."""
+    """Returns a line with the processor, accelerator and versions that decide a result's bits, and the core count."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     cores = f"{len(os.sched_getaffinity(0))} cores of {processor()}{gpu}"
     return f"{cores}; {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def history_row(report: Report, *, study: str, trial_id: str) -> dict[str, Any]:
-    """A report as a row of `history.parquet`."""
+    """Returns a report as a row of `history.parquet`."""
     values = {
         name: value for name, value in report.items() if name in HISTORY_COLUMNS or name.startswith(("loss/", "val/"))
     }
@@ -78,17 +78,17 @@ def history_row(report: Report, *, study: str, trial_id: str) -> dict[str, Any]:
 
 
 def check(folder: Path, config: Config, *, resume: bool) -> None:
-    """Refuses a folder before any work is done for it.
+    """Rejects an unsuitable folder before any work is done for it.
 
     Raises:
-        CatuvacError: it holds a run already and `resume` is false, a run of other settings, or a model that was fitted
-            in Python.
+        CatuvacError: it already contains a run and `resume` is false, a run with other settings, or a model that was
+            fitted in Python.
     """
     path = folder / "config.yaml"
     if not path.exists():
         return
     if not resume:
-        raise CatuvacError(f"{folder} holds a run already; give another --out, or --resume to continue it")
+        raise CatuvacError(f"{folder} already contains a run; give another --out, or --resume to continue it")
     _recorded_features(folder)
     changed = [f"{name} {old} → {new}" for name, (old, new) in differences(load_yaml(path), config).items()]
     if changed:
@@ -96,7 +96,7 @@ def check(folder: Path, config: Config, *, resume: bool) -> None:
 
 
 def _start(folder: Path, config: Config, features: FeatureSet) -> None:
-    """Makes a run's folder; config.yaml, written last, marks it as one."""
+    """Creates a run's folder; config.yaml, written last, marks it as one."""
     record = {
         "features": str(features.path),
         "command": sys.argv,
@@ -111,25 +111,25 @@ def _start(folder: Path, config: Config, features: FeatureSet) -> None:
 
 
 def config(folder: Path) -> Config:
-    """Reads a run's settings; raises `CatuvacError` where the folder holds no run."""
+    """Reads a run's settings; raises `CatuvacError` if the folder contains no run."""
     path = folder / "config.yaml"
     if not path.is_file():
-        raise CatuvacError(f"{folder} holds no run; give a folder that `catuvac train --out` wrote")
+        raise CatuvacError(f"{folder} contains no run; give a folder that `catuvac train --out` wrote")
     return load_yaml(path)
 
 
 def features(folder: Path) -> FeatureSet | None:
-    """Opens the features that the run was trained on, where the cache still holds them undamaged.
+    """Opens the features that the run was trained on; returns None if the cache has no intact copy.
 
     Raises:
-        CatuvacError: run.json, which says where they are, is damaged, or the model was fitted in Python, on no corpus.
+        CatuvacError: run.json, which states their path, is damaged, or the model was fitted in Python, on no corpus.
     """
     recorded = _recorded_features(folder)
     return None if recorded is None else store.reopen(recorded)
 
 
 def _recorded_features(folder: Path) -> Path | None:
-    """Where run.json says that the features are, or None without that file; raises as `features` does."""
+    """Returns the features' path from run.json, or None without that file; raises as `features` does."""
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -137,14 +137,14 @@ def _recorded_features(folder: Path) -> Path | None:
     recorded = artifacts.read_json(path, {"features": str}, advice=advice)["features"]
     if not recorded:
         raise CatuvacError(
-            f"{folder} holds a model that was fitted in Python, without its training: it assigns recordings, and "
+            f"{folder} contains a model that was fitted in Python, without its training: it can assign recordings, but "
             "cannot be resumed or evaluated"
         )
     return Path(recorded)
 
 
 def weights(folder: Path) -> Path:
-    """The file with a finished run's weights; raises `CatuvacError` where the run has not ended."""
+    """Returns the file with a finished run's weights; raises `CatuvacError` if the run has not ended."""
     path = folder / WEIGHTS
     if not path.exists():
         raise CatuvacError(f"{folder} has no weights yet; finish it with `catuvac train --resume --out {folder} …`")
@@ -152,10 +152,10 @@ def weights(folder: Path) -> Path:
 
 
 def load_weights(folder: Path, run: TrainingRun) -> None:
-    """Puts the weights that a training left into its model.
+    """Loads the weights of a finished training into its model.
 
     Raises:
-        CatuvacError: there are none yet, or they are damaged or of another model.
+        CatuvacError: there are none yet, or they are damaged or belong to another model.
     """
     advice = f"delete it, and write it again from the checkpoint with `catuvac train --resume --out {folder} …`"
     checkpoint.load_weights(weights(folder), run.model, advice=advice)
@@ -174,27 +174,27 @@ def pick_device(device: str) -> torch.device:
 def train(
     folder: Path, config: Config, features: FeatureSet, *, device: str = "auto", threads: int = 0, resume: bool = True
 ) -> Report:
-    """Trains to the end with a progress bar, from the folder's checkpoint where there is one.
+    """Trains to the end with a progress bar, from the folder's checkpoint if there is one.
 
     Args:
         folder: of the run; no other process can train in it until this one ends.
         config: every setting.
         features: what `catuvac.prepare` returned for the same settings.
-        device: of torch; "auto" takes CUDA where present.
-        threads: of torch on a CPU; 0 leaves torch's choice.
-        resume: whether the folder may hold a run already.
+        device: of torch; "auto" uses CUDA if available.
+        threads: of torch on a CPU; 0 keeps torch's default.
+        resume: whether the folder may already contain a run.
 
     Returns:
         The last report. A killed training loses at most the epochs since its last evaluation.
 
     Raises:
-        CatuvacError: as `check`; another process trains in the folder, or its checkpoint is damaged or of another run.
+        CatuvacError: as `check`; another process trains in the folder, or its checkpoint is damaged or another run's.
         OSError: the disk is full, or fails.
     """
     if threads > 0:
         torch.set_num_threads(threads)
     run = TrainingRun(config, features, device=pick_device(device))
-    busy = f"another process trains in {folder}; wait for its end, or give another --out"
+    busy = f"another process is training in {folder}; wait until it ends, or give another --out"
     with artifacts.alone(folder, busy=busy, flag="--out"):
         check(folder, config, resume=resume)
         return _train(folder, run)
@@ -209,7 +209,7 @@ def _train(folder: Path, run: TrainingRun) -> Report:
         try:
             run.load_state(state)
         except CatuvacError as error:
-            raise CatuvacError(f"cannot go on from {last}: {error}; {checkpoint.ADVICE}") from error
+            raise CatuvacError(f"cannot resume from {last}: {error}; {checkpoint.ADVICE}") from error
         print(f"resuming {shown} after epoch {run.epoch}", file=sys.stderr)
     columns = (
         TextColumn("epoch"),
@@ -224,7 +224,7 @@ def _train(folder: Path, run: TrainingRun) -> Report:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=run.config.training.epochs, completed=run.epoch)
         for report in run:
-            # The checkpoint comes last: what a kill before it loses is computed, and replaced in the history, again.
+            # The checkpoint comes last: what a kill before it loses is computed again, and replaced in the history.
             results.append_history(folder, [history_row(report, study=_name(folder), trial_id="train")])
             write_text(folder / "metrics.json", json.dumps(report, indent=2))
             checkpoint.save(last, run.state())
@@ -235,12 +235,12 @@ def _train(folder: Path, run: TrainingRun) -> Report:
 
 
 def _name(folder: Path) -> str:
-    """The folder's own name, also of "." and "..", as text that a table can hold."""
+    """Returns the folder's own name, also for "." and "..", as text that a table can store."""
     return printable(Path(os.path.abspath(folder)).name)
 
 
 def summary(report: Report) -> str:
-    """A report in a few words; the p-space Silhouette with the clusters used beside it."""
+    """Summarises a report in a few words; never shows the p-space Silhouette without the clusters used."""
     if "val/clusters_used" not in report:
         return str(report["status"])
     in_p = f" p {report['val/silhouette_p']:.2f}" if "val/silhouette_p" in report else ""
@@ -276,7 +276,7 @@ def kmeans_scores(config: Config, features: FeatureSet, *, split: str) -> dict[s
 
 
 def assignment_scores(assignment: Assignment, features: FeatureSet, *, split: str) -> dict[str, Any]:
-    """Scores what a method says of one split; what it has not, z or probabilities, has no scores."""
+    """Scores a method's assignment of one split; a missing z or missing probabilities have no scores."""
     rows = features.splits[split]
     return metrics.evaluate(
         x=features.x[rows],

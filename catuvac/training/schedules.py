@@ -16,11 +16,11 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)  # of a mean over [-1, 1]; 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The shape of a way between two values.
+    """The shape of a path between two values.
 
     Attributes:
-        fraction: of the way that is done, by progress in [0, 1]; it never falls, and ends at 1 unless nothing moves.
-        log: the way lies in the logarithm, so that both values have to be positive.
+        fraction: maps progress in [0, 1] to the covered fraction of the path; it never falls, and ends at 1 or stays 0.
+        log: interpolate in the logarithm, so that both values must be positive.
         searched: whether a search over shapes may draw it.
     """
 
@@ -29,11 +29,11 @@ class Schedule:
     searched: bool = True
 
     def between(self, start: Any, end: Any, fraction: float) -> Any:
-        """The value, or the values `[n]`, at a fraction of the way."""
+        """Returns the value, or the values `[n]`, at a fraction of the path."""
         return start * (end / start) ** fraction if self.log else start + (end - start) * fraction
 
     def mean(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The mean `[n]` over the whole way, of `[n]` starts and ends."""
+        """Returns the mean `[n]` over the whole path, for `[n]` starts and ends."""
         parts = [
             weight / 2 * self.between(start, end, self.fraction(float(node + 1) / 2))
             for node, weight in zip(NODES, WEIGHTS, strict=True)
@@ -50,33 +50,33 @@ SCHEDULES: dict[Shape, Schedule] = {
 
 
 def anneal(start: float, end: float, *, progress: float, shape: Shape) -> float:
-    """Returns the value on the way from `start` to `end`; monotone, exact at both ends.
+    """Returns the value on the path from `start` to `end`; monotone, exact at both ends.
 
     Args:
-        start, end: values at progress 0 and 1; both positive for a shape in the logarithm. A constant stays at `start`.
+        start, end: values at progress 0 and 1; both positive for a logarithmic shape. A constant stays at `start`.
         progress: share of the training that is done, in [0, 1].
         shape: a name of `SCHEDULES`.
 
     Raises:
-        ValueError: progress outside [0, 1], or a way in the logarithm between values that are not positive.
+        ValueError: progress outside [0, 1], or a logarithmic shape with values that are not positive.
     """
     return anneal_on(start, end, since=0.0, progress=progress, shape=shape)
 
 
 def anneal_on(tau: float, end: float, *, since: float, progress: float, shape: Shape) -> float:
-    """Returns the value on the way from `tau`, which another schedule has reached at progress `since`, to `end`.
+    """Returns the value on the path from `tau`, which another schedule has reached at progress `since`, to `end`.
 
-    The rest of the shape leads there, so that the `end` of the other schedule, where the shape is the same, gives the
-    same values but for rounding. Nothing jumps: at `since` it is `tau`.
+    The path follows the rest of the shape, so that with the shape and the `end` of the other schedule it gives the
+    same values up to rounding. It starts without a jump: at `since` the value is `tau`.
 
     Args:
-        tau, end: values at progress `since` and 1; both positive for a shape in the logarithm.
-        since: progress at which the way begins, in [0, 1].
+        tau, end: values at progress `since` and 1; both positive for a logarithmic shape.
+        since: progress at which the path begins, in [0, 1].
         progress: share of the training that is done, in [`since`, 1].
         shape: a name of `SCHEDULES`.
 
     Raises:
-        ValueError: progress outside [`since`, 1], or a way in the logarithm between values that are not positive.
+        ValueError: progress outside [`since`, 1], or a logarithmic shape with values that are not positive.
     """
     if not 0.0 <= since <= progress <= 1.0:
         raise ValueError(f"progress must lie in [{since:g}, 1], got {progress}")

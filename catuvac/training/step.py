@@ -1,8 +1,8 @@
 """One training step: gather the clips, forward, backward, clip the gradient, Adam; losses stay on the device.
 
-The network is so small that a GPU finishes a kernel sooner than Python can launch the next. On CUDA the step is
-therefore captured once as a graph, and an epoch is its replays: tau, the learning rates and the rows of the clips are
-tensors on the device that change between them, and nothing waits for the device until somebody reads the losses.
+The network is so small that a GPU finishes a kernel before Python can launch the next one. On CUDA the step is
+therefore captured once as a graph, which an epoch replays: tau, the learning rates and the clips' row numbers are
+device tensors that change between replays, and nothing waits for the device until the losses are read.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from catuvac.training.augment import Views, view
 from catuvac.training.invariance import swap_loss
 
 LOSSES = ("total", "recon", "kl_y", "kl_z", "invariance")
-EAGER_STEPS = 3  # before a capture: libraries choose kernels and allocate workspaces, which a capture cannot
+EAGER_STEPS = 3  # before a capture: libraries choose kernels and allocate workspaces, which is impossible in a capture
 
 
-# start: q(y|x) learns by invariance alone; warm_up: the others learn the ELBO beside a q(y|x) that it does not reach.
+# start: only q(y|x) learns, by invariance; warm_up: the ELBO trains the other networks, and does not reach q(y|x).
 Phase = Literal["start", "warm_up", "main"]
 
 
 @dataclass(frozen=True)
 class Invariance:
-    """Which views of a clip are to share a cluster, and the term's weight in each phase of a training."""
+    """The views of a clip that should share a cluster, and the term's weight in each phase of a training."""
 
     views: Views
     strength: float
@@ -60,7 +60,7 @@ class DeviceFeatures:
 
 
 class TrainingStep:
-    """The step as it is written; what a CPU runs."""
+    """The eager step, which a CPU runs."""
 
     def __init__(
         self,
@@ -76,24 +76,24 @@ class TrainingStep:
     ) -> None:
         self.model = model
         self.invariance = invariance
-        self.starts = starts  # encoders q(y|x): the model's own, and others that learn beside it in phase "start"
+        self.starts = starts  # encoders q(y|x): the model's own, and others that learn alongside in phase "start"
         self.optimizer = optimizer
         self.data = data
         self.noise = noise
         self.bf16 = bf16
         self.grad_clip = grad_clip
         self.phase: Phase = "main"  # of the last step
-        self.start: Tensor | None = None  # [N] clusters that q(y | x) is taught while the model warms up
+        self.start: Tensor | None = None  # [N] clusters that q(y | x) is taught during the warm-up
         self.sums = torch.zeros(len(LOSSES), device=data.x.device)
 
     def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], phase: Phase = "main") -> None:
-        """Trains on the clips `rows` `[B]`, on the device, and adds their mean losses in nats a clip to `sums`.
+        """Trains on the clips `rows` `[B]`, on the device, and adds their mean losses in nats per clip to `sums`.
 
         Args:
             rows: of the feature set.
             tau: Gumbel-Softmax temperature.
-            lrs: a learning rate for each group of the optimiser.
-            phase: what learns; in a warm-up q(y | x) is taught the clusters of `start`, where there are any.
+            lrs: one learning rate per parameter group of the optimiser.
+            phase: what learns; in a warm-up q(y | x) is taught the clusters of `start`, if there are any.
         """
         for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
             group["lr"] = lr
@@ -111,27 +111,27 @@ class TrainingStep:
             losses |= {name: getattr(terms, name).detach() for name in ("total", "recon", "kl_y", "kl_z")}
             total = terms.total
             if phase == "warm_up" and self.start is not None:
-                total = total + F.cross_entropy(logits, self.start[rows])  # what reaches q(y | x)
+                total = total + F.cross_entropy(logits, self.start[rows])  # which does reach q(y | x)
         if weight := self.invariance.weights[phase]:
             swaps = self._swaps(x, cells) if logits is None else [self._swap(x, cells, logits)]
             losses["invariance"] = swaps[0].detach()
             total = total + weight * torch.stack(swaps).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        # Each group by itself: the gradient of hundreds of nats in a decoder would scale that of q(y | x) down.
+        # Each group separately: a decoder's gradient, of hundreds of nats, would scale that of q(y | x) down.
         for group in self.optimizer.param_groups:
             torch.nn.utils.clip_grad_norm_(group["params"], self.grad_clip)
         self.optimizer.step()
         self.sums += torch.stack([losses[name] for name in LOSSES])
 
     def _swap(self, x: Tensor, cells: Tensor, logits: Tensor) -> Tensor:
-        """The invariance loss between the clips, whose logits `[B, K]` the ELBO has needed already, and one view."""
+        """Returns the invariance loss between the clips, whose logits `[B, K]` the ELBO has computed, and one view."""
         with self.autocast():
             other = self.starts[0](split_pixels(self.view(x, cells, self.noise)))
         return swap_loss(logits, other)
 
     def _swaps(self, x: Tensor, cells: Tensor) -> list[Tensor]:
-        """The invariance loss of each start on two views of the clips, which are the same for all."""
+        """Returns the invariance loss of each start on two views of the clips; all starts share the views."""
         pixels = split_pixels(torch.cat([self.view(x, cells, self.noise), self.view(x, cells, self.noise)]))
         losses = []
         for encoder in self.starts:
@@ -141,19 +141,19 @@ class TrainingStep:
         return losses
 
     def view(self, x: Tensor, cells: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of each clip, `[B, 1, T, F]`; arguments as for `catuvac.training.augment.view`."""
+        """Draws one view of each clip, `[B, 1, T, F]`; arguments as for `catuvac.training.augment.view`."""
         return view(x, cells, self.invariance.views, strength=self.invariance.strength, generator=generator)
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 for what bears it, where this run computes in it."""
+        """Returns autocast to bfloat16, enabled if this run uses it."""
         return torch.autocast(self.sums.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 class GraphedStep(TrainingStep):
-    """The step on CUDA: the first few run as written, and from then on a graph of it is replayed.
+    """The step on CUDA: the first few are eager, and all later ones replay a graph of the step.
 
-    The steps that come before a capture are steps of the training like any other. Where a capture is impossible all of
-    them are, with one warning.
+    The eager steps before a capture are ordinary steps of the training. If a capture is impossible, all steps are
+    eager, after one warning.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -162,7 +162,7 @@ class GraphedStep(TrainingStep):
         self.lrs = [torch.zeros((), device=self.sums.device) for _ in self.optimizer.param_groups]
         self.rows: Tensor | None = None  # [B]
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.eager = 0  # steps since the last change of that
+        self.eager = 0  # eager steps since the rows' number or the phase last changed
         self.possible = True
 
     def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], phase: Phase = "main") -> None:
@@ -171,15 +171,15 @@ class GraphedStep(TrainingStep):
             self.rows, self.graph, self.phase, self.eager = rows.clone(), None, phase, 0
         self.rows.copy_(rows)
         self.tau.fill_(tau)
-        for group, mine, lr in zip(self.optimizer.param_groups, self.lrs, lrs, strict=True):
-            mine.fill_(lr)
-            group["lr"] = mine
+        for group, lr_tensor, lr in zip(self.optimizer.param_groups, self.lrs, lrs, strict=True):
+            lr_tensor.fill_(lr)
+            group["lr"] = lr_tensor
         if self.graph is None and self.possible and self.eager >= EAGER_STEPS:
             self.graph = self._capture(self.rows)
         if self.graph is not None:
             self.graph.replay()
             return
-        # On a stream of its own, as a capture: what a library sets up belongs to a stream.
+        # On a separate stream, like a capture: libraries set their workspaces up per stream.
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -189,9 +189,9 @@ class GraphedStep(TrainingStep):
 
     def _capture(self, rows: Tensor) -> torch.cuda.CUDAGraph | None:
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.noise)  # every replay draws other numbers
+        graph.register_generator_state(self.noise)  # every replay draws new numbers
         try:
-            # Other threads of the process, such as Ray's, may go on using the device.
+            # Other threads of the process, such as Ray's, may continue to use the device.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._compute(rows, self.tau, self.phase)
         except RuntimeError as error:
@@ -207,14 +207,14 @@ class GraphedStep(TrainingStep):
 
 @contextlib.contextmanager
 def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
-    """Chooses CUDA's kernels: the fastest, found by trying, or only those that give the same bits every time.
+    """Selects CUDA's kernels: the fastest, found by benchmarking, or only those that give the same bits every time.
 
-    On a CPU all do, for one number of threads.
+    On a CPU all kernels do, for a fixed number of threads.
     """
     if device.type != "cuda":
         yield
         return
-    # cuBLAS gives the same bits where its workspace has a fixed size; this is its own default on an H100.
+    # cuBLAS gives the same bits if its workspace has a fixed size; this is its own default on an H100.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic)

@@ -1,17 +1,17 @@
-"""Studies and grids on Ray: the only folder that knows it. Ray schedules, Optuna samples.
+"""Studies and grids on Ray, which only this folder uses. Ray schedules the trials, Optuna samples them.
 
-driver.py       starts, resumes and ends them
-connection.py   joins a cluster, or starts one that asks for a token
-preflight.py    what is checked before the first trial
-search.py       what Ray asks for the next trial
-trial.py        the trainables
-packing.py      how much of a GPU a trial gets
-failures.py     what ended a trial
-tables.py       rows, lines, checkpoints kept
-overhead.py     what a study costs beside its training
-tensorboard.py, gauges.py    for watching
-places.py       folders, object stores
-anew.py         what a resumed study does not take from Ray's snapshot
+driver.py                      starts, resumes and finishes studies
+connection.py                  joins a cluster, or starts one that requires a token
+preflight.py                   checks before the first trial
+searcher.py                    provides the next trial to Ray
+trainable.py                   the trainables
+gpu_sharing.py                 the share of a GPU per trial
+failures.py                    why a trial failed
+results_callback.py            tables, printed lines, checkpoints to keep
+overhead.py                    the cost of a study besides its training
+tensorboard.py, prometheus.py  monitoring
+storage.py                     folders and object stores
+process_local.py               objects that a resumed study does not restore from Ray's snapshot
 
-Nothing is imported here: the process of a trial needs trial.py, and would wait for the driver's imports.
+Nothing is imported here: a trial's process needs only trainable.py, and would have to wait for the driver's imports.
 """

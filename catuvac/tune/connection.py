@@ -1,7 +1,7 @@
-"""Joins a Ray cluster that is known to answer, or starts one on this machine that asks every client for a token.
+"""Joins a Ray cluster that responds, or starts one on this machine that requires a token from every client.
 
-Ray's own ports listen on every interface of the machine, whatever its dashboard does, and whoever reaches them without
-a token runs code as this user.
+Ray's ports listen on all network interfaces, independently of the dashboard, and without a token anybody who reaches
+them can run code as this user.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from catuvac.errors import CatuvacError, end_as_ctrl_c
 
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):(\d{1,5})")  # HOST:PORT of a head
-PROBE_SECONDS = 10.0  # s in which a head must answer; Ray itself would try for minutes
+PROBE_SECONDS = 10.0  # s within which a head must respond; Ray itself would try for minutes
 TOKEN_ADVICE = "make one with cluster_configs/make_token.sh and set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
 
 
 def connect() -> None:
-    """Joins the cluster of the environment, else the one that this user started here, else starts Ray on this machine.
+    """Joins the environment's cluster, else this user's cluster on this machine, else starts Ray on this machine.
 
-    The environment names a cluster by RAY_ADDRESS, as it does in a Ray job. A Ray started here takes the token of
-    RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH. Without either it makes one that is gone with this process, and leaves out
-    the dashboard, into which nobody could log in.
+    The environment names a cluster with RAY_ADDRESS, as it does in a Ray job. A Ray started here uses the token of
+    RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH. Without either, it creates one that only this process has, and omits the
+    dashboard, because nobody could log in.
 
     Raises:
-        CatuvacError: the cluster does not answer or refuses the token, the token is empty or cannot be read, or Ray
+        CatuvacError: the cluster does not respond or rejects the token, the token is empty or cannot be read, or Ray
             cannot be started here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; `Tables` prints one line a trial instead
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV of what the tables hold
-    # Reports are seconds apart in short trials; Ray would warn about the snapshots that they trigger.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; `ResultsCallback` prints one line per trial instead
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV copies of the tables
+    # In short trials, reports are seconds apart; Ray would warn about the snapshots that they trigger.
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    # Trials that may wait for resources: `SlotSearch` gives no more than the cluster carries, and where only one may
-    # wait, the processes of others that have just ended go. For grids it is what Ray takes itself.
+    # Number of trials that may wait for resources: `SlotSearch` provides no more than the cluster can run, and if only
+    # one may wait, Ray ends the processes of other trials that have just ended. For grids this is Ray's default.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
-    # A study that stops leaves the failures of other trials unread, which Ray prints after our own last line.
+    # A study that stops leaves failures of other trials unread, which Ray would print after our last line.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    # It looks for the files of the loggers that are switched off.
+    # It would look for the files of the disabled loggers.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not ray.is_initialized():
@@ -56,57 +56,57 @@ def connect() -> None:
             _join(address)
         else:
             _start()
-    end_as_ctrl_c()  # Ray has put a handler of its own in place, which leaves without writing the tables
+    end_as_ctrl_c()  # Ray has installed its own handler, which exits without writing the tables
 
 
 def private_folder() -> Path:
-    """The folder, closed to other users, in which Ray puts its sockets and logs, which it opens to everybody.
+    """Returns a folder without access for other users for Ray's sockets and logs, to which Ray gives everybody access.
 
     Raises:
-        CatuvacError: another user has made a folder or a link of that name, or it cannot be made.
+        CatuvacError: another user has created a folder or a link of that name, or it cannot be created.
     """
     path = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / f"catuvac-{os.getuid()}"
     elsewhere = "set RAY_TMPDIR to a folder of yours with a short path"
     try:
         path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-        if path.is_symlink() or found.st_uid != os.getuid():
+        status = path.lstat()
+        if path.is_symlink() or status.st_uid != os.getuid():
             raise CatuvacError(f"{path} is not a folder of yours; {elsewhere}")
         path.chmod(0o700)
     except OSError as error:
-        raise CatuvacError(f"cannot make {path}: {error.strerror}; {elsewhere}") from error
+        raise CatuvacError(f"cannot create {path}: {error.strerror}; {elsewhere}") from error
     return path
 
 
 def _address() -> str:
-    """HOST:PORT of the cluster to join, which has been seen to answer; "" where Ray is to be started here."""
-    given = os.environ.get("RAY_ADDRESS", "")
-    if given == "local":
+    """Returns HOST:PORT of the cluster to join, after a response from it; "" if Ray is to be started here."""
+    configured = os.environ.get("RAY_ADDRESS", "")
+    if configured == "local":
         return ""
-    if given in ("", "auto"):
+    if configured in ("", "auto"):
         address = _own_cluster()
-        if given and not address:
+        if configured and not address:
             raise CatuvacError(
-                "RAY_ADDRESS is auto, but no Ray of yours answers on this machine; unset it to start one"
+                "RAY_ADDRESS is auto, but no Ray of yours responds on this machine; unset it to start one"
             )
         return address
-    if not ADDRESS.fullmatch(given):
+    if not ADDRESS.fullmatch(configured):
         raise CatuvacError(
-            "RAY_ADDRESS must be HOST:PORT of a Ray head, auto or local; what has http:// belongs into "
-            "`ray job submit --address`, and Ray Client (ray://) is not used"
+            "RAY_ADDRESS must be HOST:PORT of a Ray head, auto or local; give an http:// address to "
+            "`ray job submit --address`; Ray Client (ray://) is not supported"
         )
-    if silence := _silence(given):
-        raise CatuvacError(f"no Ray cluster answers at RAY_ADDRESS {given}: {silence}")
-    return given
+    if reason := _probe_error(configured):
+        raise CatuvacError(f"no Ray cluster responds at RAY_ADDRESS {configured}: {reason}")
+    return configured
 
 
 def _own_cluster() -> str:
-    """The head that `ray start` noted in Ray's folder, which all users share: this user's, and one that answers."""
+    """Returns the head that `ray start` noted in Ray's shared folder, if it is this user's and responds; else ""."""
     path = Path(get_ray_address_file(None))
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="ascii") as file:
             if os.fstat(file.fileno()).st_uid != os.getuid():
-                print(f"ray        {path} is another user's and is not followed", flush=True)
+                print(f"ray        {path} belongs to another user and is ignored", flush=True)
                 return ""
             address = file.read(256).strip()
     except FileNotFoundError:
@@ -114,28 +114,28 @@ def _own_cluster() -> str:
     except (OSError, ValueError) as error:
         print(f"ray        {path} cannot be read ({getattr(error, 'strerror', None) or 'no text'})", flush=True)
         return ""
-    silence = _silence(address) if ADDRESS.fullmatch(address) else "no HOST:PORT"
-    if silence:
-        print(f"ray        {path} names a head that does not answer ({silence}); Ray is started here", flush=True)
+    reason = _probe_error(address) if ADDRESS.fullmatch(address) else "not HOST:PORT"
+    if reason:
+        print(f"ray        {path} names a head that does not respond ({reason}); Ray is started here", flush=True)
         return ""
     return address
 
 
-def _silence(address: str) -> str:
-    """Why no server of Ray's protocol answers at HOST:PORT; "" where one does."""
+def _probe_error(address: str) -> str:
+    """Returns why no server with Ray's protocol responds at HOST:PORT; "" if one does."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
-    except (OSError, OverflowError, ValueError) as error:  # the last two: no port and no name that can be
+    except (OSError, OverflowError, ValueError) as error:  # the last two: invalid port or name
         return getattr(error, "strerror", None) or str(error)
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return ""
-    # The kernel takes connections for a head that has stopped, or the port may be another program's by now.
+    # The kernel accepts connections for a stopped head, or the port may belong to another program by now.
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=PROBE_SECONDS)
         except grpc.FutureTimeoutError:
-            return f"what listens there did not answer within {PROBE_SECONDS:.0f} s"
+            return f"the server there did not respond within {PROBE_SECONDS:.0f} s"
     return ""
 
 
@@ -148,12 +148,12 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="WARNING")
     except ray.exceptions.AuthenticationError as error:
         raise CatuvacError(
-            f"cannot join Ray at {address}: it asks for a token, and there is none here or another one; set "
+            f"cannot join Ray at {address}: it requires a token, and there is none here or a different one; set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the one that it was started with"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise CatuvacError(
-            f"cannot join Ray at {address}: {_first_line(error)}; where it was started with a token, set "
+            f"cannot join Ray at {address}: {_first_line(error)}; if it was started with a token, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
         ) from error
 
@@ -161,14 +161,14 @@ def _join(address: str) -> None:
 def _start() -> None:
     folder = private_folder()
     os.environ["RAY_AUTH_MODE"] = "token"
-    given = _check_token()
-    if not given:
+    has_token = _check_token()
+    if not has_token:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         _refresh_authentication()
         ray.init(
             address="local",
-            include_dashboard=given,
+            include_dashboard=has_token,
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level="WARNING",
@@ -181,7 +181,7 @@ def _start() -> None:
 
 
 def _check_token() -> bool:
-    """Whether the environment gives a token; raises `CatuvacError` for one that is empty or cannot be read."""
+    """Returns whether the environment has a token; raises `CatuvacError` if it is empty or cannot be read."""
     if "RAY_AUTH_TOKEN" in os.environ:
         if not os.environ["RAY_AUTH_TOKEN"].strip():
             raise CatuvacError(f"RAY_AUTH_TOKEN is empty; unset it, or {TOKEN_ADVICE}")
@@ -200,7 +200,7 @@ def _check_token() -> bool:
 
 
 def _refresh_authentication() -> None:
-    """Makes Ray read again what it read of the environment when it was imported; it has no public call for that."""
+    """Makes Ray read the environment again, as it did on import; there is no public function for this."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 

@@ -1,4 +1,4 @@
-"""Starts, resumes and ends a study or a grid on a Ray cluster."""
+"""Starts, resumes and finishes a study or a grid on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ AnyExperiment = TypeVar("AnyExperiment", bound=Experiment)
 
 DIFFERENT = "study {} was started with different settings"
 
-__all__ = ["check_folder", "connect", "finish", "run_grid", "run_study"]
+__all__ = ["check_folder", "connect", "finish", "run_branches", "run_grid", "run_study"]
 
 
 def run_study(study: Search, features: Prepared, *, resume: bool = False) -> None:
     """Runs a study to its end, or continues one, and leaves its tables, Optuna storage and TensorBoard events.
 
-    Trials that failed for good are in the table with status "error".
+    Trials that failed permanently are in the table with status "error".
 
     Raises:
-        CatuvacError: the folder is taken, there is nothing to resume, no node can ever carry a trial, or the storage
+        CatuvacError: the folder is taken, there is nothing to resume, no node can ever run a trial, or the storage
             failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the study can be resumed.
     """
@@ -59,17 +59,17 @@ def run_study(study: Search, features: Prepared, *, resume: bool = False) -> Non
 
 
 def run_grid(grid: Comparison, *, resume: bool = False) -> None:
-    """Runs the cells of a grid, or those that an interrupted one left; as `run_study` otherwise."""
+    """Runs the cells of a grid, or the remaining ones of an interrupted grid; otherwise as `run_study`."""
     check_folder(grid, resume=resume)
     _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), {"features": ""}, resume=resume)
 
 
 def run_branches(branches: Branches, features: Prepared, *, resume: bool = False) -> None:
-    """Runs the trunks, then the branches, or those that an interrupted study left; as `run_study` otherwise."""
+    """Runs the trunks, then the branches, or the remaining ones after an interruption; otherwise as `run_study`."""
     check_folder(branches, resume=resume)
     connect()
     check_resources(branches)
-    with _alone(branches):  # of its trunks' folder too, which lies in it
+    with _alone(branches):  # also locks its trunks' folder, which is inside
         check_folder(branches, resume=resume)
         if not resume:
             _start_folder(branches, {"features": str(features.path)})
@@ -81,14 +81,14 @@ def run_branches(branches: Branches, features: Prepared, *, resume: bool = False
             _run_alone(trunks, trainable, {"features": str(features.path)}, resume=started)
             lost = trunks.trials - len(finished(trunks))
             if lost:
-                raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; go on with --resume")
+                raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; continue with --resume")
         trainable = functools.partial(tune.with_parameters, train_branch, grid=branches)
         _run_alone(branches, trainable, {"features": ""}, resume=True)
         storage.pull_partitions(branches)
 
 
 def _recorded(features: Prepared) -> dict[str, Any]:
-    """Where the features lie, for study.json; `catuvac.experiments.base.recorded_features` reads it."""
+    """Returns the paths of the features for study.json; `catuvac.experiments.base.recorded_features` reads them."""
     entries = (features, *features.others)
     return {
         "features": str(features.path),
@@ -102,20 +102,20 @@ def _run(
     connect()
     check_resources(plan)
     with _alone(plan):
-        check_folder(plan, resume=resume)  # another driver may have begun, and ended, meanwhile
+        check_folder(plan, resume=resume)  # another driver may have started, and ended, meanwhile
         _run_alone(plan, trainable, features, resume=resume, search=search)
 
 
 def _alone(plan: Experiment) -> AbstractContextManager[None]:
-    """Keeps every other driver out of a study's folder."""
-    busy = f"another process runs study {plan.folder}; wait for its end, or give another --name"
+    """Locks a study's folder against all other drivers."""
+    busy = f"another process runs study {plan.folder}; wait until it ends, or give another --name"
     return artifacts.alone(plan.folder, busy=busy, flag="--storage")
 
 
 def _run_alone(
     plan: Experiment, trainable: Any, features: Mapping[str, Any], *, resume: bool, search: Search | None = None
 ) -> None:
-    """Runs what is left; `search` is the plan itself where Optuna hands out its trials, else all are known."""
+    """Runs the remaining trials; `search` is the plan itself if Optuna samples its trials."""
     extended = resume and _extend_folder(plan, features)
     if not resume:
         _start_folder(plan, features)
@@ -123,23 +123,23 @@ def _run_alone(
         mend_journal(search)
     if search is not None and not finished(search):
         TrialQueue.create(search, exist_ok=resume)
-    # A snapshot of a study that was finished holds that there are no more trials.
+    # The snapshot of a finished study states that there are no more trials.
     restored = resume and not extended and storage.has_snapshot(plan)
     tables = _fit(plan, search, trainable, resume=restored)
     if restored and _rows(plan) < plan.trials:
-        # Ray could not read its snapshot after all, or the snapshot is older than an extension of the study: Ray ended
-        # as if there were no more trials.
-        print("snapshot   lacks trials of the study; those that are left go on from their checkpoints", flush=True)
+        # Ray could not read its snapshot after all, or the snapshot is older than an extension of the study, and Ray
+        # ended as if there were no more trials.
+        print("snapshot   lacks trials of the study; the remaining ones continue from their checkpoints", flush=True)
         _fit(plan, search, trainable, resume=False)
     if (rows := _rows(plan)) < plan.trials:
-        raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; go on with --resume")
+        raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; continue with --resume")
     if search is not None:
         print(f"overhead   {_overhead(tables, resumed=resume)}", flush=True)
 
 
 def _overhead(tables: ResultsCallback, *, resumed: bool) -> str:
     if resumed:
-        return "not stated: the study was resumed, and the seconds of its trials are those of every driver"
+        return "not stated: the study was resumed, and its trials' seconds include those of earlier drivers"
     return str(tables.overhead() or "not stated: nothing was trained")
 
 
@@ -148,7 +148,7 @@ def _rows(plan: Experiment) -> int:
 
 
 def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: bool) -> ResultsCallback:
-    """Runs what is left, restored from Ray's snapshot or begun without it; returns what has kept its tables."""
+    """Runs the remaining trials, with or without Ray's snapshot; returns the callback that wrote the tables."""
     done = finished(plan)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     board, tables = TensorBoard(plan), ResultsCallback(plan, done, search)
@@ -162,7 +162,7 @@ def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: boo
             raise
         raise CatuvacError(
             f"the study stopped: {plan.remote or plan.folder} cannot be written ({why}); "
-            f"mend it, then go on with --name {plan.name} --resume"
+            f"fix it, then continue with --name {plan.name} --resume"
         ) from error
     finally:
         board.close()
@@ -174,26 +174,26 @@ def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: boo
 def _tuner(
     plan: Experiment, search: Search | None, trainable: Any, callbacks: list[tune.Callback], *, resume: bool
 ) -> tune.Tuner:
-    """A restored tuner where Ray can go on, else one that begins with what is left."""
-    algorithm = None if search is None else SlotSearch(search)  # a restored tuner finds it by its name
+    """Returns a restored tuner if Ray can restore it, else a new one for the remaining trials."""
+    algorithm = None if search is None else SlotSearch(search)  # a restored tuner finds it by its class name
     if resume:
         system, path = storage.where(plan)
         try:
             return tune.Tuner.restore(
                 path, trainable, storage_filesystem=system, resume_unfinished=True, resume_errored=True
             )
-        except Exception as error:  # whatever a damaged pickle raises
-            print(f"snapshot   cannot be read ({str(error).splitlines()[0]}); trials go on from their checkpoints")
+        except Exception as error:  # a damaged pickle may raise anything
+            print(f"snapshot   cannot be read ({str(error).splitlines()[0]}); trials continue from their checkpoints")
     return tune.Tuner(
         trainable,
         param_space={"number": tune.grid_search(list(range(plan.trials)))} if search is None else None,
         tune_config=tune.TuneConfig(
-            num_samples=1 if search is None else -1,  # the slots end it
+            num_samples=1 if search is None else -1,  # `SlotSearch` ends it
             search_alg=algorithm,
             scheduler=_scheduler(search),
             max_concurrent_trials=(plan.max_concurrent or None) if search is None else None,
             trial_dirname_creator=_trial_folder,
-            reuse_actors=True,  # importing torch takes seconds; a trial reseeds everything it draws from
+            reuse_actors=True,  # importing torch takes seconds; a trial reseeds all its random generators
         ),
         run_config=tune.RunConfig(
             name=plan.name,
@@ -206,15 +206,15 @@ def _tuner(
 
 
 def _scheduler(search: Search | None) -> TrialScheduler:
-    """FIFO unless asked for another: a trial that is stopped early never reaches tau_end.
+    """Returns FIFO unless another scheduler is requested: a trial that is stopped early never reaches tau_end.
 
-    Ray does not store a scheduler with its snapshots: after a resumption the rungs fill again from nothing.
+    Ray does not store schedulers in its snapshots: after a resume, the rungs are filled from scratch.
     """
     if search is None or search.scheduler == "fifo":
         return Fifo()
     epochs, every = search.config.training.epochs, search.config.training.eval_every
     common = {"metric": search.metrics[0], "mode": "max", "time_attr": "epoch"}
-    # Neither may judge a trial before a quarter of its epochs: scores jump while tau is high.
+    # Neither may judge a trial before a quarter of its epochs: scores fluctuate while tau is high.
     grace = max(every, epochs // 4)
     if search.scheduler == "median":
         return Median(**common, grace_period=grace, min_samples_required=3)
@@ -239,9 +239,9 @@ def _start_folder(plan: Experiment, features: Mapping[str, Any]) -> None:
 
 
 def _extend_folder(plan: Experiment, features: Mapping[str, Any]) -> bool:
-    """Records what a study is extended to; returns whether it is anything that was not recorded before."""
+    """Records an extension of a study; returns whether it is new."""
     record = _record(plan)
-    stages = record.get("stages") or [record["design"]]  # of an earlier version: its start alone
+    stages = record.get("stages") or [record["design"]]  # an earlier version records only the start
     if not plan.stages or len(stages) == len(plan.stages):
         return False
     record |= {"design": plan.design(), **features, "stages": [*stages, _stage(plan)]}
@@ -254,7 +254,7 @@ def _extend_folder(plan: Experiment, features: Mapping[str, Any]) -> bool:
 
 
 def _stage(plan: Experiment) -> dict[str, Any]:
-    """What a study is from now on, in study.json's list of its start and its extensions."""
+    """Returns the current stage of a study, for the list of its start and extensions in study.json."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"at": now, **plan.stages[-1].record(), "trials": plan.trials, **_origin()}
 
@@ -268,14 +268,14 @@ def finish(study: Search) -> str:
     """Writes `best.yaml`, the settings of the best complete trial, for `catuvac train --config`.
 
     Returns:
-        A line for each status and one for the best trial.
+        One line with the number of trials by status, and one for the best trial.
 
     Raises:
         CatuvacError: no trial is complete.
     """
     trials = results.read_trials(study.folder)
     counts = [f"{count} {status}" for status, count in trials["status"].value_counts().items()]
-    complete = trials[(trials["status"] == "complete") & (trials["arm"] != "paper")]  # which no search has placed
+    complete = trials[(trials["status"] == "complete") & (trials["arm"] != "paper")]  # not placed by the search
     if complete.empty:
         raise CatuvacError(f"no trial of {study.folder} is complete: see error.txt in its trial folders")
     best = results.records(complete.loc[[complete["objective"].astype(float).idxmax()]])[0]
@@ -292,16 +292,16 @@ def finish(study: Search) -> str:
 
 
 def check_folder(plan: Experiment, *, resume: bool) -> None:
-    """Checks that a new study overwrites nothing, or that a resumed one is what was started, or an extension of it.
+    """Checks that a new study overwrites nothing, or that a resumed one equals or extends the one that was started.
 
     Raises:
-        CatuvacError: the name is taken; or there is nothing to resume; or what was started differs in something that
-            may not change.
+        CatuvacError: the name is taken, there is nothing to resume, or the resumed study differs in something that must
+            not change.
     """
     if not resume:
-        held = {path.name for path in plan.folder.iterdir()} if plan.folder.exists() else set()
-        held |= {info.base_name for info in storage.listed(plan)}
-        if held - {artifacts.LOCK}:
+        existing = {path.name for path in plan.folder.iterdir()} if plan.folder.exists() else set()
+        existing |= {info.base_name for info in storage.listed(plan)}
+        if existing - {artifacts.LOCK}:
             raise CatuvacError(f"study {plan.folder} exists; give another --name, or --resume to continue it")
         return
     storage.pull(plan)
@@ -311,17 +311,17 @@ def check_folder(plan: Experiment, *, resume: bool) -> None:
     names = list(dict.fromkeys([*old, *new]))
     changed = [f"{name} {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
     if changed:
-        grows = "; its trials, arms, ranges and seeds alone may grow" if plan.growing else ""
+        grows = "; only its trials, arms, ranges and seeds may be extended" if plan.growing else ""
         raise CatuvacError(
             f"{DIFFERENT.format(plan.folder)} ({', '.join(changed)}): resume it with the same ones{grows}"
         )
 
 
 def continued(plan: AnyExperiment) -> AnyExperiment:
-    """A study as what goes on from its folder: as it was started, or an extension, with the stages that it had before.
+    """Returns a study as a continuation of the one in its folder, unchanged or extended, with its earlier stages.
 
     Raises:
-        CatuvacError: the folder holds no study of this version, or one with an arm, a trial or a range that this one
+        CatuvacError: the folder contains no study of this version, or one with an arm, a trial or a range that this one
             lacks.
     """
     record = _record(plan)
@@ -336,11 +336,11 @@ def continued(plan: AnyExperiment) -> AnyExperiment:
 
 
 def _record(plan: Experiment) -> dict[str, Any]:
-    """What the study's folder says that it is."""
+    """Reads the record of the study in its folder."""
     path = plan.folder / DESIGN
     if not path.exists():
         raise CatuvacError(f"nothing to resume in {plan.folder}; start the study without --resume")
-    record = artifacts.read_json(path, {}, advice=f"{artifacts.ADVICE}, or start the study anew")
+    record = artifacts.read_json(path, {}, advice=f"{artifacts.ADVICE}, or start a new study")
     try:
         _flat(record["design"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -349,20 +349,20 @@ def _record(plan: Experiment) -> dict[str, Any]:
 
 
 def _of_another_version(plan: Experiment) -> CatuvacError:
-    return CatuvacError(f"{plan.folder / DESIGN} is not of this version of catuvac; start the study anew")
+    return CatuvacError(f"{plan.folder / DESIGN} is not of this version of catuvac; start a new study")
 
 
 def _flat(design: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections of a design as section/name."""
+    """Flattens the sections of a design to section/name."""
     return {
         f"{section}/{name}" if name else section: value
-        for section, held in design.items()
-        for name, value in (held.items() if isinstance(held, dict) else [("", held)])
+        for section, content in design.items()
+        for name, value in (content.items() if isinstance(content, dict) else [("", content)])
     }
 
 
 def _chain(error: BaseException | None) -> str:
-    """The words of an exception and of all that led to it: Ray wraps what a callback raises."""
+    """Returns the messages of an exception and of all its causes: Ray wraps exceptions of callbacks."""
     words = []
     while error is not None:
         words.append(str(error))

@@ -1,4 +1,4 @@
-"""What ended a trial, told from its last words."""
+"""The cause of a trial's failure, derived from its error message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ray.tune.experiment import Trial
 
 STORAGE = "storage"
-FAILURES = (  # what to look for in a trial's last words, the first that is found
+FAILURES = (  # patterns in a trial's error message; the first match applies
     (STORAGE, r"No space left on device|Read-only file system|Disk quota exceeded|Permission denied"),
     ("out of memory", r"OutOfMemory|out of memory|MemoryError"),
     ("node lost", r"actor died unexpectedly|node has died|actor is temporarily unavailable|ActorDiedError"),
@@ -17,7 +17,7 @@ GPU_MEMORY = r"torch\.(cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: o
 
 
 def failure(error: str) -> str:
-    """Tells apart what ended a trial: the storage, the memory, the node, or a crash with its last line."""
+    """Classifies the cause of a failure: storage, memory, node, or a crash with its last line."""
     for name, pattern in FAILURES:
         if found := re.search(pattern, error):
             return f"{name}: {found.group()}" if name == STORAGE else name
@@ -26,12 +26,12 @@ def failure(error: str) -> str:
 
 
 def out_of_gpu_memory(error: str) -> bool:
-    """Whether the GPU's memory ran out, and not the machine's."""
+    """Returns whether the GPU ran out of memory, rather than the machine."""
     return re.search(GPU_MEMORY, error) is not None
 
 
 def last_words(trial: Trial) -> str:
-    """The trace of a trial's latest failure; Ray appends each to one file, which has not reached the storage yet."""
+    """Returns the traceback of a trial's latest failure from the local file to which Ray appends them."""
     try:
         return Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2]
     except (OSError, TypeError):  # no file was written

@@ -1,4 +1,4 @@
-"""What a study costs beside its training, from the table of trials and the driver's clock."""
+"""The cost of a study besides its training, from the table of trials and the driver's clock."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from catuvac.experiments.base import duration
 
 @dataclass(frozen=True)
 class Overhead:
-    """Shares of the time that the trials had."""
+    """Shares of the time that was available to the trials."""
 
-    seconds: float  # s that each of the trials at once had, in the mean
-    at_once: int  # trials
-    metrics: float  # share of the evaluations
-    rest: float  # share of all else: start of processes and trials, checkpoints, Ray, Optuna, epochs that were lost
-    start: float  # share of the rest: until the first trials ran, once a study
+    seconds: float  # s per concurrent trial, on average
+    at_once: int  # number of concurrent trials
+    metrics: float  # share of evaluations
+    rest: float  # share of everything else: start of processes and trials, checkpoints, Ray, Optuna, lost epochs
+    start: float  # part of the rest: before the first trials ran, once per study
 
     def __str__(self) -> str:
         return (
@@ -29,21 +29,21 @@ class Overhead:
 def overhead(
     *, began: float, starts: Sequence[float], ends: Sequence[float], at_once: int, wall: float, train: float
 ) -> Overhead | None:
-    """Divides a study's time.
+    """Divides a study's time into its parts.
 
-    Time counts from the start until no trial is left: of n trials at once, the last n to end each leave a place empty
-    that no further trial takes. What they then wait for one another is not overhead.
+    Time counts from the start until no trial is left to start: of n concurrent trials, each of the last n to end leaves
+    a slot that no further trial takes. The wait for the others is not overhead.
 
     Args:
         began: the driver's clock, in seconds, when it handed the study to Ray.
         starts: the same clock when each trial started, in any order; `[trials]`.
         ends: the same clock when each trial ended, in any order; `[trials]`.
-        at_once: the most trials that ran at the same time. Where nodes came later, the overhead comes out too large.
+        at_once: the largest number of concurrent trials. If nodes joined later, the overhead is overestimated.
         wall: seconds of training and evaluation, summed over the trials.
-        train: of these, inside training epochs.
+        train: the part of `wall` inside training epochs.
 
     Returns:
-        None where nothing was trained.
+        None if nothing was trained.
     """
     if not ends or at_once < 1 or train <= 0:
         return None

@@ -1,6 +1,6 @@
-"""What is checked on every node before the first trial starts: a study that cannot run is to fail now, and in one line.
+"""Checks on every node before the first trial starts, so that a study that cannot run fails early and in one line.
 
-It asks the nodes that are up. Where an autoscaler adds nodes later, they come unchecked.
+Only nodes that are up are checked, not those that an autoscaler adds later.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from catuvac.experiments.base import Experiment, duration
 from catuvac.training.run import MODELS, TrainingRun
 from catuvac.training.step import kernels
 
-PACKAGES = ("torch", "ray", "optuna")  # what a trial's result, or its way back to the driver, depends on
-ANSWER_SECONDS = 120.0  # for a node to start a process, import torch and look at the storage
-EXTRACT_SECONDS = 3600.0  # for a node whose cache lacks the features and that has the recordings
-TIMING_SECONDS = 300.0  # for the timed steps to be scheduled and done
+PACKAGES = ("torch", "ray", "optuna")  # on which a trial's result, or its transfer to the driver, depends
+ANSWER_SECONDS = 120.0  # for a node to start a process, import torch and check the storage
+EXTRACT_SECONDS = 3600.0  # for a node that has the recordings and whose cache lacks the features
+TIMING_SECONDS = 300.0  # for the timed steps to be scheduled and finished
 WARM_UP_STEPS, TIMED_STEPS = 5, 10
-FLOATS = 3  # a parameter's in a checkpoint: its value and Adam's two moments
+FLOATS = 3  # per parameter in a checkpoint: its value and Adam's two moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +64,16 @@ def preflight(
     """Checks the cluster that Ray is connected to, and leaves nothing behind.
 
     Args:
-        plan: what is about to start.
-        config: of a trial that is like the others; None takes the cells of a grid for its disk use.
-        features: what every trial opens; None takes those of a grid's cells.
+        plan: the study that is about to start.
+        config: of a representative trial; None uses the cells of a grid to estimate the disk space.
+        features: opened by every trial; None uses those of a grid's cells.
         estimate: time a few training steps; needs `config` and `features`.
 
     Returns:
         Lines to print.
 
     Raises:
-        CatuvacError: what is wrong, on which node, and what to do.
+        CatuvacError: a check failed; the message states the problem, the node and the remedy.
     """
     entries = [features, *features.others] if features else plan.features
     configs = [config] if config else plan.configs
@@ -97,49 +97,49 @@ def preflight(
             raise _unshared(f"node {node.name}: {visit['storage']}")
     lines.append(f"storage    {plan.remote or plan.storage}: written and read by {_count(nodes)}")
     if carriers:
-        lines += dict.fromkeys(_same_features(entry, carriers) for entry in entries)  # splits are alike but in content
+        lines += dict.fromkeys(_same_features(entry, carriers) for entry in entries)  # splits differ only in content
     if configs:
         lines.append(disk(plan, checkpoint=max(map(checkpoint_bytes, _sizes(configs))), at_once=at_once))
     if estimate and config and features:
         lines.append(
             _time(plan, config, features, at_once)
             if carriers
-            else "time       not measured: no node that carries a trial is up"
+            else "time       not measured: no node that can run a trial is up"
         )
     return lines
 
 
 def check_resources(plan: Experiment) -> None:
-    """Raises CatuvacError where no node can ever carry a trial: Ray would wait for one, without an end."""
+    """Raises CatuvacError if no node can ever run a trial, for which Ray would wait forever."""
     nodes = alive()
     if not plan.autoscaling and not any(slots(node.resources, plan) for node in nodes):
         raise CatuvacError(f"{_no_carrier(plan, nodes)}; lower --cpus-per-trial or --gpus-per-trial")
 
 
 def slots(resources: Mapping[str, float], plan: Experiment) -> int:
-    """How many trials a node with these resources carries at once; a share of a GPU lies on one GPU."""
-    found = math.floor(resources.get("CPU", 0) / plan.cpus_per_trial + 1e-9)
+    """Returns how many trials a node with these resources can run at once; a share of a GPU is on one GPU."""
+    count = math.floor(resources.get("CPU", 0) / plan.cpus_per_trial + 1e-9)
     if 0 < plan.gpus_per_trial < 1:
-        found = min(found, int(resources.get("GPU", 0)) * math.floor(1 / plan.gpus_per_trial + 1e-9))
+        count = min(count, int(resources.get("GPU", 0)) * math.floor(1 / plan.gpus_per_trial + 1e-9))
     elif plan.gpus_per_trial:
-        found = min(found, math.floor(resources.get("GPU", 0) / plan.gpus_per_trial))
-    return found
+        count = min(count, math.floor(resources.get("GPU", 0) / plan.gpus_per_trial))
+    return count
 
 
 def concurrent(plan: Experiment, nodes: Sequence[Node]) -> int:
-    """How many trials run at once."""
+    """Returns how many trials run at once."""
     room = carried(plan, nodes)
     return min(room, plan.max_concurrent or room, plan.trials)
 
 
 def carried(plan: Experiment, nodes: Sequence[Node] | None = None) -> int:
-    """How many trials these nodes, or all that are up, carry at once."""
+    """Returns how many trials these nodes, or all that are up, can run at once."""
     return sum(slots(node.resources, plan) for node in (alive() if nodes is None else nodes))
 
 
 def versions() -> dict[str, str]:
-    """Of what must be the same everywhere; catuvac's is a hash of its source, which a Ray job ships without git."""
-    # A build's tag is cut off: a head node without a GPU may have torch's CPU build.
+    """Returns the versions that must match; catuvac's is a hash of its source, as a Ray job ships it without git."""
+    # Build tags are removed: a head node without a GPU may have torch's CPU build.
     packages = {name: _version(name).partition("+")[0] for name in PACKAGES}
     return {"python": platform.python_version(), **packages, "catuvac": _source_hash()}
 
@@ -150,17 +150,17 @@ def compare(here: Mapping[str, str], nodes: Mapping[str, Mapping[str, str]]) -> 
         for package, version in here.items():
             if there[package] != version:
                 raise CatuvacError(
-                    f"node {node} has {package} {there[package]}, and the driver {version}; "
+                    f"node {node} has {package} {there[package]}, but the driver has {version}; "
                     "give every node the same environment"
                 )
 
 
 def gpus() -> list[tuple[str, int]]:
-    """Names of the GPUs that the driver of this machine sees, whatever CUDA_VISIBLE_DEVICES hides, and their bytes.
+    """Returns names and memory in bytes of all GPUs of this machine, whatever CUDA_VISIBLE_DEVICES hides.
 
-    0 bytes where nvidia-smi does not tell.
+    The memory is 0 if nvidia-smi does not report it.
     """
-    # Not torch: it would start CUDA in a process that Ray keeps, and hold some of the memory.
+    # Not with torch: it would start CUDA in a process that Ray keeps, and occupy memory.
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -174,42 +174,42 @@ def gpus() -> list[tuple[str, int]]:
 
 
 def checkpoint_bytes(config: Config) -> int:
-    """Bytes of one checkpoint, counted on the model."""
+    """Returns the size of a checkpoint in bytes, computed from the model's parameters."""
     frames, bands = front_end.frames(config.features)
-    settings = replace(config.model, likelihood="bernoulli")  # as many parameters, and needs no sigma from features
+    settings = replace(config.model, likelihood="bernoulli")  # as many parameters, without sigma from the features
     model = MODELS[settings.method](settings, n_frames=frames, n_bands=bands)
     return sum(parameter.numel() for parameter in model.parameters()) * FLOATS * torch.float32.itemsize
 
 
 def disk(plan: Experiment, *, checkpoint: int, at_once: int) -> str:
-    """States the space that checkpoints take.
+    """Describes the disk space that checkpoints need.
 
     Args:
-        plan: what is about to start.
-        checkpoint: bytes of one.
-        at_once: trials that run at the same time.
+        plan: the study that is about to start.
+        checkpoint: size of a checkpoint in bytes.
+        at_once: number of concurrent trials.
 
     Raises:
-        CatuvacError: the storage is a folder with less than that.
+        CatuvacError: the storage is a folder with less free space.
     """
     finished = min(plan.keep_top or plan.trials, plan.trials)
     need = checkpoint * 2 * (at_once + finished)  # the last one, and the best one
     filesystem, path = _filesystem(plan.remote or str(plan.storage))
-    what = f"{_gigabytes(need)} of checkpoints at most, {_gigabytes(checkpoint)} each, of "
-    what += f"{at_once} running and {finished} finished trials"
+    usage = f"{_gigabytes(need)} of checkpoints at most, {_gigabytes(checkpoint)} each, of "
+    usage += f"{at_once} running and {finished} finished trials"
     if filesystem.type_name != "local":
-        return f"disk       {what}; how much is free is not known here"
+        return f"disk       {usage}; the free space is not known here"
     free = shutil.disk_usage(next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())).free
     if need > free:
         raise CatuvacError(
-            f"{path} has {_gigabytes(free)} free and may need {what}; "
+            f"{path} has {_gigabytes(free)} free and may need {usage}; "
             f"lower --keep-top (now {plan.keep_top or 'all'}) or give another --storage"
         )
-    return f"disk       {what}; {_gigabytes(free)} free"
+    return f"disk       {usage}; {_gigabytes(free)} free"
 
 
 def step_seconds(config: Config, features: Prepared, *, cpus: float, gpus: float) -> tuple[float, int]:
-    """Times training steps after a few that warm up; returns seconds a step, and steps an epoch."""
+    """Times training steps after a few warm-up steps; returns seconds per step and steps per epoch."""
     torch.set_num_threads(max(1, int(cpus)))
     device = "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"
     run = TrainingRun(config, features.open(), device=device)
@@ -232,7 +232,7 @@ def step_seconds(config: Config, features: Prepared, *, cpus: float, gpus: float
 
 
 def alive() -> list[Node]:
-    """The nodes that are up."""
+    """Returns the nodes that are up."""
     return [
         Node(
             id=node["NodeID"], name=f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})", resources=node["Resources"]
@@ -257,7 +257,7 @@ def _resources(plan: Experiment, nodes: Sequence[Node], at_once: int) -> str:
 def _no_carrier(plan: Experiment, nodes: Sequence[Node]) -> str:
     have = "; ".join(f"{n.resources.get('CPU', 0):g} CPUs and {n.resources.get('GPU', 0):g} GPUs" for n in nodes)
     wanted = f"{plan.cpus_per_trial:g} CPUs and {plan.gpus_per_trial:g} GPUs"
-    return f"no node can carry a trial of {wanted} (nodes: {have})"
+    return f"no node can run a trial with {wanted} (nodes: {have})"
 
 
 def _version(package: str) -> str:
@@ -277,7 +277,7 @@ def _source_hash() -> str:
 
 def _gpu_names(names: Sequence[str]) -> str:
     counts = [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)]
-    return ", ".join(counts) or "none that nvidia-smi shows; trials there train on the CPU"
+    return ", ".join(counts) or "none according to nvidia-smi; trials there train on the CPU"
 
 
 def ask(function: Callable[..., Any], nodes: Sequence[Node], *args: Any, seconds: float = ANSWER_SECONDS) -> list[Any]:
@@ -293,7 +293,7 @@ def _answers(references: list[Any], nodes: Sequence[Node], *, seconds: float) ->
         for reference in late:
             ray.cancel(reference, force=True)
         names = ", ".join(node.name for node, reference in zip(nodes, references, strict=True) if reference in late)
-        raise CatuvacError(f"no answer within {seconds:.0f} s from node {names}; mend it or take it out of the cluster")
+        raise CatuvacError(f"no answer within {seconds:.0f} s from node {names}; fix it or remove it from the cluster")
     answers = []
     for node, reference in zip(nodes, references, strict=True):
         try:
@@ -309,10 +309,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _visit_all(plan: Experiment, nodes: Sequence[Node]) -> list[dict[str, Any]]:
-    """What every node says of itself, while a file of the driver's lies in the study's place."""
+    """Returns the visit of every node, made while a probe file of the driver is in the study's storage."""
     name = f".preflight-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as probes:
-        # The driver alone writes the tables; where trials write is the last one.
+        # Only the driver writes the tables; trials write to the last place.
         places = [str(plan.storage), *([plan.remote] if plan.remote else [])]
         for place in places:
             probes.enter_context(_probe(place, name))
@@ -320,14 +320,14 @@ def _visit_all(plan: Experiment, nodes: Sequence[Node]) -> list[dict[str, Any]]:
 
 
 def _visit(place: str, name: str) -> dict[str, Any]:
-    """On a node: its versions, its GPUs, and what is wrong with its storage, or ""."""
-    return {"versions": versions(), "gpus": gpus(), "storage": _look(place, name)}
+    """Runs on a node; returns its versions, its GPUs and a problem with its storage, or ""."""
+    return {"versions": versions(), "gpus": gpus(), "storage": _storage_problem(place, name)}
 
 
-def _look(place: str, name: str) -> str:
+def _storage_problem(place: str, name: str) -> str:
     try:
         if _read(place, name) != name:
-            return f"{place} holds another file than the driver wrote"
+            return f"{place} contains a different file from the driver's"
     except (OSError, pa.ArrowException) as error:
         return f"{place} is not what the driver wrote to ({_reason(error)})"
     try:
@@ -339,10 +339,10 @@ def _look(place: str, name: str) -> str:
 
 @contextlib.contextmanager
 def _probe(place: str, name: str) -> Iterator[None]:
-    """Keeps a file in a place that may not exist yet, and leaves the place as it was."""
+    """Keeps a file in a place that may not exist yet, and restores the place afterwards."""
     made: list[Path] = []
 
-    def leave() -> tuple[Any, str]:
+    def write_probe() -> tuple[Any, str]:
         filesystem, path = _filesystem(place)
         if filesystem.type_name == "local":  # an object store has no folders
             made.extend(folder for folder in (Path(path), *Path(path).parents) if not folder.exists())
@@ -351,7 +351,7 @@ def _probe(place: str, name: str) -> Iterator[None]:
         return filesystem, path
 
     try:
-        filesystem, path = _in_time(leave, seconds=ANSWER_SECONDS)
+        filesystem, path = _in_time(write_probe, seconds=ANSWER_SECONDS)
     except (OSError, pa.ArrowException) as error:
         _remove_empty(made)
         raise _unshared(f"cannot write to {place} ({_reason(error)})") from error
@@ -365,38 +365,38 @@ def _probe(place: str, name: str) -> Iterator[None]:
 
 
 def _in_time(function: Callable[[], Any], *, seconds: float) -> Any:
-    """Calls a function that may hang, as on a file server that is gone; raises TimeoutError then."""
+    """Calls a function; raises TimeoutError if it hangs, for example because a file server is gone."""
     outcome: Future[Any] = Future()
 
     def call() -> None:
         try:
             outcome.set_result(function())
-        except BaseException as error:  # the caller's to handle
+        except BaseException as error:  # handled by the caller
             outcome.set_exception(error)
 
-    threading.Thread(target=call, daemon=True).start()  # an executor would be waited for at the end
+    threading.Thread(target=call, daemon=True).start()  # Python would wait for an executor at exit
     try:
         return outcome.result(timeout=seconds)
     except TimeoutError as error:
-        if outcome.done():  # the function's own
+        if outcome.done():  # raised by the function itself
             raise
         raise TimeoutError(f"no answer within {seconds:.0f} s") from error
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
     for folder in folders:
-        with contextlib.suppress(OSError):  # something else is in it by now
+        with contextlib.suppress(OSError):  # it contains something else by now
             folder.rmdir()
 
 
-def _unshared(what: str) -> CatuvacError:
-    return CatuvacError(f"{what}; give --storage a folder that every node shares, or s3://…")
+def _unshared(problem: str) -> CatuvacError:
+    return CatuvacError(f"{problem}; give --storage a folder that every node shares, or s3://…")
 
 
 def _filesystem(place: str) -> tuple[Any, str]:
-    """As Ray resolves a storage path."""
-    found: tuple[Any, str] = fs.FileSystem.from_uri(place)
-    return found
+    """Resolves a storage path as Ray does."""
+    resolved: tuple[Any, str] = fs.FileSystem.from_uri(place)
+    return resolved
 
 
 def _read(place: str, name: str) -> str:
@@ -417,7 +417,7 @@ def _same_features(entry: Prepared, carriers: Sequence[Node]) -> str:
         if there != here:
             raise CatuvacError(
                 f"node {node.name} has other features, {there[0]} with checksum {there[1]:08x}, than the driver, "
-                f"{here[0]} with {here[1]:08x}; have the same recordings on every node, or one --cache-dir for all"
+                f"{here[0]} with {here[1]:08x}; use the same recordings on every node, or one --cache-dir for all"
             )
     n, frames, bands = here[0]
     return f"features   {n} clips of [{frames}, {bands}], the same on {_count(carriers)}"
@@ -429,7 +429,7 @@ def _fingerprint(entry: Prepared) -> tuple[list[int], int]:
 
 
 def _sizes(configs: Sequence[Config]) -> list[Config]:
-    """One of the settings for each model."""
+    """Returns one configuration per model."""
     return list({(config.features, config.model): config for config in configs}.values())
 
 
@@ -448,8 +448,8 @@ def _time(plan: Experiment, config: Config, features: Prepared, at_once: int) ->
     epochs = plan.trained_epochs
     return (
         f"time       about {duration(epochs * steps * seconds / at_once)}: {epochs} epochs × {steps} steps × "
-        f"{1000 * seconds:.3g} ms, {at_once} trials at once; on top come the scores and the start of trials"
-        + (f"; up to {shared} × that where trials that share a GPU wait for each other" if shared > 1 else "")
+        f"{1000 * seconds:.3g} ms, {at_once} trials at once, plus the scores and the start of trials"
+        + (f"; up to {shared} × as long if trials that share a GPU wait for each other" if shared > 1 else "")
     )
 
 

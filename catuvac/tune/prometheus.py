@@ -23,19 +23,19 @@ BEST_OBJECTIVE = "catuvac_best_objective"
 EPOCHS_PER_SECOND = "catuvac_epochs_per_second"
 STATES = ("waiting", "running", *results.STATUSES)
 REFRESH_SECONDS = 5.0  # s; Ray forgets a gauge that is not set for 20
-SPEED_SECONDS = 60.0  # s that a speed is taken over; longer where reports are rarer
+SPEED_SECONDS = 60.0  # s over which the speed is averaged; longer if reports are less frequent
 
 
 class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
-    """Trials by state, best objective of the complete ones, and epochs a second over the last minute.
+    """Trials by state, the best objective of the complete ones, and epochs per second over the last minute.
 
-    What was done before a resumption is read from the table of trials: Ray's snapshots hold nothing of this.
+    After a resume, earlier trials are read from the table of trials: Ray's snapshots do not contain them.
     """
 
     def __init__(self, plan: Experiment) -> None:
         self.plan = plan
         self.ended: dict[int, str] = {}  # status, by number
-        self.over: set[str] = set()  # trials, by Ray's id, that ended since the driver started
+        self.over: set[str] = set()  # Ray's ids of the trials that ended since the driver started
         self.epochs: dict[str, int] = {}  # the last one reported, by Ray's id
         self.best: float | None = None
 
@@ -44,8 +44,8 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
         del info
         self.trials = self._gauge(TRIALS, "Trials of the study, by state.", "state")
         self.best_objective = self._gauge(BEST_OBJECTIVE, "Best objective of the complete trials.")
-        self.speed = self._gauge(EPOCHS_PER_SECOND, "Training epochs a second, of all trials together.")
-        self.points = deque([(time.monotonic(), 0)])  # time, and epochs done since the driver started
+        self.speed = self._gauge(EPOCHS_PER_SECOND, "Training epochs per second, summed over all trials.")
+        self.points = deque([(time.monotonic(), 0)])  # time, and epochs finished since the driver started
         self.refreshed = 0.0
         if (self.plan.folder / results.TRIALS).exists():
             table = results.read_trials(self.plan.folder)
@@ -54,7 +54,7 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
             self.best = None if objectives.empty else float(objectives.max())
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Notes where a trial starts, which is not epoch 0 after an interruption."""
+        """Records the epoch at which a trial starts, which is not 0 after an interruption."""
         del iteration, trials, info
         self.epochs[trial.trial_id] = (trial.last_result or {}).get("epoch", 0)
 
@@ -68,11 +68,11 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self.points.append((time.monotonic(), self.points[-1][1] + fresh))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Counts a trial and looks at its objective."""
+        """Counts a trial and updates the best objective."""
         del iteration, info
         report, number = trial.last_result, trial.config["number"]
         self.over.add(trial.trial_id)
-        if report["status"] != DONE_BEFORE:  # else the table said how it ended
+        if report["status"] != DONE_BEFORE:  # else its status is from the table
             self.ended[number] = "stopped" if report["status"] == "running" else report["status"]
         objective = self.plan.objective(report) if report["status"] == "complete" else None
         if objective is not None:
@@ -80,20 +80,20 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self._refresh(trials)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Counts a trial that failed for good."""
+        """Counts a trial that failed permanently."""
         del iteration, info
         self.over.add(trial.trial_id)
         self.ended[trial.config["number"]] = "error"
         self._refresh(trials)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Sets the gauges now and then, whether or not anything happened."""
+        """Refreshes the gauges regularly, whether or not anything has changed."""
         del iteration, info
         if time.monotonic() - self.refreshed > REFRESH_SECONDS:
             self._refresh(trials)
 
     def counts(self, trials: list[Any]) -> dict[str, int]:
-        """Trials by state, every one of `STATES`."""
+        """Returns the number of trials in each of `STATES`."""
         live = (trial for trial in trials if trial.status == "RUNNING" and trial.trial_id not in self.over)
         running = {trial.config["number"] for trial in live}
         counts = Counter(status for number, status in self.ended.items() if number not in running)
@@ -102,7 +102,7 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
         return {state: counts[state] for state in STATES}
 
     def epochs_per_second(self) -> float:
-        """Over the last minute, or since the report before the last one where that is longer ago."""
+        """Returns the speed over the last minute, or since the report before the last one if that is longer ago."""
         now = time.monotonic()
         while len(self.points) > 2 and self.points[1][0] < now - SPEED_SECONDS:
             self.points.popleft()

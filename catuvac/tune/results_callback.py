@@ -1,4 +1,4 @@
-"""What a study leaves as it runs: a row a trial and an evaluation, a line a trial, no more disk than allowed."""
+"""The output of a running study: one row per trial and evaluation, one line per trial, and limited checkpoints."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from catuvac.tune.overhead import Overhead, overhead
 from catuvac.tune.process_local import ProcessLocal
 from catuvac.tune.trainable import DONE_BEFORE, SPACING, Done
 
-EVALUATIONS = "evaluations.jsonl"  # of a trial that has not ended: a line an evaluation, before they enter the table
+EVALUATIONS = "evaluations.jsonl"  # of a running trial: one line per evaluation, until they are moved to the table
 PROGRESS_SECONDS = 15.0  # s between progress lines
 PUSH_SECONDS = 30.0  # s between copies of the tables to an object store
 
 
 def finished(plan: Experiment) -> dict[str, dict[str, Any]]:
-    """The rows of the trials that need not be run again, by trial_id: all but those that ended in an error."""
+    """Returns the rows of the trials that need not run again, by trial_id: all except those that ended in an error."""
     if not (plan.folder / results.TRIALS).exists():
         return {}
     rows = results.records(results.read_trials(plan.folder))
@@ -40,50 +40,50 @@ def finished(plan: Experiment) -> dict[str, dict[str, Any]]:
 
 
 class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
-    """Writes the two tables as trials go, tells Optuna, and prints one line a trial and a line of progress."""
+    """Writes the two tables while trials run, tells Optuna, and prints progress and one line per trial."""
 
     def __init__(self, plan: Experiment, done: Done, search: Search | None) -> None:
-        """Starts with the rows of the trials that an earlier driver has finished, by id; tells Optuna of a search."""
+        """Takes the rows of finished trials of earlier drivers, by id, and the search if Optuna samples the trials."""
         self.plan = plan
         self.search = search
         self.done = dict(done)
         self.revision = run_dir.revision()
         self.slots: TrialQueue | None = None
-        self.started: dict[str, float] = {}  # time of the first start, by trial
-        # Epochs done, by the trial's number.
+        self.started: dict[str, float] = {}  # time of the first start, by trial id
+        # Number of finished epochs, by trial number.
         self.epochs = {row["number"]: row["epochs"] - plan.epochs_before(row) for row in done.values()}
         self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
-        # Evaluations of trials that have a row and wait for the table of history: their id and whether they are done.
+        # Trials with a row whose evaluations are not in the history table yet: their id and whether they are done.
         self.unfiled: dict[int, tuple[str, bool]] = {}
-        self.files: dict[int, set[Path]] = {}  # with evaluations, by number, under whatever ids Ray has run the trial
+        self.files: dict[int, set[Path]] = {}  # with evaluations, by trial number, of all ids that the trial had in Ray
         for path in plan.folder.glob(f"trial-[0-9]*-*/{EVALUATIONS}"):
             self.files.setdefault(storage.number_of(path.parent), set()).add(path)
-        for trial_id, row in done.items():  # what a driver that died had not filed
+        for trial_id, row in done.items():  # evaluations that a dead driver had not moved to the table
             if row["number"] in self.files:
                 self.unfiled[row["number"]] = trial_id, True
         self.filed = -math.inf  # s, of the clock
         self.cost = 0.0  # s that the last filing took
-        self.shares: dict[str, float] = {}  # of a GPU that a trial was started with last
-        self.running: set[str] = set()  # trials, by Ray's id
-        self.at_once = 0  # trials, at most
+        self.shares: dict[str, float] = {}  # share of a GPU at a trial's last start, by id
+        self.running: set[str] = set()  # ids of the running trials
+        self.at_once = 0  # largest number of concurrent trials
         self.clock = time.monotonic()
-        self.starts: list[float] = []  # s, of the clock, when each trial started, a retry too
+        self.starts: list[float] = []  # s, of the clock, when each trial started, including retries
         self.ends: list[float] = []  # and when each ended
         self.began = self.clock
-        self.epochs_before = sum(self.epochs.values())  # done before: they say nothing of today's speed
+        self.epochs_before = sum(self.epochs.values())  # finished before: not counted for the present speed
         self.printed = self.pushed = -math.inf  # s, of the clock
-        self.live = False  # after the last step a trial ran or waited
-        self.unfinished = False  # Ctrl-C: Ray ends without a word
+        self.live = False  # whether trials were running or waiting after the last step
+        self.unfinished = False  # Ctrl-C: Ray ends without an exception
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Opens the slots, in line with the trials that Ray goes on with."""
+        """Opens the slots and synchronises them with the trials that Ray continues."""
         del iteration, info
         if self.search is not None and self.slots is None:
             self.slots = TrialQueue(self.search)
             self.slots.resume({trial.trial_id for trial in trials if not trial.is_finished()}, self.done)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Notes the time."""
+        """Records the start time."""
         del iteration, trials, info
         self.started.setdefault(trial.trial_id, time.time())
         self.shares[trial.trial_id] = gpu_share(trial)
@@ -92,28 +92,28 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self.at_once = max(self.at_once, len(self.running))
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
-        """Keeps an evaluation."""
+        """Stores an evaluation."""
         del iteration, info
         self.epochs[trial.config["number"]] = result["epoch"] - self.plan.epochs_before(trial.config)
-        if "loss/total" in result:  # only what trains has a history
+        if "loss/total" in result:  # only trained methods have a history
             row = run_dir.history_row(result, study=self.plan.name, trial_id=self._id(trial))
             path = self.plan.folder / storage.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS
             path.parent.mkdir(exist_ok=True)
             self.files.setdefault(trial.config["number"], set()).add(path)
             with path.open("a", encoding="utf-8") as file:
-                # What a killed driver began to write in this file ends before it.
+                # The leading newline ends a line that a killed driver may have left incomplete.
                 file.write(f"\n{json.dumps(artifacts.with_sum(row))}\n")
         self._show_progress(trials)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Writes a trial that has ended, by itself or by the scheduler."""
+        """Writes the row of a trial that has ended, by itself or by the scheduler."""
         del iteration, info
         self._ended(trial)
         report = trial.last_result
         if report["status"] == DONE_BEFORE:
             self._show_progress(trials)
             return
-        # The scheduler ends a trial at a report that is not its last.
+        # The scheduler stops a trial at a report that is not its last.
         status = "stopped" if report["status"] == "running" else report["status"]
         row = self._row(trial, status=status)
         row |= {name: value for name, value in report.items() if name.startswith(("val/", "test/", "loss/"))}
@@ -131,10 +131,10 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self._show_progress(trials)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Writes a trial that failed for good.
+        """Writes the row of a trial that failed permanently.
 
         Raises:
-            CatuvacError: the storage failed, and every other trial would too: the study stops where it is.
+            CatuvacError: the storage failed, so every other trial would fail, too: the study stops.
         """
         del iteration, info
         self._ended(trial)
@@ -146,27 +146,27 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self._show_progress(trials)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Says that a trial is tried again."""
+        """Prints that a trial is retried."""
         del iteration, trials, info
         self.running.discard(trial.trial_id)
         before, now = self.shares.get(trial.trial_id, 0.0), gpu_share(trial)
-        room = f", with {now:.4g} of a GPU in place of {before:.4g}" if now > before > 0 else ""
-        self._show(trial, f"{failure(last_words(trial))}; goes on from its last checkpoint{room}")
+        room = f", with {now:.4g} of a GPU instead of {before:.4g}" if now > before > 0 else ""
+        self._show(trial, f"{failure(last_words(trial))}; continues from its last checkpoint{room}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Notes whether there is more to do: before the end of the experiment Ray ends every trial."""
+        """Records whether trials are left: before the end of the experiment Ray ends every trial."""
         del iteration, info
-        self.live = any(not trial.is_finished() for trial in reversed(trials))  # the live ones are the latest
+        self.live = any(not trial.is_finished() for trial in reversed(trials))  # live trials are the latest
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Notes whether Ray was stopped before the end."""
+        """Records whether Ray was stopped before the end, and stores the tables."""
         del trials, info
         self.unfinished = self.live
         self._file()
         storage.push(self.plan)
 
     def overhead(self) -> Overhead | None:
-        """What a study that this driver alone has run cost beside its training; None where nothing was trained."""
+        """Returns the overhead of a study that only this driver has run; None if nothing was trained."""
         table = results.read_trials(self.plan.folder)
         wall, train = (float(table[name].fillna(0.0).sum()) for name in ("wall_seconds", "train_seconds"))
         return overhead(
@@ -191,13 +191,13 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         }
 
     def _write(self, trial: Trial, row: dict[str, Any]) -> None:
-        """The row comes before Optuna's end of the slot: a driver that dies between them leaves what can be mended."""
+        """Writes the row before Optuna ends the slot: if the driver dies in between, a resume repairs the state."""
         number = trial.config["number"]
         results.append_trial(self.plan.folder, row)
         if row["status"] != "error":
             self.done[row["trial_id"]] = row
         self.unfiled[number] = row["trial_id"], row["status"] != "error"
-        # The whole table is written each time, and a long study's takes longer than a short trial.
+        # The whole table is rewritten each time, which takes longer than a short trial in a long study.
         if time.monotonic() - self.filed >= SPACING * self.cost:
             self._file()
         if self.slots is not None:
@@ -208,7 +208,7 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
             storage.push(self.plan)
 
     def _file(self) -> None:
-        """Moves the evaluations of trials that have ended into the table of history."""
+        """Moves the evaluations of ended trials to the history table."""
         began = time.monotonic()
         results.append_history(
             self.plan.folder,
@@ -223,19 +223,19 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self.cost = self.filed - began
 
     def _evaluations(self, number: int, trial_id: str) -> list[dict[str, Any]]:
-        """A trial's rows, the latest of each epoch, under whatever ids Ray has run it."""
+        """Returns a trial's rows, the latest of each epoch, from all ids under which Ray has run it."""
         rows: dict[int, dict[str, Any]] = {}
         for path in sorted(self.files.get(number, ()), key=lambda path: path.stat().st_mtime):
             for line in filter(None, path.read_bytes().split(b"\n")):
                 try:
                     row = artifacts.parse_line(line)
                     rows[row["epoch"]] = run_dir.history_row(row, study=self.plan.name, trial_id=trial_id)
-                except (ValueError, KeyError):  # the last line of a driver that was killed, or a damaged one
-                    print(f"history    an evaluation of trial {number} is damaged and left out", flush=True)
+                except (ValueError, KeyError):  # the last line of a killed driver, or a damaged one
+                    print(f"history    an evaluation of trial {number} is damaged and skipped", flush=True)
         return [rows[epoch] for epoch in sorted(rows)]
 
     def _prune(self, number: int, row: dict[str, Any]) -> None:
-        """Leaves the checkpoints of the best trials alone, and none of those that were stopped or diverged."""
+        """Deletes all checkpoints except those of the best complete trials."""
         if not self.plan.keep_top:
             return
         if row["status"] == "complete":
@@ -265,10 +265,10 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         )
 
     def get_state(self) -> dict[str, Any]:
-        """What Ray stores with its snapshots of the study."""
+        """Returns what Ray stores in its snapshots of the study."""
         return {name: getattr(self, name) for name in ("started", "epochs")}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues in a resumed study, whose clock starts anew."""
+        """Continues in a resumed study, whose clock restarts."""
         self.__dict__.update(state)
         self.began, self.epochs_before = time.monotonic(), sum(self.epochs.values())

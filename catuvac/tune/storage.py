@@ -1,4 +1,4 @@
-"""Where the trials of a study lie: on a path that every node shares, or in an object store."""
+"""The storage of a study's trials: a path that every node shares, or an object store."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from catuvac.errors import CatuvacError
 from catuvac.experiments.base import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, STARTS, Experiment
 from catuvac.training import checkpoint
 
-Kind = str  # of a checkpoint: last, best, or where branches start
+Kind = str  # of a checkpoint: last, best, or the name of a branching point
 
 BEST = "best.yaml"
 REPORT = "report.html"
-SNAPSHOT: dict[str, Callable[[bytes], Any]] = {  # Ray's files, the newest of each, and what fails on a part of one
+SNAPSHOT: dict[str, Callable[[bytes], Any]] = {  # patterns of Ray's files; the functions fail on truncated ones
     "experiment_state-*.json": json.loads,
-    "callback-states-*.pkl": lambda data: list(pickletools.genops(data)),  # reads to the end and runs nothing
+    "callback-states-*.pkl": lambda data: list(pickletools.genops(data)),  # parses the whole file and executes nothing
 }
 TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store
 
 
 def trial_folder(number: int, ray_trial: str) -> str:
-    """Such as trial-0007-3f1c2d_00000."""
+    """Returns the name of a trial's folder, such as trial-0007-3f1c2d_00000."""
     return f"trial-{number:04}-{ray_trial}"
 
 
 def number_of(folder: Path) -> int:
-    """The number of the trial whose folder it is."""
+    """Returns the number of the trial in a folder."""
     return int(folder.name.split("-")[1])
 
 
 def where(plan: Experiment) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system and the path on it of the folder with the trials.
+    """Returns the file system of the folder with the trials, and its path there.
 
     Raises:
         CatuvacError: the address of the object store cannot be used.
@@ -60,7 +60,7 @@ def where(plan: Experiment) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def listed(plan: Experiment, path: str = "") -> list[pyarrow.fs.FileInfo]:
-    """What lies in the study's folder, or in a folder in it; nothing where there is none."""
+    """Lists the study's folder or a sub-folder; returns an empty list if it does not exist."""
     system, root = where(plan)
     selector = pyarrow.fs.FileSelector(f"{root}/{path}".rstrip("/"), allow_not_found=True)
     infos: list[pyarrow.fs.FileInfo] = system.get_file_info(selector)
@@ -68,16 +68,16 @@ def listed(plan: Experiment, path: str = "") -> list[pyarrow.fs.FileInfo]:
 
 
 def save_checkpoint(plan: Experiment, number: int, kind: Kind, state: Mapping[str, Any]) -> None:
-    """Writes a trial's last or best state; whole or not at all.
+    """Writes a trial's last or best state, completely or not at all.
 
-    Ray is not given it: Ray restores the checkpoint that its last snapshot knew, which may be gone, and snapshots the
-    whole study at each.
+    Ray does not get the state: it would restore the checkpoint of its last snapshot, which may be gone, and take a
+    snapshot of the whole study for each checkpoint.
     """
     _save_state(plan, f"{CHECKPOINTS}/{number:04}", kind, state)
 
 
 def save_start(plan: Experiment, start_hash: str, state: Mapping[str, Any]) -> None:
-    """Writes a start for the trials that have the same; whole or not at all."""
+    """Writes a start for all trials that share it, completely or not at all."""
     _save_state(plan, STARTS, start_hash, state)
 
 
@@ -93,13 +93,13 @@ def _save_state(plan: Experiment, folder: str, name: str, state: Mapping[str, An
 
 
 def remove_leftovers(plan: Experiment, number: int) -> None:
-    """Removes what a killed process of the trial had begun to write; an object store holds whole files only."""
+    """Removes unfinished files of a killed process of the trial; an object store contains only whole files."""
     if not plan.remote:
         artifacts.remove_leftovers(plan.folder / CHECKPOINTS / f"{number:04}")
 
 
 def last_is_best(plan: Experiment, number: int) -> None:
-    """Makes the last state, just written, the best one too, without writing it twice."""
+    """Makes the last state, just written, also the best one without writing it twice."""
     system, root = where(plan)
     folder = f"{root}/{CHECKPOINTS}/{number:04}"
     if plan.remote:
@@ -108,9 +108,9 @@ def last_is_best(plan: Experiment, number: int) -> None:
     temporary = Path(folder) / f".best.pt.{os.getpid()}"
     try:
         try:
-            # Two names of one file: neither is ever written to, only replaced.
+            # Two names for one file: neither is ever written to, only replaced.
             os.link(Path(folder) / "last.pt", temporary)
-        except OSError:  # a file system without hard links, or what a killed writer has left
+        except OSError:  # no hard links on this file system, or a file of a killed writer
             shutil.copyfile(Path(folder) / "last.pt", temporary)
         os.replace(temporary, Path(folder) / "best.pt")
     finally:
@@ -118,12 +118,12 @@ def last_is_best(plan: Experiment, number: int) -> None:
 
 
 def load_checkpoint(plan: Experiment, number: int, kind: Kind, *, device: torch.device) -> dict[str, Any] | None:
-    """Reads it; None where there is none, or where it is damaged."""
+    """Reads a trial's state; returns None if there is none or it is damaged."""
     return _load_state(plan, f"{CHECKPOINTS}/{number:04}/{kind}.pt", device=device)
 
 
 def load_start(plan: Experiment, start_hash: str, *, device: torch.device) -> dict[str, Any] | None:
-    """Reads it; None where no trial has left one, or where it is damaged."""
+    """Reads a start; returns None if no trial has stored one or it is damaged."""
     return _load_state(plan, f"{STARTS}/{start_hash}.pt", device=device)
 
 
@@ -141,19 +141,19 @@ def _load_state(plan: Experiment, name: str, *, device: torch.device) -> dict[st
 
 
 def save_partitions(plan: Experiment, trial_id: str, partitions: NDArray[np.int64]) -> None:
-    """Writes the clusters that a trial has given its clips; whole or not at all."""
+    """Writes the clusters that a trial has assigned to its clips, completely or not at all."""
     system, root = where(plan)
     system.create_dir(f"{root}/{PARTITIONS}")
     path = f"{root}/{PARTITIONS}/{trial_id}.npz"
     with system.open_output_stream(f"{path}.tmp") as file:
         buffer = io.BytesIO()
-        np.savez(buffer, clusters=partitions)  # an archive, whose checksum reading compares
+        np.savez(buffer, clusters=partitions)  # an archive, whose checksum is verified on reading
         file.write(buffer.getvalue())
     system.move(f"{path}.tmp", path)
 
 
 def pull_partitions(plan: Experiment) -> None:
-    """Fetches all of them from the object store, where there is one: the analysis reads them beside the tables."""
+    """Fetches all partitions from the object store, if there is one: the analysis reads them next to the tables."""
     if plan.remote:
         system, root = where(plan)
         (plan.folder / PARTITIONS).mkdir(exist_ok=True)
@@ -161,14 +161,14 @@ def pull_partitions(plan: Experiment) -> None:
 
 
 def delete_checkpoints(plan: Experiment, number: int) -> None:
-    """Frees the space of a trial that is done."""
+    """Deletes the checkpoints of a finished trial to free space."""
     system, root = where(plan)
     with contextlib.suppress(FileNotFoundError):
         system.delete_dir(f"{root}/{CHECKPOINTS}/{number:04}")
 
 
 def push(plan: Experiment) -> None:
-    """Copies the tables to the object store, where there is one: the driver's machine may go with its disk."""
+    """Copies the tables to the object store, if there is one: the driver's machine may be lost with its disk."""
     if not plan.remote:
         return
     system, root = where(plan)
@@ -179,7 +179,7 @@ def push(plan: Experiment) -> None:
 
 
 def pull(plan: Experiment) -> None:
-    """Fetches the tables of a study that was started from another machine; what is here already is kept."""
+    """Fetches the tables of a study that was started from another machine, unless they are here already."""
     if not plan.remote or (plan.folder / DESIGN).exists():
         return
     system, _ = where(plan)
@@ -190,21 +190,21 @@ def pull(plan: Experiment) -> None:
 
 
 def has_snapshot(plan: Experiment) -> bool:
-    """Whether Ray can go on: its newest snapshot is whole, as it is not where the disk was full or the driver killed.
+    """Returns whether Ray can restore its newest snapshot: a full disk or a killed driver may have truncated it.
 
-    With tuner.pkl alone, or a snapshot that it cannot read, Ray would run one trial and be done.
+    With only tuner.pkl, or with a snapshot that it cannot read, Ray would run one trial and end.
     """
     system, _ = where(plan)
     infos = listed(plan)
     if not any(Path(info.base_name).match("experiment_state-*.json") for info in infos):
         return False
     try:
-        for pattern, whole in SNAPSHOT.items():
+        for pattern, parse in SNAPSHOT.items():
             for path in sorted(info.path for info in infos if Path(info.base_name).match(pattern))[-1:]:
                 with system.open_input_stream(path) as file:
-                    whole(file.read())
+                    parse(file.read())
     except (ValueError, OSError):
-        print("snapshot   is damaged; trials go on from their checkpoints", flush=True)
+        print("snapshot   is damaged; trials continue from their checkpoints", flush=True)
         return False
     return True
 

@@ -1,6 +1,6 @@
-"""TensorBoard events of a study: a run for each trial, with its curves and, for the HPARAMS tab, its settings.
+"""TensorBoard events of a study: one run per trial, with its curves and, for the HPARAMS tab, its settings.
 
-Names are those of the tables. Ray's own logger writes all that Ray adds to a result as well, under other names.
+Names are those of the tables. Ray's own logger would also write everything that Ray adds, under other names.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from catuvac.tune.trainable import DONE_BEFORE
 
 SCALARS = ("tau", "lr")
 NAMESPACES = ("loss/", "val/", "test/")
-FLUSH_SECONDS = 10  # s until an event can be seen
+FLUSH_SECONDS = 10  # s until an event is visible
 
 
 class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
-    """Writes events below `plan.folder`, also where Ray's own folders of the trials lie elsewhere."""
+    """Writes events below `plan.folder`, even if Ray's own trial folders are elsewhere."""
 
     def __init__(self, plan: Experiment) -> None:
         self.plan = plan
-        # By trial; open only while it runs. Ray keeps no state of this: a writer is opened where there is none.
+        # By trial; open only while it runs. Ray stores no state of this: a missing writer is opened on demand.
         self.writers: dict[str, SummaryWriter] = {}
         threading.excepthook = _quiet_writers
 
@@ -57,17 +57,17 @@ class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self._close(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Closes the file of a trial that failed for good."""
+        """Closes the file of a trial that failed permanently."""
         del iteration, trials, info
         self._close(trial.trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Closes the file of a trial that goes on elsewhere, from its last checkpoint."""
+        """Closes the file of a trial that continues elsewhere from its last checkpoint."""
         del iteration, trials, info
         self._close(trial.trial_id)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Closes what an interruption left open."""
+        """Closes files that an interruption left open."""
         del trials, info
         self.close()
 
@@ -79,16 +79,16 @@ class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def _open(self, trial: Any, step: int) -> SummaryWriter:
         writer = SummaryWriter(
             str(self.plan.folder / storage.trial_folder(trial.config["number"], trial.trial_id)),
-            purge_step=step,  # epochs after the checkpoint that a trial goes on from are written again
+            purge_step=step,  # epochs after the checkpoint from which a trial continues are written again
             flush_secs=FLUSH_SECONDS,
-            filename_suffix=f".{time.time_ns()}",  # names have whole seconds, and a second file would replace the first
+            filename_suffix=f".{time.time_ns()}",  # default names only have whole seconds: a file could replace another
         )
         row = self.plan.identify(trial.config, trial.trial_id)
         settings = {n.removeprefix("config/"): value for n, value in row.items() if n.startswith("config/")}
-        settings["method"] = row["method"]  # of a cell, which may be none that the settings know
+        settings["method"] = row["method"]  # of a cell; may not be a value of the setting
         plain = {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
-        # The event that starts a session, in the run of the scalars: `add_hparams` would open a run of its own.
-        # Without one that describes the experiment TensorBoard looks at all runs, and puts first what differs.
+        # The event that starts a session, in the run of the scalars: `add_hparams` would open a separate run.
+        # Without an event that describes the experiment, TensorBoard reads all runs and lists first what differs.
         _, started, _ = hparams(plain, {})  # type: ignore[no-untyped-call]
         writer._get_file_writer().add_summary(started)  # type: ignore[no-untyped-call]
         return writer
@@ -96,12 +96,12 @@ class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def _close(self, trial_id: str) -> None:
         writer = self.writers.pop(trial_id, None)
         if writer is not None:
-            with contextlib.suppress(OSError):  # a full disk: the tables say so, and a curve is not worth a study
+            with contextlib.suppress(OSError):  # a full disk: the tables report it, and curves may be lost
                 writer.close()
 
 
 def _quiet_writers(args: threading.ExceptHookArgs) -> None:
-    """Leaves it to the tables to say in one line that the disk is full: a writer's thread prints a traceback."""
+    """Hides OSErrors of writer threads, whose tracebacks would repeat what the tables report in one line."""
     if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
         threading.__excepthook__(args)
 

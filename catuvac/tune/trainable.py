@@ -1,4 +1,4 @@
-"""The trainables: a trial of a search, a cell of a grid, a trunk or a branch, each from its last checkpoint."""
+"""The trainables: a trial of a search, a cell of a grid, a trunk or a branch, each resumed from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from catuvac.experiments.search import Search
 from catuvac.training.run import Report, TrainingRun
 from catuvac.tune import storage
 
-DONE_BEFORE = "done before"  # of a trial that a resumed study need not run again
+DONE_BEFORE = "done before"  # status of a trial that a resumed study need not run again
 
-# Between two writings of a checkpoint or a table, in times that the first took: they cost 2 % at most. A trial that is
-# cut off trains again what it did since its checkpoint: up to seven seconds where 30 MB take 0.14 s to write.
+# Interval between two writes of a checkpoint or a table, relative to the duration of a write: they cost at most 2 %. An
+# interrupted trial repeats the training since its checkpoint: up to seven seconds if 30 MB take 0.14 s to write.
 SPACING = 50
 
-Done = Mapping[str, Mapping[str, Any]]  # the rows of `trials.parquet` that need not be run again, by trial_id
+Done = Mapping[str, Mapping[str, Any]]  # the rows of `trials.parquet` whose trials need not run again, by trial_id
 
 
 def train_trial(point: dict[str, Any], *, study: Search, features: Prepared, done: Done) -> None:
-    """One trial: trains from its last checkpoint, if any, and reports every evaluation with a new one.
+    """Trains one trial from its last checkpoint, if any, and reports every evaluation.
 
     Args:
         point: from the search.
-        study: what the trial belongs to.
-        features: under every split that a trial may have; trials of one node share their pages.
+        study: the study of the trial.
+        features: for every split that a trial may have; trials on a node share their memory pages.
         done: trials that are not repeated.
     """
     last = done.get(tune.get_context().get_trial_id())
@@ -49,7 +49,7 @@ def train_trial(point: dict[str, Any], *, study: Search, features: Prepared, don
 
 
 def run_cell(point: dict[str, Any], *, grid: Comparison, done: Done) -> None:
-    """One cell of a grid, from its last checkpoint if it has any."""
+    """Runs one cell of a grid, from its last checkpoint if it has one."""
     cell = grid.cells[point["number"]]
     last = done.get(cell.trial_id)
     if last is not None:
@@ -61,7 +61,7 @@ def run_cell(point: dict[str, Any], *, grid: Comparison, done: Done) -> None:
 
 
 def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Comparison, done: Done) -> None:
-    """Trains what branches leave, and keeps its state and validation clusters at every point where some do."""
+    """Trains a trunk, and stores its state and its validation clusters at every branching point."""
     trunk, number = trunks[point["number"]], point["number"]
     last = done.get(trunk.trial_id)
     if last is not None:
@@ -74,7 +74,7 @@ def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Compa
     checkpoints = Checkpoints(grid, number)
     for left in trunk.points:
         if run.epoch > left.epoch:
-            continue  # its state was written before the checkpoint that this run goes on from
+            continue  # its state was written before the checkpoint from which this run continues
         for report in run.until(left.epoch):
             checkpoints.add({"run": run.state()}, best=False, final=False)
             tune.report(report)
@@ -87,7 +87,7 @@ def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Compa
 
 
 def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
-    """Goes on from a trunk's state; at the end it keeps the validation clusters, the trunk's beside its own."""
+    """Continues from a trunk's state; at the end, stores the validation clusters of the trunk and its own."""
     cell = grid.cells[point["number"]]
     last = done.get(cell.trial_id)
     if last is not None:
@@ -96,7 +96,7 @@ def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
     run = cell.training(_device(grid))
     trunk = storage.load_checkpoint(grid.trunk_grid, cell.trunk, cell.point.checkpoint, device=run.device)
     if trunk is None:
-        raise CatuvacError(f"the state of trunk {cell.trunk} after epoch {cell.point.epoch} is gone; start anew")
+        raise CatuvacError(f"the state of trunk {cell.trunk} after epoch {cell.point.epoch} is gone; start again")
     run.branch(trunk["run"], cell.parent)
 
     def keep(run: TrainingRun) -> Report:
@@ -108,7 +108,7 @@ def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
 
 
 def _repeat(row: Mapping[str, Any]) -> None:
-    """Ends at once, with the numbers that a scheduler reads."""
+    """Reports the scores that a scheduler reads, and ends at once."""
     objectives = {name: value for name, value in row.items() if name.startswith("val/objective_")}
     tune.report({"epoch": row["epochs"], "status": DONE_BEFORE, **objectives})
 
@@ -125,9 +125,9 @@ def _train(
     *,
     at_end: Callable[[TrainingRun], Report],
 ) -> None:
-    """Goes on from the trial's last checkpoint, if any, and reports every evaluation, the last with what `at_end` adds.
+    """Continues from the last checkpoint, if any, and reports every evaluation, the last one extended by `at_end`.
 
-    A checkpoint holds the reports before it, and they are sent again: the driver may have died before it wrote them.
+    A checkpoint contains the reports before it, and they are sent again: the driver may have died before storing them.
     """
     number = point["number"]
     storage.remove_leftovers(plan, number)
@@ -147,7 +147,7 @@ def _train(
 
 
 def from_shared_start(run: TrainingRun, plan: Experiment) -> Iterator[Report]:
-    """Trains to the end from the study's own start of that hash, or leaves its own there."""
+    """Trains to the end from the study's stored start with this hash, or stores a new one."""
     name = run.config.start_hash()
     return run.from_shared_start(
         lambda: storage.load_start(plan, name, device=run.device), lambda state: storage.save_start(plan, name, state)
@@ -155,36 +155,36 @@ def from_shared_start(run: TrainingRun, plan: Experiment) -> Iterator[Report]:
 
 
 def _restore(run: TrainingRun, plan: Experiment, number: int) -> list[Report]:
-    """Puts a run where its last good checkpoint left it, and returns the reports before that; none for a new run."""
-    for kind in ("last", "best"):  # the best one where the last is damaged, or of another version
+    """Restores a run from its last valid checkpoint, and returns the reports before it; none for a new run."""
+    for kind in ("last", "best"):  # the best one if the last is damaged or from another version
         stored = storage.load_checkpoint(plan, number, kind, device=run.device) or {}
         if isinstance(reports := stored.get("reports"), list):
             fresh = copy.deepcopy(run.state())
             try:
                 run.load_state(stored.get("run", {}))
             except CatuvacError:
-                run.load_state(fresh)  # it may have been filled in part
+                run.load_state(fresh)  # it may have been loaded partially
                 continue
             return reports
     return []
 
 
 class Checkpoints:
-    """Writes a trial's last and best state: the first one, the final one, and between them as often as is cheap."""
+    """Writes a trial's last and best state: the first, the final, and between them as often as is cheap."""
 
     def __init__(self, plan: Experiment, number: int) -> None:
         self.plan = plan
         self.number = number
-        self.best: dict[str, Any] | None = None  # since the last writing, where it was not the last one
+        self.best: dict[str, Any] | None = None  # the best since the last write, if not written then
         self.written = -math.inf  # s, of the clock
-        self.cost = 0.0  # s that the last writing took
+        self.cost = 0.0  # s that the last write took
 
     def add(self, state: dict[str, Any], *, best: bool, final: bool) -> None:
         """Takes the state at an evaluation.
 
         Args:
             state: its tensors may change afterwards.
-            best: whether its objective is above those before.
+            best: whether its objective exceeds all earlier ones.
             final: whether it is the last of the trial, which is always written.
         """
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A piece of work that lives in a process of its own: what its memory is, and how that is managed, is its own."""
+"""Runs a piece of work in its own process, with its own memory and allocator settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from catuvac.errors import CatuvacError
 
 Work = Callable[[], object]
 
-_works: list[Work] = []  # of this process, when it is such a one
+_works: list[Work] = []  # of this process, if it is the one that works
 
 
 @contextlib.contextmanager
 def apart(make: Callable[[], Work], device: str) -> Iterator[tuple[Work, float]]:
-    """Yields what calls the work that `make` makes there, and the MiB that making and calling it once took.
+    """Yields a function that calls there the work made by `make`, and the MiB that making and one call took.
 
     Raises:
-        CatuvacError: the process has been ended from outside.
+        CatuvacError: the process was ended from outside.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     silently = (signal.SIGINT, signal.SIG_DFL)  # it ends on Ctrl-C
@@ -33,7 +33,7 @@ def apart(make: Callable[[], Work], device: str) -> Iterator[tuple[Work, float]]
             memory = process.submit(_begin, make, device, torch.get_num_threads()).result()
             yield lambda: process.submit(_again, device).result(), memory
         except BrokenProcessPool as error:
-            raise CatuvacError("a process of the benchmark has been ended: was it out of memory?") from error
+            raise CatuvacError("a process of the benchmark was ended: did it run out of memory?") from error
 
 
 def _begin(make: Callable[[], Work], device: str, threads: int) -> float:

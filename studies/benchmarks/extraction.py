@@ -1,10 +1,10 @@
-"""Feature extraction of UrbanSound8K: catuvac's against the plain loop over files that one writes first with librosa.
+"""Feature extraction of UrbanSound8K: catuvac's against a plain loop over files with librosa.
 
-    python -m benchmarks.extraction DIR     # in studies/; DIR holds UrbanSound8K, whole or in part
+    python -m benchmarks.extraction DIR     # in studies/; DIR contains UrbanSound8K, whole or in part
 
-Both start with the recordings and end with normalised features in a file. The loop's time is given as well without its
-last step, when its levels in dB are an array in memory. Its matrix products run on one thread: more gain it nothing,
-and where other work shares the cores, they wait for each other ten times as long.
+Both start from the recordings and end with normalised features in a file. The loop's time is also given without its
+last step, with its levels in dB as an array in memory. Its matrix products run on one thread: more threads do not make
+it faster, and if other work shares the cores, they wait ten times as long for each other.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Array = NDArray[np.float32]
 
 
 def measure(data_root: Path, *, repeats: int) -> list[dict[str, Any]]:
-    """One row: medians of `repeats` alternating runs over all files of `data_root`, and the largest difference.
+    """Returns one row: medians of `repeats` alternating runs over all files of `data_root`, and the largest difference.
 
     Raises:
-        CatuvacError: no UrbanSound8K in `data_root`.
+        CatuvacError: `data_root` does not contain UrbanSound8K.
     """
     with tempfile.TemporaryDirectory() as folder:
-        clips = _catuvac(data_root, Path(folder)).clips  # reads every file once: both sides then find it in memory
-        _loop(clips["path"][:10], clips["duration"][:10])  # librosa compiles and imports some of itself when first used
+        clips = _catuvac(data_root, Path(folder)).clips  # reads every file once, so that both sides find it cached
+        _loop(clips["path"][:10], clips["duration"][:10])  # librosa compiles and imports parts of itself on first use
     in_memory, to_file, ours = [], [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -81,12 +81,12 @@ def _catuvac(data_root: Path, cache_dir: Path) -> store.FeatureSet:
 
 
 def _loop(paths: Any, durations: Any) -> Array:
-    """Levels in dB `[N, frames, bands]`."""
+    """Returns levels in dB `[N, frames, bands]`."""
     settings = CONFIG.features
     length = round(settings.clip_seconds * settings.sample_rate)
     clips = []
     for path, duration in zip(paths, durations, strict=True):
-        # The table's end - start is 3.9999999999999996 s for 4 s, of which librosa would drop a sample.
+        # The table's end - start is 3.9999999999999996 s instead of 4 s, and librosa would drop a sample.
         seconds = min(round(duration, 6), settings.clip_seconds)
         samples, _ = librosa.load(path, sr=settings.sample_rate, duration=seconds)
         power = librosa.feature.melspectrogram(
@@ -105,14 +105,14 @@ def _loop(paths: Any, durations: Any) -> Array:
 
 
 def _normalised(levels: Array) -> Array:
-    """Each band's mean and deviation, then all cells to [0, 1]; over all frames, for want of a mask."""
+    """Standardises each band, then scales all cells to [0, 1]; over all frames, since there is no mask."""
     scaled = (levels - levels.mean(axis=(0, 1))) / levels.std(axis=(0, 1))
     normalised: Array = (scaled - scaled.min()) / (scaled.max() - scaled.min())
     return normalised
 
 
 def _differences(levels: Array, prepared: store.FeatureSet) -> tuple[float, float]:
-    """In dB before normalisation, and in [0, 1] after the same normalisation of both."""
+    """Returns the largest difference in dB before normalisation, and in [0, 1] after the same normalisation of both."""
     (raw,) = (path.parent for path in prepared.path.parent.glob("*/x.npy") if path.parent != prepared.path)
     x = np.load(raw / "x.npy")
     theirs = np.zeros_like(x)

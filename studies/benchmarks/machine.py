@@ -1,4 +1,4 @@
-"""Where a benchmark ran, and features that need no recordings."""
+"""The machine of a benchmark, timing and memory, and features that need no recordings."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from catuvac.data.features import Normaliser
 from catuvac.data.store import FeatureSet
 from catuvac.training import run_dir
 
-PRODUCT = {"cpu": 4096, "cuda": 8192}  # rows and columns of the matrix product that is the ceiling
+PRODUCT = {"cpu": 4096, "cuda": 8192}  # rows and columns of the matrix product that is the upper bound
 SHAPES = {"digits": (64, 128), "UrbanSound8K": (144, 128), "TAU": (336, 128)}  # frames, bands
 CLUSTERS, LATENT = 10, 10
 
 
 def describe() -> dict[str, str | int]:
-    """Processor, accelerator, versions and the source's revision."""
+    """Returns processor, accelerator, versions and the source's revision."""
     return {
         "processor": run_dir.processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -38,12 +38,12 @@ def describe() -> dict[str, str | int]:
 
 
 def devices() -> list[str]:
-    """The CPU, and CUDA where there is a GPU."""
+    """Returns the CPU, and CUDA if there is a GPU."""
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """How long `work` takes, until the device is done with it."""
+    """Returns the seconds that `work` takes until the device has finished it."""
     if device == "cuda":
         torch.cuda.synchronize()
     began = time.perf_counter()
@@ -54,25 +54,25 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def alternating(works: dict[str, Callable[[], object]], *, device: str, repeats: int) -> dict[str, float]:
-    """Median seconds of each, after a run that does not count, in turns: what else the machine does hits all alike."""
+    """Returns median seconds of each, after a warm-up run; runs alternate, so that other load affects all alike."""
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
             times[name].append(seconds(work, device))
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: statistics.median(runs) for name, runs in times.items()}
 
 
 def product(device: str) -> tuple[Callable[[], object], float]:
-    """A bfloat16 matrix product, the most that the arithmetic can reach, and its floating-point operations."""
+    """Returns a bfloat16 matrix product, the upper bound of the arithmetic, and its floating-point operations."""
     n = PRODUCT[device]
     a, b = (torch.randn(n, n, device=device).bfloat16() for _ in range(2))
     return lambda: a @ b, 2.0 * n**3
 
 
 def generated(clips: int, shape: tuple[int, int], *, val: int = 0) -> FeatureSet:
-    """Random features `[clips + val, T, F]`, without labels; the clips train and the rest validates."""
+    """Returns random features `[clips + val, T, F]`, without labels: `clips` for training, the rest for validation."""
     rows = np.arange(clips + val, dtype=np.int64)
     x = np.random.default_rng(0).random((len(rows), *shape), dtype=np.float32)
     none = pd.DataFrame({"path": [], "reason": []})
@@ -90,7 +90,7 @@ def generated(clips: int, shape: tuple[int, int], *, val: int = 0) -> FeatureSet
 
 
 def settings(shape: tuple[int, int], *, batch_size: int, epochs: int = 500) -> Config:
-    """What the benchmarks train: K = 10, d = 10, a Gaussian likelihood; T and F as front end settings."""
+    """Returns the benchmarks' settings: K = 10, d = 10, a Gaussian likelihood; T and F as front end settings."""
     frames, bands = shape
     return Config().with_settings(
         {
@@ -107,21 +107,21 @@ def settings(shape: tuple[int, int], *, batch_size: int, epochs: int = 500) -> C
 
 
 def peak_memory(work: Callable[[], object], device: str) -> float:
-    """MiB that `work` takes beyond what is held before it, at the most, the features included."""
+    """Returns the peak MiB that `work` allocates in addition to what is allocated before, the features included."""
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         allocated = torch.cuda.memory_allocated()
         work()
         return float(torch.cuda.max_memory_allocated() - allocated) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed counts no more
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark begins anew
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory no longer counts
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _status("VmRSS")
     work()
     return (_status("VmHWM") - before) / 1024
 
 
 def _status(name: str) -> float:
-    """A line of this process's memory, in KiB; Linux only."""
+    """Returns one line of this process's memory status, in KiB; Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return float(next(line for line in lines if line.startswith(name)).split()[1])

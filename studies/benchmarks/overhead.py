@@ -1,10 +1,10 @@
-"""What a study costs beside its training: real studies on a Ray of their own, two trials at once, one core each.
+"""Overhead of a study: real studies on their own Ray instance, two trials at once, one core each.
 
     python studies/benchmarks/overhead.py --trivial 2000
 
-One study has trials of a chosen length, evaluated as the preset says; its overhead is what `tau_sweep.py` states at its
-end. The other has many trials of one epoch on eight clips a class, and is timed by the lines that end them:
-bookkeeping that grows with the number of trials shows in the last tenth of them.
+One study has trials of a chosen length, evaluated as in the preset; its overhead is what `tau_sweep.py` reports at its
+end. The other has many trials of one epoch on eight clips per class, and is timed by the line printed at the end of
+each: bookkeeping that grows with the number of trials shows in the last tenth of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from catuvac import results
 
 SWEEP = Path(__file__).parents[1] / "tau_sweep.py"
 AT_ONCE = 2  # trials
-TIMED_EPOCHS = 8  # of the trials that say how long an epoch takes
+TIMED_EPOCHS = 8  # of the trials that measure how long an epoch takes
 WARM = 2 * AT_ONCE  # trials after which every process has been started
 TRIVIAL = """
 preset: synthetic
@@ -43,13 +43,13 @@ def measure(*, seconds: float = 30.0, trials: int = 6, trivial: int = 200, repea
     """Runs both studies.
 
     Args:
-        seconds: that a long trial trains for, about.
-        trials: long ones.
-        trivial: trials of one epoch, 60 or more.
-        repeats: of both.
+        seconds: approximate training time of a long trial.
+        trials: number of long trials.
+        trivial: number of trials of one epoch, 60 or more.
+        repeats: number of runs of both studies.
 
     Returns:
-        Two rows a repeat, one a study.
+        Two rows per repeat, one per study.
     """
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -69,10 +69,10 @@ def _long(folder: Path, *, seconds: float, trials: int) -> dict[str, Any]:
     lines, wall = _sweep(folder / "study", "--trials", str(trials), "--epochs", str(epochs))
     text = "\n".join(lines)
     shares = r"^overhead +([\d.]+) % of .* metrics ([\d.]+) %, the rest .*\) ([\d.]+) %, of which ([\d.]+) %"
-    found = re.search(shares, text, re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"no overhead is stated:\n{text}")
-    overhead, metrics, rest, start = map(float, found.groups())
+    match = re.search(shares, text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f"the output does not state the overhead:\n{text}")
+    overhead, metrics, rest, start = map(float, match.groups())
     return {
         "study": f"{trials} trials of {epochs} epochs",
         "training s/trial": round(float(results.read_trials(folder / "study" / "a")["train_seconds"].mean()), 1),
@@ -105,7 +105,7 @@ def _trivial(folder: Path, *, trials: int) -> dict[str, Any]:
 
 
 def _sweep(folder: Path, *flags: str, ends: list[float] | None = None) -> tuple[list[str], float]:
-    """Runs `tau_sweep.py`; returns its lines and its seconds, and adds to `ends` when each trial ended, in seconds."""
+    """Runs `tau_sweep.py`; returns its output and its seconds, and adds to `ends` the time of each trial's end in s."""
     fixed = ("--sampler", "random", "--name", "a", "--storage", str(folder), "--cache-dir", str(folder / "cache"))
     packing = ("--no-report", "--cpus-per-trial", "1", "--max-concurrent", str(AT_ONCE))
     began = time.monotonic()
@@ -128,13 +128,13 @@ def _sweep(folder: Path, *flags: str, ends: list[float] | None = None) -> tuple[
 
 
 def main(*, seconds: float = 30.0, trials: int = 6, trivial: int = 200, repeats: int = 1) -> None:
-    """Prints what a study costs beside its training.
+    """Prints the overhead of a study.
 
     Args:
-        seconds: that a long trial trains for, about.
-        trials: long ones.
-        trivial: trials of one epoch, 60 or more.
-        repeats: of both studies.
+        seconds: approximate training time of a long trial.
+        trials: number of long trials.
+        trivial: number of trials of one epoch, 60 or more.
+        repeats: number of runs of both studies.
     """
     for row in measure(seconds=seconds, trials=trials, trivial=trivial, repeats=repeats):
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)

@@ -1,4 +1,4 @@
-"""Several trials on one device: a process each, or on CUDA all in one process on streams of their own."""
+"""Several trials on one device: one process per trial, or on CUDA one process with one stream per trial."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from catuvac.errors import CatuvacError
 from catuvac.training.run import TrainingRun
 
 BATCH = 64
-SECONDS = 8.0  # that the trials of a cell train for, together
-STEPS = {"cpu": 4, "cuda": 200}  # of an epoch: how often the clock is read
+SECONDS = 8.0  # for which the trials of a cell train concurrently
+STEPS = {"cpu": 4, "cuda": 200}  # per epoch: the clock is read between epochs
 
 
 def measure(
     *, repeats: int, shapes: Sequence[str] = tuple(machine.SHAPES), trials: Sequence[int] = (1, 2, 4, 8, 16)
 ) -> list[dict[str, Any]]:
-    """A row for each device, shape, way of packing and number of trials; a CPU's trials share its cores."""
+    """Returns one row per device, shape, way of packing and number of trials; a CPU's trials share its cores."""
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, Any]] = []
     for device in machine.devices():
@@ -36,8 +36,8 @@ def measure(
             speeds = {}
             for way, count in track(cells, f"packing, {device}, {shape}"):
                 run = _processes if way == "processes" else _streams
-                found = sorted(run(device, shape, count, threads=max(1, cores // count)) for _ in range(repeats))
-                speed, memory = found[len(found) // 2]
+                runs = sorted(run(device, shape, count, threads=max(1, cores // count)) for _ in range(repeats))
+                speed, memory = runs[len(runs) // 2]
                 speeds[way, count] = speed
                 alone = speeds["processes", 1]
                 rows.append(
@@ -56,7 +56,7 @@ def measure(
 
 
 def _processes(device: str, shape: str, count: int, *, threads: int) -> tuple[float, float]:
-    """Clips a second of all trials, and MiB."""
+    """Returns clips per second of all trials together, and MiB."""
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     barrier, answers = context.Barrier(count), context.SimpleQueue()
     workers = [
@@ -69,10 +69,9 @@ def _processes(device: str, shape: str, count: int, *, threads: int) -> tuple[fl
         worker.join()
         if worker.exitcode:
             raise CatuvacError(f"a trial of {count} at once on {device} ended with code {worker.exitcode}")
-    found = [answers.get() for _ in workers]
-    # A GPU's memory is seen as a whole, that of processes by each of them.
-    memory = max(each[1] for each in found) if device == "cuda" else sum(each[1] for each in found)
-    return sum(each[0] for each in found), memory
+    speeds, memories = zip(*(answers.get() for _ in workers), strict=True)
+    # Each process sees the whole GPU's memory, but only its own main memory.
+    return sum(speeds), max(memories) if device == "cuda" else sum(memories)
 
 
 def _trial(device: str, shape: str, threads: int, barrier: Barrier, answers: Any) -> None:
@@ -87,12 +86,12 @@ def _trial(device: str, shape: str, threads: int, barrier: Barrier, answers: Any
         epochs += 1
     speed = epochs * len(run.train_rows) / (time.perf_counter() - began)
     memory = _gpu_memory() if device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    barrier.wait()  # nobody's memory goes before all have looked
+    barrier.wait()  # no process frees its memory before all have measured theirs
     answers.put((speed, memory))
 
 
 def _streams(device: str, shape: str, count: int, *, threads: int) -> tuple[float, float]:
-    """Clips a second and MiB of trials in this process, whose graphs are replayed in turns."""
+    """Returns clips per second and MiB of trials in this process, whose CUDA graphs are replayed in turns."""
     del threads
     trials = [(_run(device, shape), torch.cuda.Stream()) for _ in range(count)]  # type: ignore[no-untyped-call]
     rows = torch.arange(BATCH, device=device)
@@ -104,7 +103,7 @@ def _streams(device: str, shape: str, count: int, *, threads: int) -> tuple[floa
 
     for run, _ in trials:
         run.model.train()
-    for _ in range(10):  # past every capture
+    for _ in range(10):  # until every graph is captured
         turn()
     torch.cuda.synchronize()
     began, steps = time.perf_counter(), 0

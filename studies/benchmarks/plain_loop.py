@@ -1,7 +1,7 @@
-"""The yardstick: Cat. UVAC trained as one would write it first. Eager float32, a DataLoader, y as K constant channels.
+"""The baseline: a straightforward Cat. UVAC. Eager float32, a DataLoader, y as K constant channels.
 
-Nothing of `catuvac` is used, so that a mistake there shows: tests/test_throughput.py compares the losses of both.
-Parameters have the names of `catuvac.models`, so that one can start from the other's weights.
+It uses nothing from `catuvac`, so that it reveals mistakes there: tests/studies/test_throughput.py compares the losses
+of both. Parameters have the names of `catuvac.models`, so that one can start from the other's weights.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class PlainCatUVAC(nn.Module):
         self.decoder = Decoder(latent_dim, n_clusters, n_frames, n_bands)
 
     def loss(self, x: Tensor, mask: Tensor, *, tau: float, beta: float, sigma: float, noise: torch.Generator) -> Tensor:
-        """The negative ELBO in nats a clip; x `[B, T, F]`, mask `[B, T]`."""
+        """Returns the negative ELBO in nats per clip; x `[B, T, F]`, mask `[B, T]`."""
         x = x[:, None]
         logits = self.encoder_y(x)
         gumbel = -torch.empty_like(logits).exponential_(generator=noise).log()
@@ -104,7 +104,7 @@ def train(
     noise: torch.Generator,
     order: torch.Generator,
 ) -> Iterator[float]:
-    """Trains without an end on the device of `model`, yielding each step's loss; x `[N, T, F]`, mask `[N, T]`."""
+    """Trains endlessly on the device of `model`, yielding each step's loss; x `[N, T, F]`, mask `[N, T]`."""
     device = next(model.parameters()).device
     batches = DataLoader(TensorDataset(x, mask), batch_size, shuffle=True, drop_last=True, generator=order)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)

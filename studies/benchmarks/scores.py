@@ -1,4 +1,4 @@
-"""The Silhouette in x, z and p against scikit-learn's, and the memory that it takes."""
+"""The Silhouette in x, z and p against scikit-learn's, and its memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIPS, DIMENSIONS = 24_000, 64
 
 
 def measure(*, repeats: int, clips: int = CLIPS) -> list[dict[str, Any]]:
-    """A row for each device and representation, and one of all three; ours computes all four scores, theirs one."""
+    """Returns one row per device and representation, and one for all; ours computes all four scores, theirs one."""
     rng = np.random.default_rng(0)
     clusters = rng.integers(0, machine.CLUSTERS, clips)
     logits = 4 * np.eye(machine.CLUSTERS)[clusters] + rng.normal(size=(clips, machine.CLUSTERS))
@@ -28,7 +28,7 @@ def measure(*, repeats: int, clips: int = CLIPS) -> list[dict[str, Any]]:
     for device in machine.devices():
         cells = [_cell(space, points[space], clusters, device, repeats) for space in track(points, f"scores, {device}")]
         theirs, ours = (sum(row[name] for row in cells) for name in ("scikit-learn, s", "s"))
-        together = {
+        total = {
             "device": device,
             "space": "all",
             "scikit-learn, s": theirs,
@@ -37,7 +37,7 @@ def measure(*, repeats: int, clips: int = CLIPS) -> list[dict[str, Any]]:
             "largest difference": max(row["largest difference"] for row in cells),
             "peak MiB": max(row["peak MiB"] for row in cells),
         }
-        rows += [*cells, together]
+        rows += [*cells, total]
     return [{name: _rounded(name, value) for name, value in row.items()} for row in rows]
 
 
@@ -48,7 +48,7 @@ def _cell(space: str, points: np.ndarray, clusters: np.ndarray, device: str, rep
     def theirs() -> float:
         return float(silhouette_score(points, clusters))
 
-    cluster_scores(points[:1000], clusters[:1000], device=device)  # what libraries load once is not its memory
+    cluster_scores(points[:1000], clusters[:1000], device=device)  # excludes what libraries load once
     peak = machine.peak_memory(ours, device)
     took = machine.alternating({"theirs": theirs, "ours": ours}, device=device, repeats=repeats)
     return {

@@ -1,4 +1,4 @@
-"""The training step against the plain loop: the same network and batch, in turns; a matrix product beside them."""
+"""The training step against the plain loop, with the same network and batch, in turns with a matrix product."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.apart import apart
 from catuvac.training.cost import training_flops
 from catuvac.training.run import TrainingRun
 
-CLIPS = {"cpu": 256, "cuda": 6400}  # trained on at a time
+CLIPS = {"cpu": 256, "cuda": 6400}  # per timed run
 
 
 def measure(
     *, repeats: int, shapes: Sequence[str] = tuple(machine.SHAPES), batches: Sequence[int] = (64, 256)
 ) -> list[dict[str, Any]]:
-    """A row for each device, shape and batch size."""
+    """Returns one row per device, shape and batch size."""
     cells = [(device, shape, batch) for device in machine.devices() for shape in shapes for batch in batches]
     return [_cell(*cell, repeats=repeats) for cell in track(cells, "step")]
 

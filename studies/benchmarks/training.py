@@ -1,4 +1,4 @@
-"""Whole trainings on a GPU, evaluations included, on random numbers of the size of the paper's corpora."""
+"""Complete trainings on a GPU, with evaluations, on random features of the size of the paper's corpora."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPOCHS, BATCH = 500, 64
 
 
 def measure(*, repeats: int, epochs: int = EPOCHS) -> list[dict[str, Any]]:
-    """A row for each corpus and repeat; none without a GPU: on two cores the first would take days."""
+    """Returns one row per corpus and repeat; none without a GPU, since on two cores the first would take days."""
     if "cuda" not in machine.devices():
         return []
     rows: list[dict[str, Any]] = []

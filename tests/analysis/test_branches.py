@@ -186,7 +186,7 @@ def test_branches_change_nothing_of_what_is_said_of_a_search() -> None:
 def test_power_is_of_the_corrected_interval() -> None:
     tail = 1 - 0.05 / 4 / 2  # three shares, and the change of the siblings
     detectable = (distributions.t.ppf(tail, 4) + distributions.t.ppf(0.8, 4)) * SEED_SD / math.sqrt(5)
-    assert f"5 seeds find an effect of tau_end of {detectable:.3f} AMI" in power(5, 3, 0.03)
+    assert f"5 seeds detect an effect of tau_end of {detectable:.3f} AMI" in power(5, 3, 0.03)
     assert "cannot show" in power(5, 3, 0.03)
     assert "can show" in power(20, 3, 0.03)
 

@@ -246,11 +246,11 @@ def test_umap_is_drawn_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP))
     model = planted()
     assert np.array_equal(project("z", model.z, method="UMAP").points, model.z[:, :2])
-    assert project("z", model.z[:15], method="UMAP").reason == "it takes more than 15 clips"
+    assert project("z", model.z[:15], method="UMAP").reason == "it needs more than 15 clips"
     names = [drawing.name for group in groups(checked(model)) for drawing in group.drawings]
     assert {f"clusters-planted-val-umap-{s}-{by}" for s in ("z", "logits") for by in ("label", "cluster")} <= set(names)
     monkeypatch.setitem(sys.modules, "umap", None)  # as if it were not
-    assert project("z", model.z, method="UMAP").reason == "pip install umap-learn adds it"
+    assert project("z", model.z, method="UMAP").reason == "install it with pip install umap-learn"
 
 
 def test_more_categories_than_markers_leave_the_smallest_grey() -> None:
@@ -283,7 +283,7 @@ def test_pictures_are_means_and_prototypes_and_an_empty_cluster_has_the_latter_a
     assert found[3].n == 0
     assert np.array_equal(found[3].prototype, model.prototypes[3])
     (group,) = [group for group in groups(checked(model)) if group.caption.startswith("For each cluster")]
-    assert "An empty cluster has a prototype alone" in group.caption
+    assert "An empty cluster has only a prototype" in group.caption
     assert [drawing.title for drawing in group.drawings][3] == "cluster 3 (empty)"
     assert group.drawings[0].title == f"cluster 0 (n = {found[0].n}, mostly one)"
 

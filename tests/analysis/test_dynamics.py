@@ -141,7 +141,7 @@ def test_stopped_and_diverged_trials_are_left_out_and_counted() -> None:
     section = words.section(study(12, evaluations=8, planted=lambda *_: {"status": status}))
     caption = section.parts[0].caption
     assert "9 complete trials" in caption
-    assert "3 diverged ones are left out" in caption
+    assert "3 diverged trials are left out" in caption
     told(section)
 
 
@@ -156,13 +156,13 @@ def test_one_cluster_cannot_churn_and_is_left_out() -> None:
 def test_tpe_trials_are_drawn_but_carry_no_inference() -> None:
     section = words.section(freezing([5] * 30, planted=lambda *_: {"arm": "tpe"}))
     assert "too few of them independent" in str(statement(section, "/freeze"))
-    assert "cannot be said" in str(statement(section, "/after"))
+    assert "is not known" in str(statement(section, "/after"))
     told(section)
 
 
 def test_without_churn_the_curves_are_still_drawn() -> None:
     section = words.section(dropped(study(10, evaluations=6), "val/churn"))
-    assert "no complete trial has churn recorded" in str(statement(section, "/freeze"))
+    assert "no complete trial has recorded churn" in str(statement(section, "/freeze"))
     assert "Not recorded: churn" in section.parts[0].caption
     assert len(drawn(section)) == 7
 

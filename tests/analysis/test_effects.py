@@ -258,7 +258,7 @@ def test_a_share_of_decided_trainings_that_moves_with_the_temperature_is_said() 
 
 def test_where_every_training_decides_there_is_no_hurdle() -> None:
     (panel,) = panels(study(40, planted=planted(0.0)), {})
-    assert [e.reason for e in panel.effects if e.outcome == DECIDED] == ["it is 1 in every training"] * 2
+    assert [e.reason for e in panel.effects if e.outcome == DECIDED] == ["the outcome is 1 in every trial"] * 2
 
 
 def test_an_effect_that_depends_on_beta_is_said_to() -> None:

@@ -115,9 +115,9 @@ def test_settings_that_do_not_vary_are_left_out_and_named() -> None:
     assert data.left_out == {
         "τ_end / τ_start": "does not vary",
         "τ schedule": "does not vary",
-        "d": "not recorded for every trial",
+        "d": "was not recorded for every trial",
     }
-    assert "d is left out: not recorded for every trial." in said(section(study(16, planted=fixed)))
+    assert "d is left out, because it was not recorded for every trial." in said(section(study(16, planted=fixed)))
 
 
 def test_dimensions_that_a_study_asked_for_have_a_share_and_exact_trials_none() -> None:
@@ -181,7 +181,7 @@ def test_a_constant_metric_and_a_single_setting_are_said_so() -> None:
     )
     alone = {"config/tau_schedule": "linear", "config/beta": 0.1, "config/latent_dim": None}
     one = study(20, planted=lambda design, _: {**alone, "config/tau_end": 0.5 * design["config/tau_start"]})
-    assert "fewer than two settings vary" in said(section(one))
+    assert "need at least two settings that vary" in said(section(one))
 
 
 def test_more_trials_than_the_cap_are_thinned_and_said_so() -> None:

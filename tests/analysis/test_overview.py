@@ -16,7 +16,7 @@ def test_trials_are_counted_and_the_best_is_named(tmp_path: Path) -> None:
     found = {each.name: each for each in section(load_all([falling_with_tau_end(tmp_path)])).statements}
     run = str(found["run"])
     assert "9 trials of cat_uvac on synthetic (split: grouped by speaker), K = 5" in run
-    assert "6 complete, 1 stopped early, 1 diverged, 1 ended in an error" in run
+    assert "6 complete, 1 stopped early, 1 diverged, 1 failed with an error" in run
     assert "trial is number 0 (t00), at 0.900, 5 of 5 clusters used" in str(found["best/synthetic, K = 5"])
     assert "0.60 with the label, 0.10 with speaker" in str(found["follow/synthetic, K = 5"])
 
@@ -54,4 +54,4 @@ def test_an_undecided_best_trial_is_said_to_be(tmp_path: Path) -> None:
 def test_no_trial_and_no_finished_trial(tmp_path: Path) -> None:
     assert str(section(study(0)).statements[0]) == "No trial has been recorded yet."
     append_trial(tmp_path, trial(0, status="error", objective=None))
-    assert "no trial ran to its end" in str(section(load_all([tmp_path])).statements[-1])
+    assert "no trial completed" in str(section(load_all([tmp_path])).statements[-1])

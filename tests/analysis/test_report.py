@@ -138,7 +138,7 @@ def test_the_planted_answer_comes_first_and_its_numbers_are_in_answer_json(tmp_p
 def test_no_finished_trial(tmp_path: Path) -> None:
     append_trial(tmp_path, trial(0, status="error", objective=None, epochs=None, wall_seconds=None, revision=None))
     text = checked(tmp_path)
-    assert "no trial ran to its end" in text
+    assert "no trial completed" in text
     assert "Revision: not recorded" in text
 
 
@@ -173,8 +173,8 @@ def test_trials_of_two_corpora(tmp_path: Path) -> None:
         corpus = ("fsdd", "synthetic")[number % 2]
         append_trial(tmp_path, trial(number, corpus=corpus, arm="qmc", objective=0.1 * number))
     text = checked(tmp_path)
-    assert "fsdd, K = 5: by its label-free objective the best trial is number 4 (t04)" in text
-    assert "synthetic, K = 5: by its label-free objective the best trial is number 5 (t05)" in text
+    assert "fsdd, K = 5: by the label-free objective, the best trial is number 4 (t04)" in text
+    assert "synthetic, K = 5: by the label-free objective, the best trial is number 5 (t05)" in text
 
 
 def test_a_half_written_table_and_one_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_without_labels_one_trial_or_equal_ami_the_caption_says_so() -> None:
     bare = replace(one, trials=one.trials.drop(columns=["val/acc", "val/ami"]))
     for why, mine in {
         "no labels": bare,
-        "only one trial": study(1),
+        "only one complete trial": study(1),
         "no trial is complete": study(3, planted=lambda *_: {"status": "error", "objective": None}),
         "AMI is the same": study(9, planted=lambda *_: {"val/ami": 0.5}),
     }.items():

@@ -29,7 +29,7 @@ def test_the_table_says_why_a_value_is_missing(tmp_path: Path) -> None:
     cells = [dict(zip(table.titles, row, strict=True)) for row in table.rows.values()]
     assert cells[0]["ACC"].text == "–"
     assert cells[0]["ACC"].reason == "no labels"
-    assert cells[1]["objective"].reason == "the trial ended as error"
+    assert cells[1]["objective"].reason == "the trial's status is error"
 
 
 def test_settings_are_varied_or_shared(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_without_labels_no_label_score_is_shown(tmp_path: Path) -> None:
     line = shown(block, "K-means", "x")
     assert (line["ACC %"], line["NMI"], line["ARI"], line["Silhouette"]) == ("–", "–", "–", "0.100")
     assert "NMI speaker" not in block.columns
-    assert "No labels: ACC, NMI and ARI do not exist." in block.notes
+    assert "There are no labels, so there are no ACC, NMI and ARI." in block.notes
 
 
 def test_a_score_at_its_bound_marks_its_own_space(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_score_at_its_bound_marks_its_own_space(tmp_path: Path) -> None:
     assert one(summarise(trials), space="p")["bounded"] == 1
     (block,) = blocks(trials)
     assert [line.cells[1] for line in block.lines] == ["x", "p †"]
-    assert block.notes[-1].startswith("† On at least one seed")
+    assert block.notes[-1].startswith("† For at least one seed")
     assert shown(block, "UVAC", "p †")["DBI"] == "500.1 ± 6352.5"  # 12.7062 × 999.9 / 2, in p alone
 
 

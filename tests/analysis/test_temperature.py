@@ -52,14 +52,14 @@ def test_every_outcome_has_a_picture_over_both_temperatures() -> None:
 def test_no_sentence_infers_from_a_marginal_picture() -> None:
     found = section(study(12))
     assert found.statements == ()
-    assert "not the temperature's effect" in written(found)
+    assert "not the effect of the temperature" in written(found)
 
 
 def test_scores_at_their_floor_are_left_out_and_counted() -> None:
     made = study(10, planted=lambda design, _: {"val/silhouette_x": np.where(np.arange(len(design)) < 3, -1.0, 0.2)})
     (x,) = (e for e in responses(made) if (e.temperature, e.metric.name) == ("tau_start", "silhouette_x"))
     assert len(x.points) == 7
-    assert "left out: 3 in all" in written(section(made))
+    assert "left out: 3 in total" in written(section(made))
 
 
 def test_points_of_tpe_are_hollow_and_said_to_be() -> None:
@@ -85,7 +85,7 @@ def test_a_picture_has_words_for_those_who_cannot_see_it() -> None:
 def test_without_trials_and_without_a_temperature() -> None:
     assert "no temperature to study" in written(section(study(0)))
     text = written(section(without(study(6), "config/tau_start", "config/tau_end", "config/tau_mean")))
-    assert "does not hold the temperatures" in text
+    assert "does not contain the temperatures" in text
 
 
 def test_trials_that_read_no_temperature_have_no_place_in_its_pictures() -> None:

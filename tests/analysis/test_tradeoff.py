@@ -117,7 +117,7 @@ def test_tpe_trials_are_drawn_hollow_and_carry_nothing() -> None:
     mixed = study(40, planted=lambda d, rng: {**tied(-1.0)(d, rng), "arm": ["tpe"] * 20 + ["qmc"] * 20})
     found = tradeoff(mixed, AMI)
     assert (len(found.points), found.correlation.n) == (40, 20)
-    assert "20 of them placed by TPE" in said(section(mixed))
+    assert "20 of them from TPE" in said(section(mixed))
     only = section(study(40, arm="tpe", planted=tied(-1.0)))
     assert "no verdict" in said(only)
     assert not only.headline
@@ -150,13 +150,13 @@ def test_two_corpora_are_answered_apart() -> None:
 @pytest.mark.parametrize(
     ("odd", "words"),
     [
-        (study(0), "nothing to draw"),
+        (study(0), "not drawn, because no trial"),
         (study(1), "fewer than 5 independent trials"),
         (study(20, planted=lambda *_: {"status": "error"}), "no complete trial"),
         (study(20, planted=lambda *_: {"val/ami": 0.5}), "the same in every independent trial"),
         (study(20, planted=lambda *_: {"val/silhouette_p": 0.5}), "the same in every independent trial"),
         (study(20, planted=lambda *_: {"val/clusters_used": None}), "clusters used, without which"),
-        (study(20, planted=lambda *_: {"val/silhouette_p": None}), "no complete trial with two clusters or more"),
+        (study(20, planted=lambda *_: {"val/silhouette_p": None}), "no complete trial with two or more clusters"),
     ],
     ids=["none", "one", "errors", "AMI constant", "Silhouette constant", "no clusters used", "no Silhouette"],
 )

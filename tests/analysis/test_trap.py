@@ -112,7 +112,7 @@ def test_the_lift_is_stated_with_the_clusters_used_beside_it() -> None:
     section = words.section(study(20), [trap.sharpen("trial 7 of fsdd", logits(), corpus="fsdd")])
     statement = next(each for each in section.statements if "sharpened" in each.name)
     assert statement.values["used"] == 6
-    assert "lifts Silhouette (p) of trial 7 of fsdd" in str(statement)
+    assert "raises Silhouette (p) of trial 7 of fsdd" in str(statement)
     assert "unchanged partition (clusters used 6 of 10)" in str(statement)
     assert statement.name in section.headline
 
@@ -192,7 +192,7 @@ def test_without_labels_nothing_is_said_of_ami() -> None:
     section = words.section(without(study(48, planted=saturated), "val/acc", "val/ami", "val/ari"))
     statement = next(each for each in section.statements if each.name.endswith("explained"))
     assert "gain" not in statement.values
-    assert "no labels" in str(statement)
+    assert "Not all of them have labels" in str(statement)
     told(section)
 
 

@@ -43,7 +43,7 @@ def test_a_setting_that_rows_at_its_default_leave_out_is_there_beside_rows_that_
 
 def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(CatuvacError, match="holds no study"):
+    with pytest.raises(CatuvacError, match="contains no study"):
         load_all([tmp_path])
     (tmp_path / DESIGN).write_text("{}")  # one that has no trial yet
     assert load_all([tmp_path]).trials.empty

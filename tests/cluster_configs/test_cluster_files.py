@@ -72,9 +72,7 @@ def test_the_first_comment_is_the_command_that_runs_the_file(path: Path) -> None
 @pytest.mark.parametrize("path", [p for p in MULTI_MACHINE if p.name != "kuberay_common.yaml"], ids=named)
 def test_the_opening_says_where_data_features_and_results_live(path: Path) -> None:
     opening = re.split(r"^[^#]", path.read_text().split("\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-    for word in (
-        ("Data lie in", "features in", "results in") if path.suffix == ".yaml" else ("Data lie", "features", "results")
-    ):
+    for word in ("Data are in", "features in", "results in"):
         assert word in opening.replace("\n# ", " ")
 
 

@@ -274,7 +274,7 @@ def test_a_study_without_a_name_is_refused(machine: Machine, script: str, args: 
 def test_a_job_from_elsewhere_than_the_checkout_is_refused(machine: Machine) -> None:
     code, output = machine.run("slurm.sbatch", "fsdd-1", SLURM_SUBMIT_DIR=str(machine.root))
     assert code == 2
-    assert "not the top of the checkout" in output
+    assert "not the root of the checkout" in output
 
 
 # ---- one machine
@@ -324,9 +324,8 @@ def test_one_machine_takes_no_temporary_folder_of_another_user(machine: Machine,
         path.symlink_to(elsewhere)
     code, output = machine.run("single_machine.sh", "fsdd-1", DASHBOARD_PORT="8299", RAY_PORT="6499")
     assert code == 2
-    assert (
-        output.splitlines()[-1] == f"{path} is not a folder of yours; set RAY_TMPDIR to one that is, with a short path"
-    )
+    message = "is not a folder that you own; set RAY_TMPDIR to one that is, with a short path"
+    assert output.splitlines()[-1] == f"{path} {message}"
     assert not machine.calls("ray start")
     assert elsewhere.stat().st_mode & 0o777 == 0o755
 
@@ -342,7 +341,7 @@ def test_one_machine_does_not_show_its_token_to_another_users_server(machine: Ma
         code, output = machine.run("single_machine.sh", "fsdd-1", DASHBOARD_PORT=port)
         other.communicate()
     assert code == 2
-    assert output == f"port {port} is another user's; set DASHBOARD_PORT and RAY_PORT to free ones\n"
+    assert output == f"port {port} is used by another user; set DASHBOARD_PORT and RAY_PORT to free ones\n"
     assert not machine.calls("ray")
 
 
@@ -369,7 +368,7 @@ def test_an_empty_token_is_refused(machine: Machine) -> None:
     path.touch(mode=0o600)
     code, output = machine.run("make_token.sh", str(path))
     assert code == 2
-    assert output == f"{path} is empty, or no file of yours; remove it and run this again\n"
+    assert output == f"{path} is empty, not a regular file, or not owned by you; remove it and run this again\n"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])

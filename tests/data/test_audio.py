@@ -64,7 +64,7 @@ def test_unusable_files_say_why(bad_files: dict[str, Path]) -> None:
     assert reasons == {
         "empty": "empty file (0 bytes)",
         "junk": "unreadable: Format not recognised.",
-        "nan": "holds NaN or infinite samples",
+        "nan": "contains NaN or infinite samples",
         "zero": "zero-length: no samples",
     }
     assert np.isnan(audio.duration(bad_files["junk"]))

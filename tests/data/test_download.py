@@ -155,7 +155,7 @@ def test_a_second_call_fetches_only_what_is_missing(server: Server, packed: Path
     made = source(server.archive(tmp_path / "doc.zip"), server.archive(packed))
     doc = server.files["doc.zip"]
     server.cuts = [len(doc), 2**16, 0]
-    with pytest.raises(CatuvacError, match=r"goes on where it stopped, or put UrbanSound8K\.zip into"):
+    with pytest.raises(CatuvacError, match=r"to resume the download, or put UrbanSound8K\.zip into"):
         fetch("urbansound8k", root, source=made)
     assert os.listdir(root) == [WORK]
 
@@ -301,7 +301,7 @@ def test_two_downloads_at_once_are_one(server: Server, packed: Path, tree: Path,
 
 
 def test_archives_of_something_else_are_refused(server: Server, packed: Path, root: Path) -> None:
-    with pytest.raises(CatuvacError, match=r"UrbanSound8K.zip hold no folder ESC-50"):
+    with pytest.raises(CatuvacError, match=r"UrbanSound8K.zip contain no folder ESC-50"):
         fetch("urbansound8k", root, source=Archives("ESC-50", (server.archive(packed),)))
     assert not (root / "ESC-50").exists()
 
@@ -311,7 +311,7 @@ def test_a_disk_that_fills_up_keeps_the_part(server: Server, packed: Path, root:
     part = root / WORK / "UrbanSound8K.zip.part"
     part.parent.mkdir(parents=True)
     part.symlink_to("/dev/full")
-    with pytest.raises(CatuvacError, match=rf"is full; {packed.stat().st_size / 1000:.1f} kB of UrbanSound8K.zip are"):
+    with pytest.raises(CatuvacError, match=rf"is full; free {packed.stat().st_size / 1000:.1f} kB for the rest"):
         fetch("urbansound8k", root, source=source(server.archive(packed)))
     assert part.is_symlink()
     assert os.listdir(root) == [WORK]

@@ -74,7 +74,7 @@ def test_official_takes_the_corpus_own_test_split() -> None:
         ({"path": list("abcdef")}, SplitConfig(split="grouped", group="city"), "no column 'city'.*have path"),
         ({"city": ["x"] * 6}, SplitConfig(split="grouped", group="city"), "1 value.*'city'"),
         ({"city": list("xyxyxy")}, SplitConfig(split="grouped", group="city"), "2 value.*'city'"),
-        ({"path": list("ab")}, SplitConfig(), "give more clips"),
+        ({"path": list("ab")}, SplitConfig(), "add clips"),
         ({"split": ["train"] * 9}, SplitConfig(split="official"), "the test split of 9 clips is empty"),
     ],
 )

@@ -153,7 +153,7 @@ def test_unusable_files_are_skipped_with_their_reason(tree: Path, bad_files: dic
     assert dict(zip(prepared.skipped["path"], prepared.skipped["reason"], strict=True)) == {
         str(bad_files["empty"].resolve()): "empty file (0 bytes)",
         str(bad_files["junk"].resolve()): "unreadable: Format not recognised.",
-        str(bad_files["nan"].resolve()): "holds NaN or infinite samples",
+        str(bad_files["nan"].resolve()): "contains NaN or infinite samples",
         str(bad_files["zero"].resolve()): "zero-length: no samples",
     }
     assert not set(prepared.clips["path"]) & set(prepared.skipped["path"])
@@ -164,7 +164,7 @@ def test_unusable_files_are_skipped_with_their_reason(tree: Path, bad_files: dic
 @pytest.mark.usefixtures("bad_files")
 def test_strict_makes_the_first_unusable_file_an_error(tree: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    message = r"empty\.wav: empty file \(0 bytes\); mend or remove"
+    message = r"empty\.wav: empty file \(0 bytes\); repair or remove"
     with pytest.raises(CatuvacError, match=message):
         prepare(tree, cache, strict=True)
     assert not [path for path in cache.iterdir() if path.is_dir()]
@@ -332,7 +332,7 @@ def test_what_another_user_made_is_refused(tree: Path, tmp_path: Path, what: str
     os.chown(given_away, 65534, 65534)
     if what != "entry":
         shutil.rmtree(path)
-    with pytest.raises(CatuvacError, match=r"another user|belongs to user 65534|no file of yours"):
+    with pytest.raises(CatuvacError, match=r"another user|belongs to user 65534|not a file of yours"):
         prepare(tree, tmp_path / "cache")
 
 
@@ -370,7 +370,7 @@ def test_a_map_that_is_cut_short_is_one_line(tree: Path, tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        f"error: a file in {path} was cut short or cannot be read any more: run this again, which builds it again"
+        f"error: a file in {path} was truncated or can no longer be read: run this again to rebuild it"
     ]
     assert len(prepare(tree, tmp_path / "cache").x) == 12
 

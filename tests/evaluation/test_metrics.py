@@ -226,7 +226,7 @@ def test_invariant_information_falls_as_views_change_clusters() -> None:
 
 
 def test_invariant_information_refuses_two_shapes() -> None:
-    with pytest.raises(CatuvacError, match="one shape"):
+    with pytest.raises(CatuvacError, match="the same shape"):
         metrics.invariant_information(np.full((3, 2), 0.5), np.full((3, 4), 0.25))
 
 

@@ -58,7 +58,7 @@ class TestPoints:
 
     @pytest.mark.parametrize(
         ("shares", "words"),
-        [((), "at least one share"), ((1.0,), "must lie in"), ((0.5, 0.51), "an epoch apart"), ((0.5, 0.0), "rise")],
+        [((), "at least one share"), ((1.0,), "must lie in"), ((0.5, 0.51), "epoch apart"), ((0.5, 0.0), "increase")],
     )
     def test_bad_shares(self, shares: tuple[float, ...], words: str, config: Config) -> None:
         with pytest.raises(ConfigError, match=words):
@@ -72,7 +72,7 @@ class TestPoints:
     def test_ends_rise_and_each_is_there_once(self) -> None:
         assert branching.ends(Point(0.5, 6, 0.8), (HOLD, 0.1, 0.8)) == (0.1, 0.8)
 
-    @pytest.mark.parametrize(("asked", "words"), [((0.1, 0.9), "it only falls"), ((0.8, HOLD), "two values")])
+    @pytest.mark.parametrize(("asked", "words"), [((0.1, 0.9), "it never rises"), ((0.8, HOLD), "two distinct values")])
     def test_bad_ends(self, asked: tuple[branching.TauEnd, ...], words: str) -> None:
         with pytest.raises(ConfigError, match=words):
             branching.ends(Point(0.5, 6, 0.8), asked)
@@ -182,7 +182,7 @@ def test_dry_run_prints_the_plan_and_its_power_and_runs_nothing(tmp_path: Path, 
     ("flags", "words"),
     [
         (["--seeds", "1"], "seeds must be at least 2"),
-        (["--tau-ends", "0.1", "3"], "it only falls"),
+        (["--tau-ends", "0.1", "3"], "it never rises"),
         (["--tau-end", "3"], "tau_end must lie in"),
         (["--margin", "0"], "margin must be positive"),
         (["--preset", "sythetic"], "did you mean 'synthetic'"),

@@ -154,7 +154,7 @@ def test_a_study_of_another_version(study: Path, capsys: pytest.CaptureFixture[s
     change(study, 0, **{"config/n_classes": 4})
     code, _, errors = replay(capsys, study, "0")
     assert code == 2
-    assert "it is of another version of catuvac; replay it with revision abc" in errors
+    assert "it is from another version of catuvac; replay it with revision abc" in errors
     change(study, 1, **{"config/temperature": 1.0})
     assert "unknown setting 'temperature'" in replay(capsys, study, "1")[2]
     (study / "study.json").write_text("{}")

@@ -186,7 +186,7 @@ def test_bad_factorials_are_one_line(text: str, words: str) -> None:
 
 
 def test_a_level_outside_of_its_range_and_a_margin_of_nothing(tiny_config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"tau_start 50\.0 lies outside of its search range 0\.5, 5\.0"):
+    with pytest.raises(ConfigError, match=r"tau_start 50\.0 is outside its search range 0\.5, 5\.0"):
         study(tiny_config, arms=(Arm.parse("factorial:tau_start=1/50"),))
     with pytest.raises(ConfigError, match="margin must be positive"):
         study(tiny_config, margin=0.0)

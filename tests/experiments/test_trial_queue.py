@@ -217,7 +217,7 @@ def test_several_objectives(study: Search) -> None:
 
 
 def test_a_taken_name_and_an_absent_study(study: Search) -> None:
-    with pytest.raises(CatuvacError, match="holds no study synthetic-k3-a"):
+    with pytest.raises(CatuvacError, match="contains no study synthetic-k3-a"):
         TrialQueue(study)
     TrialQueue.create(study)
     with pytest.raises(CatuvacError, match="give another --name"):

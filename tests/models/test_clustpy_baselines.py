@@ -69,5 +69,5 @@ def test_clustpy_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_epoch_is_too_few() -> None:
-    with pytest.raises(CatuvacError, match="got 1; ask for 2"):
+    with pytest.raises(CatuvacError, match="got 1; use 2"):
         peer("dcn", features()[0], n_clusters=K, epochs=1, batch_size=16, seed=0)

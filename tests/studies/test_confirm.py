@@ -127,7 +127,7 @@ class TestStudies:
     @pytest.mark.parametrize("text", ["{}", "not JSON", '{"design": {"synthetic-k3-uvac-s0": "1234"}}', "[]"])
     def test_what_is_no_search(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "study.json").write_text(text)
-        with pytest.raises(CatuvacError, match=r"holds no search of this version|is damaged|another version"):
+        with pytest.raises(CatuvacError, match=r"contains no search of this version|is damaged|another version"):
             confirm.finished_study(tmp_path)
 
     def test_one_that_has_just_begun(self, tmp_path: Path, tiny_config: Config) -> None:

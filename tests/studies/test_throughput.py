@@ -98,5 +98,5 @@ def ended() -> Callable[[], object]:
 
 
 def test_a_process_that_is_ended_is_one_line() -> None:
-    with pytest.raises(CatuvacError, match="has been ended"), apart(ended, "cpu"):
+    with pytest.raises(CatuvacError, match="was ended"), apart(ended, "cpu"):
         pass

@@ -118,8 +118,8 @@ def test_the_time_of_a_branch_is_its_own(parent: Config, tiny_features: FeatureS
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"tau_end": 0.05, "beta": 0.5}, "another beta"),
-        ({"seed": 3}, "another seed"),
+        ({"tau_end": 0.05, "beta": 0.5}, "changes beta"),
+        ({"seed": 3}, "changes seed"),
         ({"tau_end": 1.9}, "temperature only falls"),
     ],
 )
@@ -134,7 +134,7 @@ def test_states_that_cannot_be_branched_from(parent: Config, tiny_features: Feat
     run = branch(parent, tiny_features, state, tau_end=0.05)
     with pytest.raises(ValueError, match="the parent has"):
         branch(parent.with_settings({"beta": 0.5}), tiny_features, state)
-    with pytest.raises(ValueError, match="no branch itself"):
+    with pytest.raises(ValueError, match="not a branch itself"):
         branch(run.config, tiny_features, run.state())
     list(run)
     with pytest.raises(ValueError, match="has not ended"):
@@ -175,7 +175,7 @@ def test_another_start_is_refused_and_leaves_the_training_as_it_is(
     first = TrainingRun(invariant, tiny_features)
     list(first.until(invariant.training.start_epochs))
     run = TrainingRun(invariant.with_settings(changes), tiny_features)
-    with pytest.raises(CatuvacError, match="such a start"):
+    with pytest.raises(CatuvacError, match="not belong to this start"):
         run.take_start(first.start_state() or {})
     assert run.epoch == 0
     assert same(run, TrainingRun(run.config, tiny_features))

@@ -48,13 +48,13 @@ def stranger(path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS 127.0.0.1:1: Connection refused"),
-        ("127.0.0.1:99999", "no Ray cluster answers at RAY_ADDRESS"),
-        ("no.such.host.invalid:6379", "no Ray cluster answers at RAY_ADDRESS"),
+        ("127.0.0.1:1", "no Ray cluster responds at RAY_ADDRESS 127.0.0.1:1: Connection refused"),
+        ("127.0.0.1:99999", "no Ray cluster responds at RAY_ADDRESS"),
+        ("no.such.host.invalid:6379", "no Ray cluster responds at RAY_ADDRESS"),
         ("127.0.0.1", "must be HOST:PORT"),
         ("http://127.0.0.1:8265", "must be HOST:PORT"),
         ("ray://me:secret@127.0.0.1:10001", "must be HOST:PORT"),
-        ("auto", "no Ray of yours answers"),
+        ("auto", "no Ray of yours responds"),
     ],
 )
 def test_an_address_where_no_ray_answers_is_refused_at_once(
@@ -71,7 +71,7 @@ def test_a_head_that_has_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(connection, "PROBE_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as listening:  # takes connections, and says nothing
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{listening.getsockname()[1]}")
-        with pytest.raises(CatuvacError, match="did not answer within 1 s"):
+        with pytest.raises(CatuvacError, match="did not respond within 1 s"):
             connection.connect()
 
 
@@ -102,7 +102,7 @@ class TestOwnCluster:
             listening.setblocking(False)
             with pytest.raises(BlockingIOError):
                 listening.accept()
-        assert "is another user's" in capsys.readouterr().out
+        assert "belongs to another user" in capsys.readouterr().out
 
     def test_a_link_and_a_pipe_are_not_followed(self, note: Path, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").write_text("127.0.0.1:1")

@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from catuvac.experiments.search import Arm, Search
 from catuvac.experiments.trial_queue import TrialQueue
 from catuvac.training import checkpoint, run_dir
 from catuvac.training.run import TrainingRun
-from catuvac.tune import driver, storage
+from catuvac.tune import driver, results_callback, storage
 from catuvac.tune.failures import failure
 
 SWEEP = Path(__file__).parents[2] / "studies" / "tau_sweep.py"
@@ -184,7 +185,7 @@ class TestStudy:
     def test_a_request_that_no_node_can_meet_is_refused(
         self, tmp_path: Path, tiny_config: Config, prepared: Prepared
     ) -> None:
-        with pytest.raises(CatuvacError, match="no node can carry a trial of 1 CPUs and 2 GPUs"):
+        with pytest.raises(CatuvacError, match="no node can run a trial with 1 CPUs and 2 GPUs"):
             driver.run_study(study(tmp_path, tiny_config, gpus_per_trial=2.0), prepared)
         assert not (tmp_path / "a").exists()
 
@@ -234,7 +235,7 @@ class TestStudy:
         trial = results.read_trials(made.folder).iloc[0]
         assert trial["status"] == "error"
         assert "cannot use the cache" in trial["failure"]
-        assert capfd.readouterr().out.count("goes on from its last checkpoint") == 1
+        assert capfd.readouterr().out.count("continues from its last checkpoint") == 1
         with pytest.raises(CatuvacError, match="no trial of"):
             driver.finish(made)
         driver.run_study(made, prepared, resume=True)
@@ -257,6 +258,31 @@ class TestStudy:
             assert (elsewhere.folder / name).read_bytes() == (made.folder / name).read_bytes()
         driver.run_study(elsewhere, prepared, resume=True)
         assert len(results.read_trials(elsewhere.folder)) == 3
+
+    def test_a_clock_that_is_set_back_by_a_day_holds_no_copy_back(
+        self,
+        finished: Search,
+        tmp_path: Path,
+        tiny_config: Config,
+        prepared: Prepared,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        made = study(tmp_path / "here", tiny_config, remote=(tmp_path / "store").as_uri())
+        now, push, copied = time.time, storage.push, list[int]()
+
+        def pushed(plan: Search) -> None:
+            push(plan)
+            copied.append(len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0)
+
+        monkeypatch.setattr(time, "time", lambda: now() - (86_400 if 1 in copied else 0))
+        monkeypatch.setattr(storage, "push", pushed)
+        monkeypatch.setattr(results_callback, "PUSH_SECONDS", 0.0)
+        driver.run_study(made, prepared)
+        assert {1, 2, 3} <= set(copied)
+        trials, undisturbed = (results.read_trials(each.folder).set_index("number") for each in (made, finished))
+        assert trials.loc[[0, 1], "val/elbo"].tolist() == undisturbed.loc[[0, 1], "val/elbo"].tolist()
+        assert (trials["wall_seconds"] >= trials["train_seconds"]).all()
+        assert (trials["train_seconds"] > 0).all()
 
 
 def test_the_blocks_of_an_earlier_version_all_had_one_split(tmp_path: Path, tiny_config: Config) -> None:
@@ -332,7 +358,7 @@ def test_a_cluster_that_can_carry_no_trial_is_one_line_and_exit_code_2(tmp_path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "no node can carry a trial of 1 CPUs and 0.25 GPUs" in done.stderr
+    assert "no node can run a trial with 1 CPUs and 0.25 GPUs" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results" / "a").exists()
 

@@ -164,7 +164,7 @@ class TestOnAGpu:
             assert {given for _, given in epochs(asked, number)} == {share}
         now = share
         while now < ENOUGH:
-            assert f"goes on from its last checkpoint, with {2 * now:g} of a GPU in place of {now:g}" in printed
+            assert f"continues from its last checkpoint, with {2 * now:g} of a GPU instead of {now:g}" in printed
             now *= 2
         trained = epochs(asked, UNLUCKY)
         assert trained[0] == (1, share)
@@ -176,7 +176,7 @@ class TestOnAGpu:
     def test_a_share_chosen_from_the_cards_memory(self, plan: Search, prepared: Prepared) -> None:
         share, line = gpu_sharing.choose(plan, prepared)
         assert share == 0.25  # four trials, and four cores to feed them
-        assert line.startswith("packing    4 a GPU: 1")
+        assert line.startswith("packing    4 per GPU: 1")
         share, _ = gpu_sharing.choose(replace(plan, max_concurrent=2), prepared)
         assert share == 0.5
 

@@ -70,7 +70,7 @@ class TestArithmetic:
     def test_a_version_that_differs_names_node_package_and_both(self) -> None:
         here = {"python": "3.11.9", "torch": "2.12.1"}
         preflight.compare(here, {"a": here, "b": dict(here)})
-        with pytest.raises(CatuvacError, match=r"node b has torch 2\.11\.0, and the driver 2\.12\.1; give every node"):
+        with pytest.raises(CatuvacError, match=r"node b has torch 2\.11\.0, but the driver has 2\.12\.1; give"):
             preflight.compare(here, {"a": here, "b": {**here, "torch": "2.11.0"}})
 
     def test_versions_of_this_machine(self) -> None:
@@ -107,7 +107,7 @@ class TestArithmetic:
         with pytest.raises(CatuvacError, match=r"GB free and may need .* lower --keep-top \(now all\)"):
             preflight.disk(plan, checkpoint=10**17, at_once=2)
         elsewhere = replace(plan, remote="s3://bucket/prefix?region=eu-central-1")
-        assert "how much is free is not known here" in preflight.disk(elsewhere, checkpoint=10**17, at_once=2)
+        assert "the free space is not known here" in preflight.disk(elsewhere, checkpoint=10**17, at_once=2)
 
     def test_steps_are_timed(self, tiny_config: Config, prepared: Prepared) -> None:
         seconds, steps = preflight.step_seconds(tiny_config, prepared, cpus=1.0, gpus=0.0)
@@ -210,13 +210,13 @@ class TestCluster:
     def test_a_request_that_can_never_be_met(self, cluster: Any, plan: Search, prepared: Prepared) -> None:
         del cluster
         asked = replace(plan, gpus_per_trial=3.0)
-        words = r"no node can carry a trial of 1 CPUs and 3 GPUs \(nodes: 1 CPUs and 2 GPUs; 1 CPUs and 2 GPUs\); lower"
+        words = r"no node can run a trial with 1 CPUs and 3 GPUs \(nodes: 1 CPUs and 2 GPUs; 1 CPUs and 2 GPUs\); lower"
         with pytest.raises(CatuvacError, match=words):
             preflight.preflight(asked, config=None, features=None)
         asked = replace(asked, autoscaling=True)
         lines = preflight.preflight(asked, config=plan.config, features=prepared, estimate=True)
         assert [line.split()[0] for line in lines] == ["resources", "versions", "storage", "disk", "time"]
-        assert "no node can carry a trial" in lines[0]
+        assert "no node can run a trial" in lines[0]
         assert "6 running and 6 finished" in lines[3]
         assert "not measured" in lines[4]
 
@@ -258,7 +258,7 @@ class TestCluster:
         (tmp_path / "optuna-4.0.0.dist-info" / "METADATA").write_text(metadata)
         node = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
         try:
-            with pytest.raises(CatuvacError, match=rf"\({node.node_id[:8]}\) has optuna 4\.0\.0, and the driver 5\."):
+            with pytest.raises(CatuvacError, match=rf"\({node.node_id[:8]}\) has optuna 4\.0\.0, but the driver has"):
                 preflight.preflight(plan, config=None, features=None)
         finally:
             cluster.remove_node(node)
@@ -270,9 +270,7 @@ class TestCluster:
         raylet = node.all_processes["raylet"][0].process
         raylet.send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(
-                CatuvacError, match=rf"no answer within 3 s from node .*\({node.node_id[:8]}\).*mend it"
-            ):
+            with pytest.raises(CatuvacError, match=rf"no answer within 3 s from node .*\({node.node_id[:8]}\).*fix it"):
                 preflight.preflight(plan, config=None, features=None)
         finally:
             raylet.send_signal(signal.SIGCONT)

@@ -76,7 +76,7 @@ class Training:
 
 TRAIN = "import sys; from catuvac.cli import main; sys.exit(main())"
 EVENT = itertools.cycle([signal.SIGINT, signal.SIGKILL, "a second person", signal.SIGTERM, "a full disk"])
-WHOLE = "interrupted; what is on disk is whole"
+WHOLE = "interrupted; the files on disk are complete"
 
 
 @pytest.mark.slow
@@ -149,7 +149,7 @@ def test_ctrl_c_or_the_end_of_a_job_ends_the_study_at_once_and_it_goes_on(
     driver.process.send_signal(ending)
     assert driver.end() == 130, driver.text()
     print(f"ended {time.monotonic() - began:.1f} s after {ending.name}")
-    assert driver.text().splitlines()[-1] == "interrupted; what is on disk is whole"
+    assert driver.text().splitlines()[-1] == "interrupted; the files on disk are complete"
     assert "Traceback" not in driver.text()
     # What had ended is in both tables, and its evaluations no longer lie about.
     done = results.read_trials(tmp_path / "a")
@@ -218,7 +218,7 @@ def test_a_lost_node_gives_its_trials_to_the_others_and_a_new_one_is_used(
 
         driver.wait_for(under_way)
         two_nodes.remove_node(second, allow_graceful=False)
-        driver.wait_for(lambda: "node lost; goes on from its last checkpoint" in driver.text())
+        driver.wait_for(lambda: "node lost; continues from its last checkpoint" in driver.text())
         third = two_nodes.add_node(num_cpus=1, num_gpus=2)
         most: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""The corpora: one file each, all delivering a `ClipTable`."""
+"""The corpora: one module each, all returning a `ClipTable`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     """Lists a corpus's clips below `data_root`, which generated corpora do not need, or draws `config.limit` of them.
 
     Raises:
-        CatuvacError: an unknown corpus, no root, a root that holds no such corpus, a malformed table, or a limit that
-            the clips or their labels cannot meet, or a folder or table that cannot be read.
+        CatuvacError: an unknown corpus, no root, a root without this corpus, a malformed table, a limit that the clips
+            or their labels cannot meet, or a folder or table that cannot be read.
     """
     if config.corpus not in CORPORA:
         raise CatuvacError(unknown("corpus", config.corpus, CORPORA))
@@ -42,21 +42,21 @@ def index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
         elif data_root is None:
             raise CatuvacError(f"corpus {corpus.name!r} needs its recordings: give --data-root DIR")
         elif not data_root.is_dir():
-            raise CatuvacError(f"--data-root {data_root} is not a folder: give the one that holds the recordings")
+            raise CatuvacError(f"--data-root {data_root} is not a folder: give the one with the recordings")
         else:
             table = corpus.index(config, data_root.resolve())
     except UnicodeEncodeError as error:
         raise CatuvacError(f"the name of --data-root {data_root} is not UTF-8: rename that folder") from error
     except OSError as error:
         raise CatuvacError(
-            f"cannot read {error.filename or data_root}: {error.strerror or error}; mend that, or give another "
+            f"cannot read {error.filename or data_root}: {error.strerror or error}; fix that, or give another "
             "--data-root"
         ) from error
     return _draw(table, config) if config.limit else table
 
 
 def _draw(table: ClipTable, config: CorpusConfig) -> ClipTable:
-    """`config.limit` of the clips, in the table's order; what does not divide goes to the first labels."""
+    """Draws `config.limit` of the clips, in the table's order; a remainder goes to the first labels."""
     clips, limit = table.clips, config.limit
     if limit > len(clips):
         raise CatuvacError(f"limit {limit} exceeds the {len(clips)} clips of {config.corpus}: lower it, or add clips")
@@ -66,8 +66,8 @@ def _draw(table: ClipTable, config: CorpusConfig) -> ClipTable:
         if "label" not in clips:
             raise CatuvacError(f"stratify needs labels, and these clips of {config.corpus} have none: switch it off")
         classes = clips.groupby("label").indices  # sorted
-        each, rest = divmod(limit, len(classes))
-        wanted = {label: each + (place < rest) for place, label in enumerate(classes)}
+        per_label, rest = divmod(limit, len(classes))
+        wanted = {label: per_label + (place < rest) for place, label in enumerate(classes)}
         short = [
             f"{label} {len(rows)} of {wanted[label]}" for label, rows in classes.items() if len(rows) < wanted[label]
         ]
@@ -77,7 +77,7 @@ def _draw(table: ClipTable, config: CorpusConfig) -> ClipTable:
                 "stratify off"
             )
         rows = np.concatenate([rng.choice(classes[label], count, replace=False) for label, count in wanted.items()])
-        drawn += ", as many of every label" + (" to within one" if rest else "")
+        drawn += ", equally many per label" + (" to within one" if rest else "")
     else:
         rows = rng.choice(len(clips), limit, replace=False)
     return ClipTable(clips.iloc[np.sort(rows)].reset_index(drop=True), f"{drawn}; from {table.note}")

@@ -25,7 +25,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     else:
         raise CatuvacError(
             f"no train.csv, val.csv and test.csv in {data_root} or its arabic_digits/: give --data-root the folder "
-            "that holds the corpus"
+            "that contains the corpus"
         )
     parts = []
     for split in SPLITS:

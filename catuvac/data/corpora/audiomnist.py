@@ -17,7 +17,7 @@ META = "audioMNIST_meta.txt"
 UNKNOWN = "unknown"
 
 _CLIP = re.compile(r"(?P<speaker>0[1-9]|[1-5]\d|60)/(?P<digit>\d)_(?P=speaker)_[1-4]?\d\.wav")
-_FIELDS = {  # column: the file's name for it
+_FIELDS = {  # column: name of the field in the file
     "accent": "accent",
     "age": "age",
     "gender": "gender",
@@ -25,7 +25,7 @@ _FIELDS = {  # column: the file's name for it
     "origin": "origin",
     "recording_room": "recordingroom",
 }
-# Slips of the official file: room "vr-romm" of speaker 52, age "1234" of speaker 45.
+# Errors in the official file: room "vr-romm" of speaker 52, age "1234" of speaker 45.
 _SLIPS = {"vr-romm": "vr-room", "1234": UNKNOWN, "": UNKNOWN}
 
 
@@ -35,20 +35,20 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     folders = (data_root / "data", data_root, data_root / "AudioMNIST" / "data", data_root / "audiomnist" / "data")
     for folder in folders:
         names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.wav"))
-        found = [match for name in names if (match := _CLIP.fullmatch(name))]
-        if found:
+        matches = [match for name in names if (match := _CLIP.fullmatch(name))]
+        if matches:
             break
     else:
         raise CatuvacError(
             f"no AudioMNIST recordings (data/{{speaker}}/{{digit}}_{{speaker}}_{{repetition}}.wav) in {data_root} or "
-            "its AudioMNIST/: give --data-root the folder that holds them"
+            "its AudioMNIST/: give --data-root the folder that contains them"
         )
     clips = pd.DataFrame(
         {
-            "path": [str(folder / match.string) for match in found],
-            "label": [match["digit"] for match in found],
-            "duration": [audio.duration(folder / match.string) for match in found],
-            "speaker": [match["speaker"] for match in found],
+            "path": [str(folder / match.string) for match in matches],
+            "label": [match["digit"] for match in matches],
+            "duration": [audio.duration(folder / match.string) for match in matches],
+            "speaker": [match["speaker"] for match in matches],
         }
     )
     if (folder / META).is_file():
@@ -59,21 +59,21 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
 
 
 def _speakers(path: Path) -> dict[str, dict[str, str]]:
-    """The columns of every speaker that the file knows, in one spelling."""
+    """Returns the columns of every speaker in the file, in consistent spelling."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         return {
-            speaker: {column: _mend(entry.get(field, UNKNOWN)) for column, field in _FIELDS.items()}
+            speaker: {column: _corrected(entry.get(field, UNKNOWN)) for column, field in _FIELDS.items()}
             for speaker, entry in listed.items()
         }
-    except (ValueError, AttributeError) as error:  # no JSON, no UTF-8, or no table of tables
+    except (ValueError, AttributeError) as error:  # not JSON, not UTF-8, or not an object of objects
         raise CatuvacError(
             f"{path} is not the corpus's JSON of speakers ({error}): restore the official file, or remove it to do "
-            "without"
+            "without it"
         ) from error
 
 
-def _mend(value: object) -> str:
+def _corrected(value: object) -> str:
     text = str(value).strip().casefold()
     return _SLIPS.get(text, text)
 

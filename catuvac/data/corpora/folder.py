@@ -1,4 +1,4 @@
-"""Your own recordings: any tree of audio files, with what is known of them in its folders, its names or a table.
+"""Your own recordings: any tree of audio files, with metadata in its folders, its file names or a table.
 
 `folder_labels` makes the first sub-folder the label. `pattern` is a regular expression for the start of each path below
 the root, with / between folders; its named groups become columns. `table` is a CSV with a row per clip. Both may give a
@@ -22,21 +22,21 @@ from catuvac.data import audio
 from catuvac.data.corpora.table import COMMON, ClipTable, Corpus, check, path_column, read_table, refuse_absent
 from catuvac.errors import CatuvacError, printable
 
-# Suffixes of what libsndfile reads. MATLAB's .mat files are left out, which are seldom sound, and .raw, which does not
-# say what it holds.
+# Suffixes of what libsndfile reads, except MATLAB's .mat, which is seldom audio, and .raw, which does not state its
+# format.
 READ = (
     *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".aifc", ".opus", ".oga", ".caf", ".au", ".w64", ".rf64"),
     *(".snd", ".bwf", ".mp1", ".mp2", ".sph", ".nist", ".sf", ".ircam", ".voc", ".avr", ".svx", ".8svx", ".iff"),
     *(".paf", ".pvf", ".htk", ".sds", ".sd2", ".wve", ".xi", ".mpc"),
 )
-# libsndfile reads none of these so far: they are listed, so that each is reported as skipped and not passed over.
+# libsndfile reads none of these so far; they are listed so that each is reported as skipped instead of ignored.
 UNREAD = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".ape", ".wv", ".mka", ".ac3", ".dsf", ".3gp")
-HIDDEN = "."  # how such names begin; macOS keeps in ._x.wav what other file systems have no room for beside x.wav
+HIDDEN = "."  # prefix of hidden names; on other file systems, macOS stores metadata of x.wav in ._x.wav
 
 SPLITS = ("train", "val", "test")
-UNKNOWN = "unknown"  # a nuisance column's value where there is none
-GIVEN = ("label", "split")  # columns with a meaning that a pattern or a table may give
-RESERVED = {*COMMON, "reason"} - {*GIVEN}  # those that it may not, beside a table's own
+UNKNOWN = "unknown"  # a nuisance column's value where it is missing
+GIVEN = ("label", "split")  # columns with a fixed meaning that a pattern or a table may have
+RESERVED = {*COMMON, "reason"} - {*GIVEN}  # those that it may not have, except for a table's path, start and end
 CORRECT = "correct it"
 
 
@@ -46,7 +46,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
         return _tabled(config, data_root)
     paths = sorted(recordings(data_root))
     if not paths:
-        raise CatuvacError(f"no {', '.join(READ)} file below {data_root}: give --data-root a folder that holds some")
+        raise CatuvacError(f"no {', '.join(READ)} file below {data_root}: give --data-root a folder that contains some")
     if config.pattern:
         paths, known, note = _matched(paths, config, data_root)
     else:
@@ -56,7 +56,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
 
 
 def _labelled(paths: Sequence[Path], config: CorpusConfig, root: Path) -> tuple[dict[str, list[str]], str]:
-    """The labels of files, where `folder_labels` asks for them, and what a note should say."""
+    """Returns the labels of files, if `folder_labels` asks for them, and a text for the note."""
     if not config.folder_labels:
         return {}, ""
     loose = [path for path in paths if path.parent == root]
@@ -70,26 +70,26 @@ def _labelled(paths: Sequence[Path], config: CorpusConfig, root: Path) -> tuple[
 
 
 def _matched(paths: Sequence[Path], config: CorpusConfig, root: Path) -> tuple[list[Path], dict[str, list[str]], str]:
-    """The files that the pattern matches, their columns, and what a note should say."""
+    """Returns the files that the pattern matches, their columns, and a text for the note."""
     pattern = re.compile(config.pattern)
     where = f"pattern {config.pattern!r}"
     _check_names(list(pattern.groupindex), where)
     matches = [(path, pattern.match(path.relative_to(root).as_posix())) for path in paths]
-    found = [(path, match) for path, match in matches if match]
+    matched = [(path, match) for path, match in matches if match]
     others = [path for path, match in matches if not match]
-    if others and not (config.partial and found):
+    if others and not (config.partial and matched):
         raise CatuvacError(
             f"{where} does not match {len(others)} of {len(paths)} files, the first {others[0].relative_to(root)}: "
             "widen it, or leave such files out with --partial"
         )
-    columns = {name: [printable(match[name] or "") for _, match in found] for name in pattern.groupindex}
+    columns = {name: [printable(match[name] or "") for _, match in matched] for name in pattern.groupindex}
     left_out = f"; {len(others)} that do not match left out" if others else ""
-    names = [str(path) for path, _ in found]
-    return [path for path, _ in found], _filled(columns, names, where), f"{_described(columns)}{left_out}"
+    names = [str(path) for path, _ in matched]
+    return [path for path, _ in matched], _filled(columns, names, where), f"{_described(columns)}{left_out}"
 
 
 def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
-    """The clips of `config.table`, in its order."""
+    """Returns the clips of `config.table`, in its order."""
     table = root / config.table
     if not table.is_file():
         raise CatuvacError(f"no table {table}: give --table its path relative to --data-root, or an absolute one")
@@ -103,7 +103,7 @@ def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
     end = _seconds(rows, "end", blank=math.inf)
     check((start >= 0) & (start < end) & (start < math.inf), table, "not 0 <= start < end, in s", remedy=CORRECT)
     spans = pd.DataFrame({"path": paths, "start": start, "end": end})
-    check(~spans.duplicated(), table, "a clip that an earlier line lists", remedy="remove one of the two")
+    check(~spans.duplicated(), table, "the same clip as in an earlier line", remedy="remove one of the two")
     here = paths.map(os.path.isfile)
     absent = refuse_absent(paths[~here], len(paths), partial=config.partial)
     if not here.any():
@@ -112,7 +112,7 @@ def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
     rows, paths, start, end = rows[here], paths[here], start[here], end[here]
     columns = {str(name): rows[name].map(printable).tolist() for name in rows if name not in ("path", "start", "end")}
     lengths = paths.map({path: audio.duration(path) for path in paths.unique()})
-    left = np.minimum(end, lengths) - start  # an end after the recording's own is that
+    left = np.minimum(end, lengths) - start  # an end beyond the recording's is replaced by that
     clips = pd.DataFrame(
         {
             "path": paths.astype(object),
@@ -125,7 +125,7 @@ def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
 
 
 def _seconds(rows: pd.DataFrame, name: str, *, blank: float) -> pd.Series:
-    """A column in s, NaN where it is no number; `blank` where it is empty or there is no such column."""
+    """Returns a column in s: NaN where it is not a number, `blank` where it is empty or if it does not exist."""
     texts = rows[name] if name in rows else pd.Series("", index=rows.index)
     return pd.to_numeric(texts, errors="coerce").astype(float).where(texts.str.strip() != "", blank)
 
@@ -134,21 +134,21 @@ def _check_names(names: Sequence[str], where: str) -> None:
     """Raises `CatuvacError` for a column that a pattern or a table may not have."""
     for name in names:
         if name in RESERVED:
-            raise CatuvacError(f"{where} gives a column {name!r}, which has a meaning of its own: rename it")
+            raise CatuvacError(f"{where} has a column {name!r}, which is a reserved name: rename it")
 
 
 def _filled(columns: dict[str, list[str]], clips: Sequence[str], where: str) -> dict[str, list[str]]:
-    """Columns of texts as a clip table has them; `clips` says in an error which one is meant.
+    """Returns text columns as in a clip table; `clips` identifies the clips in error messages.
 
     Raises:
-        CatuvacError: a label or split of some clips but not of all, or a split that is none.
+        CatuvacError: a label or split for only some of the clips, or an unknown split.
     """
     filled = {}
     for name, values in columns.items():
         empty = [clip for clip, value in zip(clips, values, strict=True) if not value.strip()]
         if name not in GIVEN:
             filled[name] = [value if value.strip() else UNKNOWN for value in values]
-        elif len(empty) < len(values):  # a column without a value says nothing
+        elif len(empty) < len(values):  # a column without values is ignored
             if empty:
                 raise CatuvacError(
                     f"{where} gives {len(empty)} of {len(values)} clips no {name}, the first {empty[0]}: "
@@ -162,14 +162,14 @@ def _filled(columns: dict[str, list[str]], clips: Sequence[str], where: str) -> 
 
 
 def _described(columns: dict[str, list[str]]) -> str:
-    """How many values each column has, for a note."""
+    """Returns a text for the note: how many values each column has."""
     return f" ({', '.join(f'{name}: {len(set(values))}' for name, values in columns.items())})" if columns else ""
 
 
 def recordings(root: Path) -> Iterator[Path]:
-    """The audio files below `root`, broken links to some among them; raises `OSError` for a folder it cannot list.
+    """Yields the audio files below `root`, including broken links; raises `OSError` for a folder it cannot list.
 
-    Hidden files and what lies in hidden folders are left out.
+    Hidden files and the content of hidden folders are left out.
     """
 
     def refuse(error: OSError) -> None:
@@ -178,7 +178,7 @@ def recordings(root: Path) -> Iterator[Path]:
     for folder, inside, names in os.walk(root, onerror=refuse):
         inside[:] = [name for name in inside if not name.startswith(HIDDEN)]
         for path in (Path(folder, name) for name in names if not name.startswith(HIDDEN)):
-            # A named pipe would wait for ever.
+            # Opening a named pipe would block forever.
             if path.suffix.lower() in READ + UNREAD and (path.is_file() or not path.exists()):
                 yield path
 

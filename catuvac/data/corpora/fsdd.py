@@ -21,21 +21,21 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     del config
     assert data_root is not None
     for folder in (data_root / "fsdd" / "recordings", data_root / "recordings", data_root):
-        found = [match for path in sorted(folder.glob("*.wav")) if (match := _NAME.fullmatch(path.name))]
-        if found:
+        matches = [match for path in sorted(folder.glob("*.wav")) if (match := _NAME.fullmatch(path.name))]
+        if matches:
             break
     else:
         raise CatuvacError(
             f"no FSDD recordings ({{digit}}_{{speaker}}_{{index}}.wav) in {data_root}, its recordings/ or its "
-            "fsdd/recordings/: give --data-root the folder that holds them"
+            "fsdd/recordings/: give --data-root the folder that contains them"
         )
     clips = pd.DataFrame(
         {
-            "path": path_column(folder / match.string for match in found),
-            "label": [match["digit"] for match in found],
-            "duration": [audio.duration(folder / match.string) for match in found],
-            "split": ["test" if int(match["index"]) < TEST_BELOW else "train" for match in found],
-            "speaker": [printable(match["speaker"]) for match in found],
+            "path": path_column(folder / match.string for match in matches),
+            "label": [match["digit"] for match in matches],
+            "duration": [audio.duration(folder / match.string) for match in matches],
+            "split": ["test" if int(match["index"]) < TEST_BELOW else "train" for match in matches],
+            "speaker": [printable(match["speaker"]) for match in matches],
         }
     )
     return ClipTable(clips, f"{len(clips)} of {CORPUS.full} clips ({clips['speaker'].nunique()} of 6 speakers)")

@@ -17,9 +17,9 @@ from catuvac.data.corpora.table import OFFICIAL, ClipTable, Corpus, keep_present
 from catuvac.errors import CatuvacError
 
 LISTS = {"validation_list.txt": "val", "testing_list.txt": "test"}  # no speaker is in two of the splits
-# The last is where torchaudio puts it.
+# The last is torchaudio's.
 FOLDERS = ("speech_commands", "speech_commands_v0.02", "SpeechCommands/speech_commands_v0.02")
-WORDS = {  # and the clips of each; the folder _background_noise_ is no word
+WORDS = {  # with their numbers of clips; the folder _background_noise_ is not a word
     **{"backward": 1664, "bed": 2014, "bird": 2064, "cat": 2031, "dog": 2128, "down": 3917, "eight": 3787},
     **{"five": 4052, "follow": 1579, "forward": 1557, "four": 3728, "go": 3880, "happy": 2054, "house": 2113},
     **{"learn": 1575, "left": 3801, "marvin": 2100, "nine": 3934, "no": 3941, "off": 3745, "on": 3845},
@@ -40,34 +40,34 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
             break
     else:
         raise CatuvacError(
-            f"no {' and '.join(LISTS)} in {data_root} or its speech_commands/: give --data-root the folder that holds "
-            "the corpus"
+            f"no {' and '.join(LISTS)} in {data_root} or its speech_commands/: give --data-root the folder that "
+            "contains the corpus"
         )
     absent = [word for word in config.words if not (root / word).is_dir()]
     if absent:
         raise CatuvacError(f"{root} has no folder {', '.join(absent)}: put it there, or choose other --words")
     words = [word for word in sorted(config.words or WORDS) if (root / word).is_dir()]
     names = sorted(path.relative_to(root).as_posix() for word in words for path in (root / word).glob("*.wav"))
-    found = [match for name in names if (match := _NAME.fullmatch(name))]
-    if not found:
+    matches = [match for name in names if (match := _NAME.fullmatch(name))]
+    if not matches:
         raise CatuvacError(f"no {{word}}/{{speaker}}_nohash_{{number}}.wav in {root}: restore the official folders")
     splits, left_out = _splits(root, words, partial=config.partial)
     clips = pd.DataFrame(
         {
-            "path": [str(root / match.string) for match in found],
-            "label": [match["word"] for match in found],
-            "duration": [audio.duration(root / match.string) for match in found],
-            "split": [splits.get(match.string, "train") for match in found],
-            "speaker": [match["speaker"] for match in found],
+            "path": [str(root / match.string) for match in matches],
+            "label": [match["word"] for match in matches],
+            "duration": [audio.duration(root / match.string) for match in matches],
+            "split": [splits.get(match.string, "train") for match in matches],
+            "speaker": [match["speaker"] for match in matches],
         }
     )
     full = sum(WORDS[word] for word in config.words or WORDS)
-    what = f"{len(words)} words, {clips['speaker'].nunique()} speakers"
-    return ClipTable(clips, f"{len(clips)} of {full} clips ({what}){left_out}")
+    counts = f"{len(words)} words, {clips['speaker'].nunique()} speakers"
+    return ClipTable(clips, f"{len(clips)} of {full} clips ({counts}){left_out}")
 
 
 def _splits(root: Path, words: list[str], *, partial: bool) -> tuple[dict[str, str], str]:
-    """The split of each listed file of the words, and what a note should say about those that are absent."""
+    """Returns the split of each listed file of the words, and a text for the note about absent ones."""
     parts = []
     for name, split in LISTS.items():
         try:
@@ -76,7 +76,7 @@ def _splits(root: Path, words: list[str], *, partial: bool) -> tuple[dict[str, s
             raise CatuvacError(f"{root / name} is not UTF-8: {error}; {OFFICIAL}") from error
         odd = [line for line in lines if not _NAME.fullmatch(line)]
         if odd:
-            raise CatuvacError(f"{root / name} lists {odd[0]}, which is no clip's name; {OFFICIAL}")
+            raise CatuvacError(f"{root / name} lists {odd[0]}, which is not a clip's name; {OFFICIAL}")
         parts.append(pd.DataFrame({"file": lines, "split": split}))
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["file"].str.split("/").str[0].isin(words)].reset_index(drop=True)

@@ -1,7 +1,7 @@
-"""Generated acoustic scenes with an overlap knob: no files, every sample follows from the configuration.
+"""Generated acoustic scenes with adjustable overlap: no files; the configuration determines every sample.
 
 A clip is `sqrt(1 - overlap) * scene + sqrt(overlap) * background`, both at unit RMS. The scene belongs to the class;
-the background is drawn from one distribution for all classes, so that at overlap 1 nothing tells the classes apart.
+the background is drawn from one distribution for all classes, so that at overlap 1 the classes are indistinguishable.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from catuvac.data.corpora.table import ClipTable, Corpus
 
 SAMPLE_RATE = 16000  # Hz
 SECONDS = 1.0
-FLOOR = 0.03  # noise of the recorder against the clip: -30 dB
-LEVELS = {"soft": 0.08, "loud": 0.1}  # RMS; a nuisance: even and odd clips, whatever the class
+FLOOR = 0.03  # recorder noise relative to the clip: -30 dB
+LEVELS = {"soft": 0.08, "loud": 0.1}  # RMS; a nuisance: alternates from clip to clip, whatever the class
 
 Samples = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ _FREQUENCY: Samples = np.arange(len(_TIME) // 2 + 1) / SECONDS  # Hz
 
 
 def synthesise(*, seed: int, label: int, number: int, overlap: float) -> NDArray[np.float32]:
-    """The samples `[16000]` (16 kHz, 1 s) of clip `number` of class `label`; they follow from the arguments alone."""
+    """Generates clip `number` of class `label`, `[16000]` samples (16 kHz, 1 s), from its arguments alone."""
     scene = _scene(np.random.default_rng([seed, label, number, 0]), label)
     rng = np.random.default_rng([seed, label, number, 1])
     background = _background(rng)
@@ -41,7 +41,7 @@ def synthesise(*, seed: int, label: int, number: int, overlap: float) -> NDArray
 
 
 def class_name(label: int) -> str:
-    """`hum` for the family's first class, `hum-2` for its second, in another place on the frequency axis."""
+    """Returns `hum` for the family's first class, `hum-2` for its second, elsewhere on the frequency axis."""
     variant, place = divmod(label, len(_FAMILIES))
     family = list(_FAMILIES)[(place + variant) % len(_FAMILIES)]
     return family if variant == 0 else f"{family}-{variant + 1}"
@@ -54,7 +54,7 @@ def _scene(rng: Generator, label: int) -> Samples:
 
 
 def _centre(place: int, variant: int) -> float:
-    """Hz; every scene keeps to a zone of its own on the mel axis, so that all are about equally far apart."""
+    """Returns a frequency in Hz; scenes have separate zones on the mel axis, all about equally far apart."""
     half = len(_FAMILIES) // 2
     zone = 2 * place if place < half else 2 * (place - half) + 1
     # Multiples of the golden ratio spread the variants evenly over the zone, whatever their number.
@@ -71,38 +71,38 @@ def _unit(samples: Samples) -> Samples:
 
 
 def _jitter(rng: Generator, value: float, share: float) -> float:
-    """`value` times a random factor of about 1 ± `share`."""
+    """Returns `value` times a random factor of about 1 ± `share`."""
     return value * float(np.exp(share * rng.uniform(-1, 1)))
 
 
 def _noise(rng: Generator, gain: Samples) -> Samples:
-    """Gaussian noise with the magnitude response `gain` over `_FREQUENCY`."""
+    """Returns Gaussian noise with the magnitude response `gain` over `_FREQUENCY`."""
     spectrum = rng.normal(size=len(_FREQUENCY)) + 1j * rng.normal(size=len(_FREQUENCY))
     return np.fft.irfft(spectrum * gain, n=len(_TIME))
 
 
 def _slope(decibels_per_octave: float) -> Samples:
-    """Magnitude response of coloured noise: -3 is pink, -6 is brown; flat below 50 Hz."""
+    """Returns the magnitude response of coloured noise: -3 is pink, -6 is brown; flat below 50 Hz."""
     return np.asarray((np.maximum(_FREQUENCY, 50.0) / 1000.0) ** (decibels_per_octave / 6.02))
 
 
 def _around(centre: float, octaves: float) -> Samples:
-    """Magnitude response of a band with Gaussian edges, `octaves` wide between the half-power points or so."""
+    """Returns the magnitude response of a band with Gaussian edges, about `octaves` wide at half power."""
     return np.asarray(np.exp(-0.5 * (np.log2(np.maximum(_FREQUENCY, 1.0) / centre) / (octaves / 2)) ** 2))
 
 
 def _phase(frequency: Samples, rng: Generator) -> Samples:
-    """Running phase in rad of a tone whose frequency in Hz varies over time, from a random start."""
+    """Returns the running phase in rad of a tone whose frequency in Hz varies over time, from a random start."""
     return 2 * np.pi * (np.cumsum(frequency) / SAMPLE_RATE + rng.uniform())
 
 
 def _saw(rng: Generator, rate: float) -> Samples:
-    """Position in [0, 1) within each repetition, `rate` of them a second; clips start near an onset, as cut events."""
+    """Returns the position in [0, 1) within each of `rate` repetitions per second; clips start near an onset."""
     return (_TIME * _jitter(rng, rate, 0.02) + rng.uniform(0, 0.2)) % 1.0
 
 
 def _wave(rng: Generator, rate: float) -> Samples:
-    """A sine at about `rate` Hz, from near its start."""
+    """Returns a sine of about `rate` Hz that starts near phase 0."""
     return np.sin(2 * np.pi * (_TIME * _jitter(rng, rate, 0.02) + rng.uniform(0, 0.2)))
 
 
@@ -155,7 +155,7 @@ def _rain(rng: Generator, centre: float) -> Samples:
 
 
 def _background(rng: Generator) -> Samples:
-    """Coloured noise of a random slope with slow random swells."""
+    """Returns coloured noise with a random slope and slow random swells."""
     swell = 1 + 0.3 * _wave(rng, rng.uniform(0.5, 3))
     return swell * _noise(rng, _slope(rng.uniform(-4, -2)))
 

@@ -43,7 +43,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
             return _unlabelled(config, root)
     raise CatuvacError(
         f"no meta.csv, {UNLABELLED} or audio/*.wav in {data_root}, its {DEVELOPMENT}/ or its tau2019/: give "
-        "--data-root the folder that holds them"
+        "--data-root the folder that contains them"
     )
 
 

@@ -40,7 +40,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
     check_values(rows, "salience", SALIENCES, root / table)
     check_values(rows, "fold", range(1, FOLDS + 1), root / table)
     seconds = rows[["start", "end"]].apply(pd.to_numeric, errors="coerce")
-    # Infinity is no length, and compares as if it were one.
+    # An infinite end is not valid, but passes the other comparisons.
     good = (seconds["start"] >= 0) & (seconds["start"] < seconds["end"]) & (seconds["end"] < math.inf)
     check(good, root / table, "not 0 <= start < end, in s")
     paths = f"{root}/audio/fold" + rows["fold"].astype(str) + "/" + rows["slice_file_name"]
@@ -49,7 +49,7 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
         {
             "path": kept["path"],
             "label": kept["class"],
-            # The header's length may be that of a padded copy: the CSV has the slice's own.
+            # The header's length may be that of a padded copy: the CSV states the slice's own.
             "duration": kept["end"].astype(float) - kept["start"].astype(float),
             "fold": kept["fold"],
             "fs_id": kept["fsID"],

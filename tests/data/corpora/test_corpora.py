@@ -216,7 +216,7 @@ def test_wrong_roots(corpus: str, message: str, tmp_path: Path) -> None:
     config = CorpusConfig(corpus=corpus)
     with pytest.raises(CatuvacError, match=message):
         index(config, tmp_path)
-    with pytest.raises(CatuvacError, match="gone is not a folder: give the one that holds the recordings"):
+    with pytest.raises(CatuvacError, match="gone is not a folder: give the one with the recordings"):
         index(config, tmp_path / "gone")
     with pytest.raises(CatuvacError, match="give --data-root DIR"):
         index(config, None)

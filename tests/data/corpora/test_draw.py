@@ -29,18 +29,18 @@ def test_a_limit_draws_by_seed_in_the_tables_order() -> None:
 
 def test_stratify_takes_as_many_of_every_label() -> None:
     table = index(synthetic(limit=24, stratify=True), None)
-    assert table.note.startswith("24 of 60 clips, drawn with seed 0, as many of every label; from")
+    assert table.note.startswith("24 of 60 clips, drawn with seed 0, equally many per label; from")
     assert table.clips["label"].value_counts().to_dict() == {"rumble": 8, "hum": 8, "siren": 8}
     assert table.clips["label"].tolist() == ["rumble"] * 8 + ["hum"] * 8 + ["siren"] * 8  # the table's order
     uneven = index(synthetic(limit=25, stratify=True), None)  # the odd one goes to the first in sorted order
     assert uneven.clips["label"].value_counts().to_dict() == {"hum": 9, "rumble": 8, "siren": 8}
-    assert "as many of every label to within one; from" in uneven.note
+    assert "equally many per label to within one; from" in uneven.note
 
 
 def test_a_corpus_in_files_is_drawn_too(tau2019: Path) -> None:
     table = index(CorpusConfig(corpus="tau2019", limit=12, stratify=True), tau2019)
     assert table.note == (
-        "12 of 32 clips, drawn with seed 0, as many of every label; from 32 of 14400 clips (16 locations in 4 cities)"
+        "12 of 32 clips, drawn with seed 0, equally many per label; from 32 of 14400 clips (16 locations in 4 cities)"
     )
     assert table.clips["label"].value_counts().to_dict() == {"airport": 6, "street_traffic": 6}
     assert all(Path(path).is_file() for path in table.clips["path"])

@@ -63,7 +63,7 @@ def test_a_listed_clip_that_is_absent(speech_commands: Path) -> None:
     ("line", "message"),
     [
         ("yes/4c6944d6_nohash_0.wav", r"yes/4c6944d6_nohash_0\.wav is listed twice"),  # the other list has it
-        ("yes/notes.txt", r"validation_list\.txt lists yes/notes\.txt, which is no clip's name; restore the official"),
+        ("yes/notes.txt", r"validation_list\.txt lists yes/notes\.txt, which is not a clip's name; restore the"),
         ("yes/\udcff.wav", r"validation_list\.txt is not UTF-8"),
     ],
 )
