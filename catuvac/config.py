@@ -128,6 +128,7 @@ class FeatureConfig:
     clip_norm: ClipNorm = "none"  # per clip and band: subtract the mean, divide by the deviation over time
     corpus_norm: CorpusNorm = "none"  # per band, with statistics of the training split
     activity_db: float = 40.0  # frames this many dB below the clip's loudest frame are inactive
+    context: float = field(default=0.0, metadata=LATER)  # s; windows that clips are cut into; 0: whole clips
     weights: str = field(default="", metadata=LATER)  # embedding: an ONNX file; default: Google's speech embedding
 
     def __post_init__(self) -> None:
@@ -145,12 +146,21 @@ class FeatureConfig:
             f"low_bin + n_bands must stay within the {bins} bins of window={self.window}, "
             f"got {self.low_bin} + {self.n_bands}",
         )
+        _require(
+            0 <= self.context <= self.clip_seconds,
+            f"context must lie in [0, clip_seconds={self.clip_seconds}] s, got {self.context}",
+        )
         _require(self.kind == "embedding" or not self.weights, f"kind {self.kind!r} reads no weights")
         _require(
             self.kind != "embedding" or bool(self.weights) or (self.sample_rate, self.n_bands) == SPEECH_EMBEDDING,
             "the speech embedding needs sample_rate {} and n_bands {}".format(*SPEECH_EMBEDDING)
             + f", got {self.sample_rate} and {self.n_bands}; set them, or give weights",
         )
+
+    @property
+    def seconds(self) -> float:
+        """The length in s of what the networks see at a time: a whole clip, or a window of `context`."""
+        return self.context or self.clip_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

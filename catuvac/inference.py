@@ -22,14 +22,14 @@ from torch import Tensor
 from catuvac import artifacts, results, trained
 from catuvac.config import Config
 from catuvac.data import features
-from catuvac.data.store import FeatureSet
+from catuvac.data.store import ByClip, FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.evaluation import metrics
 from catuvac.evaluation.metrics import DECIDED
 from catuvac.io import locked
 from catuvac.models.variational import VariationalModel
 from catuvac.training import checkpoint, run_dir
-from catuvac.training.run import EVAL_BATCH, MODELS, Report, TrainingRun, two_views, use_bf16
+from catuvac.training.run import EVAL_BATCH, MODELS, Report, TrainingRun, mean_probabilities, two_views, use_bf16
 
 NAMES = "names.json"  # next to a model's weights: the names that users gave its clusters
 
@@ -84,7 +84,7 @@ class FittedModel:
 
     @property
     def window(self) -> int:
-        """The number of samples of a whole clip."""
+        """The number of samples that the networks see at a time: a whole clip, or a window of its context."""
         return features.clip_samples(self.config.features)
 
     @property
@@ -95,11 +95,32 @@ class FittedModel:
     def predict(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> Prediction:
         """Assigns clips to clusters, with features that are bit-identical to those of the training.
 
+        A model with a context averages the logits of a clip's windows.
+
         Args:
             clips: samples `[s]` of each clip, finite, at `config.features.sample_rate` Hz.
             durations: the true length of each clip in s; None if no clip contains padding.
         """
         lengths = durations or [math.nan] * len(clips)
+        if not self.config.features.context:
+            return self._predict_whole(clips, lengths)
+        windows: list[Tensor] = []
+        of: list[int] = []
+        for number, (samples, seconds) in enumerate(zip(clips, lengths, strict=True)):
+            used = samples if math.isnan(seconds) else samples[: max(1, round(seconds * self.sample_rate))]
+            count = max(1, math.floor(len(used) / self.window + 0.5))
+            windows += [used[i * self.window : (i + 1) * self.window] for i in range(count)]
+            of += [number] * count
+        parts = self._predict_whole(windows, [math.nan] * len(windows))
+        by_clip = ByClip(np.arange(len(clips)), np.array(of))
+        return Prediction(
+            mean_probabilities(by_clip, parts.probabilities),
+            by_clip.means(parts.z),
+            np.sqrt(by_clip.means(parts.error**2)),
+        )
+
+    def _predict_whole(self, clips: Sequence[Tensor], lengths: Sequence[float]) -> Prediction:
+        """Assigns clips, or windows, that the networks see as a whole."""
         front_end = self.config.features
         return self._predict(
             features.extract_batch(clips[part], durations=lengths[part], config=front_end)

@@ -304,7 +304,7 @@ def _clip_normalised(x: Tensor, active: Tensor, config: FeatureConfig) -> Tensor
 
 def clip_samples(config: FeatureConfig) -> int:
     """Returns the number of samples of a whole clip."""
-    return max(1, round(config.clip_seconds * config.sample_rate))
+    return max(1, round(config.seconds * config.sample_rate))
 
 
 def _padded(count: int) -> int:

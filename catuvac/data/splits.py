@@ -26,9 +26,16 @@ def split(clips: pd.DataFrame, config: SplitConfig) -> dict[str, Rows]:
     the corpus's own splits; if it has no validation split, `random` draws one from the rest. The fractions refer to
     all clips.
 
+    Windows of one clip stay together: their clips are split, and the fractions refer to these.
+
     Raises:
         CatuvacError: no such column, no official split, or too few clips or groups to fill all three splits.
     """
+    if "clip" in clips:
+        whole = clips.drop_duplicates("clip")
+        parts = split(whole.drop(columns="clip").reset_index(drop=True), config)
+        numbers = whole["clip"].to_numpy()
+        return {name: np.flatnonzero(clips["clip"].isin(numbers[part])) for name, part in parts.items()}
     rows = np.arange(len(clips), dtype=np.int64)
     if config.split == "grouped":
         rest, test = _grouped(clips, rows, config.test_fraction, config)

@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ from catuvac import io
 from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig, plain
 from catuvac.data import features, splits
 from catuvac.data.audio import AudioError
-from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index, starts
+from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index, starts, windows
 from catuvac.errors import CatuvacError, printable
 
 FORMAT = 4  # increment when extraction, the generated corpus or the entries change: older entries are then ignored
@@ -52,6 +52,7 @@ ENTRY = re.compile("[0-9a-f]{16}")  # the name of an entry
 SCORED = 1024  # in-memory clips that are scored during training: the Silhouette compares every pair
 CHUNK = 8  # clips per task of a thread: more amortise the interpreter's overhead, but take more memory
 
+Float = TypeVar("Float", bound=np.floating[Any])
 Rows = NDArray[np.int64]
 Extracted = tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]  # x [n, T, F], mask [n, T], why unusable or ""
 
@@ -78,6 +79,32 @@ class FeatureSet:
         """Returns codes `[n]` of each nuisance column with at least two values in the corpus."""
         columns = [name for name in self.clips.columns if name not in COMMON and self.clips[name].nunique() >= 2]
         return {name: _codes(self.clips[name])[rows] for name in columns}
+
+    def by_clip(self, rows: Rows) -> ByClip | None:
+        """Returns how rows that are windows belong to clips, or None if every row is a whole clip."""
+        if "clip" not in self.clips:
+            return None
+        _, first, of = np.unique(self.clips["clip"].to_numpy()[rows], return_index=True, return_inverse=True)
+        return ByClip(rows[first], of)
+
+
+@dataclass(frozen=True)
+class ByClip:
+    """Windows and the clips that they belong to."""
+
+    rows: Rows  # [m] of the feature set: the first window of each clip
+    of: Rows  # [n] the clip of each window, in [0, m)
+
+    def sums(self, values: NDArray[Float]) -> NDArray[Float]:
+        """Sums `[n, …]` of windows to `[m, …]` of clips."""
+        totals = np.zeros((len(self.rows), *values.shape[1:]))
+        np.add.at(totals, self.of, values)
+        return totals.astype(values.dtype)
+
+    def means(self, values: NDArray[Float]) -> NDArray[Float]:
+        """Averages `[n, …]` of windows to `[m, …]` of clips."""
+        counts = np.bincount(self.of).reshape(-1, *[1] * (values.ndim - 1))
+        return (self.sums(values) / counts).astype(values.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +168,7 @@ def prepare(
             splits that cannot be filled, or a cache that cannot be written.
     """
     cache_dir = cache_dir or default_cache_dir()
-    table = index(config.corpus, data_root)
+    table = windows(index(config.corpus, data_root), config.features)
     workers = workers or _cores()
     raw_key = _raw_key(config, table.clips)
     key = {
@@ -504,7 +531,7 @@ def read_clip(corpus: CorpusConfig, front_end: FeatureConfig, path: str, *, star
         corpus, front_end: sections of the configuration.
         path, start, duration: from the clip's row in the corpus's table; start and duration in s.
     """
-    seconds = min(front_end.clip_seconds, duration)  # in this order, min() ignores a duration of NaN
+    seconds = min(front_end.seconds, duration)  # in this order, min() ignores a duration of NaN
     return CORPORA[corpus.corpus].read(corpus, path, front_end.sample_rate, start=start, seconds=seconds)
 
 

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from catuvac.config import Config, ConfigError, ModelConfig, Precision, TrainingConfig, differences
-from catuvac.data.store import FeatureSet
+from catuvac.data.store import ByClip, FeatureSet, Float
 from catuvac.errors import CatuvacError
 from catuvac.evaluation import metrics
 from catuvac.models.cat_uvac import CatUVAC
@@ -109,6 +110,12 @@ def two_views(
             parts.append(torch.stack([torch.softmax(logits(x_view).float(), dim=-1) for x_view in pair]))
     one, other = torch.cat(parts, dim=1).cpu().numpy()
     return one, other
+
+
+def mean_probabilities(clips: ByClip, windows: NDArray[Float]) -> NDArray[Float]:
+    """Returns the probabilities `[m, K]` of clips: the softmax of the mean logits of their windows, `[n, K]`."""
+    logits = np.log(np.maximum(windows, np.finfo(np.float32).tiny))  # up to a constant per window, which cancels
+    return np.asarray(softmax(clips.means(logits), axis=1), dtype=windows.dtype)
 
 
 @dataclass(frozen=True)
@@ -418,22 +425,33 @@ class TrainingRun:
     def evaluate(self, split: str) -> dict[str, Any]:
         """Computes every score of the design's section 4, the noise-free ELBO and its terms (nats per clip) on a split.
 
+        A clip of several windows has the mean of their logits, features and posterior means, and the sum of their nats.
+
         The views of `invariant_information` have a fixed seed, so that all models are scored on the same ones.
         """
         rows = self.features.splits[split]
         return self._scores(rows, self.infer(rows))
 
     def _scores(self, rows: NDArray[np.int64], out: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+        x, views, nats = self.features.x[rows].reshape(len(rows), -1), self._two_views(rows), ("recon", "kl_y", "kl_z")
+        if clips := self.features.by_clip(rows):
+            views = mean_probabilities(clips, views[0]), mean_probabilities(clips, views[1])
+            out = {
+                "probabilities": mean_probabilities(clips, out["probabilities"]),
+                "mean": clips.means(out["mean"]),
+                **{name: clips.sums(out[name]) for name in nats},
+            }
+            x, rows = clips.means(x), clips.rows
         scores = metrics.evaluate(
             probabilities=out["probabilities"],
-            x=self.features.x[rows].reshape(len(rows), -1),
+            x=x,
             z=out["mean"],
             labels=self.features.labels(rows),
             nuisances=self.features.nuisances(rows),
-            views=self._two_views(rows),
+            views=views,
             device=self.device,
         )
-        terms = {name: float(out[name].mean(dtype=np.float64)) for name in ("recon", "kl_y", "kl_z")}
+        terms = {name: float(out[name].mean(dtype=np.float64)) for name in nats}
         active = metrics.active_units(out["mean"])
         model = {"elbo": -sum(terms.values()), "active_units": active, "macs": self.model.macs}
         return {**scores, **terms, **model}

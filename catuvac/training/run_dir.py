@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,7 +34,7 @@ from catuvac.evaluation import metrics
 from catuvac.io import write_text
 from catuvac.models.shallow import Assignment, kmeans
 from catuvac.training import checkpoint
-from catuvac.training.run import Report, TrainingRun
+from catuvac.training.run import Report, TrainingRun, mean_probabilities
 
 METHODS = {"cat_uvac": "Cat. UVAC", "uvac": "UVAC"}
 WEIGHTS = "weights.pt"
@@ -276,10 +277,23 @@ def kmeans_scores(config: Config, features: FeatureSet, *, split: str) -> dict[s
 
 
 def assignment_scores(assignment: Assignment, features: FeatureSet, *, split: str) -> dict[str, Any]:
-    """Scores a method's assignment of one split; a missing z or missing probabilities have no scores."""
+    """Scores a method's assignment of one split; a missing z or missing probabilities have no scores.
+
+    A clip of several windows has their mean probabilities, or the cluster of most of them.
+    """
     rows = features.splits[split]
+    x = features.x[rows]
+    if clips := features.by_clip(rows):
+        q, z = assignment.probabilities, assignment.z
+        votes = np.eye(int(assignment.clusters.max()) + 1)[assignment.clusters] if q is None else q
+        assignment = Assignment(
+            clusters=clips.means(votes).argmax(axis=1),
+            probabilities=None if q is None else mean_probabilities(clips, q),
+            z=None if z is None else clips.means(z),
+        )
+        x, rows = clips.means(x), clips.rows
     return metrics.evaluate(
-        x=features.x[rows],
+        x=x,
         clusters=assignment.clusters,
         probabilities=assignment.probabilities,
         z=assignment.z,

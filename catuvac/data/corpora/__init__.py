@@ -17,10 +17,10 @@ from catuvac.data.corpora import (
     tau2019,
     urbansound8k,
 )
-from catuvac.data.corpora.table import COMMON, ClipTable, Corpus, starts
+from catuvac.data.corpora.table import COMMON, ClipTable, Corpus, starts, windows
 from catuvac.errors import CatuvacError
 
-__all__ = ["COMMON", "CORPORA", "ClipTable", "Corpus", "index", "starts"]
+__all__ = ["COMMON", "CORPORA", "ClipTable", "Corpus", "index", "starts", "windows"]
 
 _MODULES = (synthetic, fsdd, arabic_digits, speech_commands, audiomnist, tau2019, urbansound8k, folder)
 CORPORA: dict[str, Corpus] = {module.CORPUS.name: module.CORPUS for module in _MODULES}

@@ -192,11 +192,11 @@ def _index(config: CorpusConfig, data_root: Path | None) -> ClipTable:
 
 
 def _read(config: CorpusConfig, path: str, sample_rate: int, *, start: float = 0.0, seconds: float = SECONDS) -> Tensor:
-    del start, seconds
+    del seconds
     name, number = path.split("/")
     label = [class_name(label) for label in range(config.n_classes)].index(name)
     samples = synthesise(seed=config.corpus_seed, label=label, number=int(number), overlap=config.overlap)
-    return audio.resample(torch.from_numpy(samples), rate=SAMPLE_RATE, to=sample_rate)
+    return audio.resample(torch.from_numpy(samples[round(start * SAMPLE_RATE) :]), rate=SAMPLE_RATE, to=sample_rate)
 
 
 CORPUS = Corpus(

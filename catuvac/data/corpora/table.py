@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from catuvac.config import CorpusConfig, unknown
+from catuvac.config import CorpusConfig, FeatureConfig, unknown
 from catuvac.data import audio
 from catuvac.errors import CatuvacError
 
-COMMON = ("path", "label", "start", "duration", "split")  # every other column of a clip table is a nuisance
+COMMON = ("path", "label", "start", "duration", "split", "clip")  # every other column of a clip table is a nuisance
 OFFICIAL = "restore the official one"  # remedy for a table that comes with a corpus
 
 
@@ -26,8 +27,8 @@ class ClipTable:
 
     `clips` has the columns `path` (absolute, or a generated clip's name), `label` (a name; absent without labels),
     `start` (s; only if clips are parts of recordings), `duration` (s, without padding; NaN where the file is
-    unreadable), `split` (only if the corpus has an official one: train, test and possibly val) and the corpus's
-    nuisances. `note` states how much of the corpus is present.
+    unreadable), `split` (only if the corpus has an official one: train, test and possibly val), `clip` (only if rows
+    are windows: the number of their clip) and the corpus's nuisances. `note` states how much of the corpus is present.
     """
 
     clips: pd.DataFrame
@@ -37,6 +38,29 @@ class ClipTable:
 def starts(clips: pd.DataFrame) -> list[float]:
     """Returns where each clip of a `ClipTable` begins in its recording, in s."""
     return clips["start"].tolist() if "start" in clips else [0.0] * len(clips)
+
+
+def windows(table: ClipTable, front_end: FeatureConfig) -> ClipTable:
+    """Cuts clips into windows of `front_end.context` s, which then are the rows; without a context, returns the table.
+
+    Windows follow one another. The end of a clip is a window if it is at least half as long as one, as is a whole clip.
+    """
+    if not front_end.context:
+        return table
+    length = table.clips["duration"].clip(upper=front_end.clip_seconds)  # later samples are not part of the clip
+    counts = np.floor(length.fillna(0.0) / front_end.context + 0.5 + 1e-9).clip(lower=1).astype(int).to_numpy()
+    clip = np.repeat(np.arange(len(counts)), counts)
+    before = (np.arange(len(clip)) - (np.cumsum(counts) - counts)[clip]) * front_end.context  # s
+    cut = (
+        table.clips.iloc[clip]
+        .reset_index(drop=True)
+        .assign(
+            start=np.array(starts(table.clips))[clip] + before,
+            duration=np.minimum(length.to_numpy()[clip] - before, front_end.context),
+            clip=clip,
+        )
+    )
+    return ClipTable(cut, f"{table.note}; {len(cut)} windows of {front_end.context:g} s")
 
 
 def path_column(paths: Iterable[Path]) -> pd.Series:
