@@ -182,7 +182,7 @@ def _check(model: FittedModel, name: str, file: onnx.ModelProto, network: Cost, 
         logit_difference=float(max(differences)),
         agreement=float(np.concatenate(same_cluster).mean()),
         clip_seconds=seconds,
-        speed=model.config.features.clip_seconds / seconds,
+        speed=model.config.features.seconds / seconds,
     )
 
 
@@ -226,7 +226,7 @@ def _command() -> str:
 
 def budget_rows(model: FittedModel, result: Export) -> list[tuple[str, str]]:
     """Returns the costs as rows of a table, for the terminal and the card."""
-    seconds, front = model.config.features.clip_seconds, result.front_end
+    seconds, front = model.config.features.seconds, result.front_end
     rows = [
         ("window", f"{seconds:g} s, {features.clip_samples(model.config.features)} samples"),
         ("parameters of q(y|x)", f"{result.parameters:,}"),
