@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
-from options import StudyFlags
+from options import GpuFlags, StudyFlags
 
 from catuvac.config import Config, ConfigError
 from catuvac.errors import guarded
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class BranchStudy(StudyFlags):
+class BranchStudy(StudyFlags, GpuFlags):
     """Branch one training per seed to several end temperatures."""
 
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
@@ -56,8 +56,6 @@ class BranchStudy(StudyFlags):
     """seed of the first training; the next ones count up"""
     margin: float = 0.03
     """AMI below which an effect does not matter; fixed before the first trial"""
-    gpus_per_trial: float = 0.0
-    """share of a GPU: 0.25 packs four trials on each"""
 
     def run(self) -> None:
         began = time.monotonic()
@@ -112,21 +110,15 @@ class BranchStudy(StudyFlags):
             seeds=range(self.seed, self.seed + self.seeds),
             steps=train // min(config.training.batch_size, train),
         )
-        folder, remote = options.storage(self.storage)
         return branching.Branches(
             name=self.name or f"{Path(self.preset).stem}-branch-{datetime.now():%Y%m%d-%H%M%S}",
-            storage=folder,
-            remote=remote,
             cells=cells,
             trunks=trunks,
             margin=self.margin,
             objectives=objectives,
-            cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
-            max_concurrent=self.max_concurrent,
-            autoscaling=self.autoscaling,
-            max_failures=self.max_failures,
             keep_top=self.keep_top,
+            **self.resources(),
         )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import tyro
+from options import ClusterFlags, GpuFlags
 
 from catuvac import artifacts, results
 from catuvac.config import PAPER_PROTOCOL, Config, ConfigError
@@ -63,7 +64,7 @@ class Setting:
 
 
 @dataclass(kw_only=True)
-class Confirm:
+class Confirm(ClusterFlags, GpuFlags):
     """Train the top settings of a finished study on fresh seeds, each also with the paper's temperature."""
 
     results: tyro.conf.Positional[Path]
@@ -74,27 +75,12 @@ class Confirm:
     """number of seeds, the same ones for every setting"""
     epochs: int | None = None
     """epochs of each training; default: the study's"""
-    data_root: Path | None = None
-    """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
-    cache_dir: Path | None = None
-    """feature cache; a node that lacks the features extracts them there once; default: $CATUVAC_CACHE, else
-    ~/.cache/catuvac"""
     storage: str = ""
     """folder of all studies, shared by every node, or s3://… or gs://…; default: the folder that contains the study"""
     name: str = ""
     """name of this comparison and of its folder in storage; default: the study's name and -confirm"""
-    resume: bool = False
-    """continue the comparison --name; requires the flags that it was started with"""
-    dry_run: bool = False
-    """check the cluster, print what would run and how long it takes, and stop"""
-    autoscaling: bool = False
-    """the cluster adds nodes on demand: it is not an error if no node can run a trial yet"""
-    cpus_per_trial: float = 1.0
-    """CPU cores and torch threads of each trial"""
-    gpus_per_trial: float = 0.0
-    """share of a GPU: 0.25 packs four trials on each"""
-    max_concurrent: int = 0
-    """trials that run at the same time; 0: as many as fit on the cluster"""
+    keep_top: int = 0
+    """number of finished trainings, those with the best objective, that keep their checkpoints; 0: all"""
 
     def run(self) -> None:
         began = time.monotonic()
@@ -113,11 +99,8 @@ class Confirm:
 
         base = settings[0].config
         prepared = options.prepare(base, data_root=self.data_root, cache_dir=self.cache_dir)
-        folder, remote = options.storage(self.storage or str(study.parent))
         grid = Comparison(
             name=self.name or f"{study.name}-confirm",
-            storage=folder,
-            remote=remote,
             # All settings of a seed are adjacent: an interrupted run leaves complete pairs.
             cells=tuple(
                 Cell(
@@ -132,13 +115,12 @@ class Confirm:
             arm="confirm",
             objectives=tuple(design["objectives"]),
             margin=design.get("margin"),
-            cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
-            max_concurrent=self.max_concurrent,
-            autoscaling=self.autoscaling,
+            keep_top=self.keep_top,
+            **self.resources(str(study.parent)),
         )
         driver.check_folder(grid, resume=self.resume)
-        print(f"confirm    {grid.folder}{f', trials in {remote}' if remote else ''}")
+        print(f"confirm    {grid.folder}{f', trials in {grid.remote}' if grid.remote else ''}")
         for setting in settings:
             print(f"{setting.name:<11}{setting}")
         names = {setting.name for setting in settings}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from catuvac.config import Config, ConfigError, preset, read_yaml, unknown
+from catuvac.experiments.options import storage
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET_KEYS: dict[str, tuple[type, str]] = {  # keys of these files: the type of each value, and its name in errors
@@ -22,12 +23,9 @@ PRESET_KEYS: dict[str, tuple[type, str]] = {  # keys of these files: the type of
 
 
 @dataclass(kw_only=True)
-class StudyFlags:
-    """Flags of every study that starts from a file in studies/presets."""
+class ClusterFlags:
+    """Flags of every script that runs trainings on a cluster: where the data are, and which resources a trial uses."""
 
-    preset: str = "synthetic"
-    """file in studies/presets: synthetic, fsdd, arabic_digits, speech_commands or urbansound8k; or the path of a YAML
-    file in the same format"""
     data_root: Path | None = None
     """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
     cache_dir: Path | None = None
@@ -44,18 +42,48 @@ class StudyFlags:
     """check the cluster, print what would run and how long it takes, and stop"""
     autoscaling: bool = False
     """the cluster adds nodes on demand: it is not an error if no node can run a trial yet"""
-    epochs: int | None = None
-    """epochs of each trial; default: the preset's"""
-    eval_every: int | None = None
-    """epochs between evaluations, the time resolution of the training dynamics; default: the preset's"""
-    deterministic: bool = False
-    """CUDA: bit-identical results on every run, slower; on the CPU results always are"""
     cpus_per_trial: float = 1.0
     """CPU cores and torch threads of each trial"""
     max_concurrent: int = 0
     """trials that run at the same time; 0: as many as fit on the cluster"""
     max_failures: int = 3
     """retries of a trial that crashed or lost its node, each from its last checkpoint"""
+
+    def resources(self, default: str = "") -> dict[str, Any]:
+        """Returns what every experiment has of these flags: its folders and the resources of its trials.
+
+        Args:
+            default: replaces an empty `storage`.
+
+        Raises:
+            ConfigError: a relative path in a Ray job, or a storage of another kind.
+        """
+        folder, remote = storage(self.storage or default)
+        names = ("cpus_per_trial", "max_concurrent", "autoscaling", "max_failures")
+        return {"storage": folder, "remote": remote, **{name: getattr(self, name) for name in names}}
+
+
+@dataclass(kw_only=True)
+class GpuFlags:
+    """The share of a GPU, where it is a number."""
+
+    gpus_per_trial: float = 0.0
+    """share of a GPU: 0.25 packs four trials on each"""
+
+
+@dataclass(kw_only=True)
+class StudyFlags(ClusterFlags):
+    """Flags of every study that starts from a file in studies/presets."""
+
+    preset: str = "synthetic"
+    """file in studies/presets: synthetic, fsdd, arabic_digits, speech_commands or urbansound8k; or the path of a YAML
+    file in the same format"""
+    epochs: int | None = None
+    """epochs of each trial; default: the preset's"""
+    eval_every: int | None = None
+    """epochs between evaluations, the time resolution of the training dynamics; default: the preset's"""
+    deterministic: bool = False
+    """CUDA: bit-identical results on every run, slower; on the CPU results always are"""
     keep_top: int = 10
     """number of finished trials, those with the best objective, that keep their last and best checkpoints; 0: all"""
     report: bool = True

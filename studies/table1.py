@@ -16,10 +16,10 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from options import ClusterFlags, GpuFlags
 
 from catuvac.config import Config, ConfigError, preset, unknown
 from catuvac.errors import guarded
@@ -40,7 +40,7 @@ PRESETS = {  # the paper evaluates TAU2019 and UrbanSound8K with two K
 
 
 @dataclass(kw_only=True)
-class Table1:
+class Table1(ClusterFlags, GpuFlags):
     """Fit every method on every corpus and write the table."""
 
     corpora: tuple[str, ...] = ("audiomnist", "tau2019", "urbansound8k")
@@ -56,23 +56,8 @@ class Table1:
     """epochs of every method that trains; default: the corpus's preset (500 for the paper's)"""
     split: Literal["preset", "random", "grouped"] = "preset"
     """grouped keeps each speaker, recording or location on one side of the split"""
-    data_root: Path | None = None
-    """folder with the recordings, the same on every node; absolute in a Ray job (not needed for synthetic)"""
-    cache_dir: Path | None = None
-    """feature cache, the same on every node; default: $CATUVAC_CACHE, else ~/.cache/catuvac"""
-    storage: str = ""
-    """folder of all studies, shared by every node, or s3://… or gs://…; default: ./results, or ~/catuvac/results in a
-    Ray job, which runs in a copy of the code; with an object store, the tables are also written there"""
     name: str = ""
     """name of this table and of its folder in storage; default: table1 and time"""
-    resume: bool = False
-    """continue the table --name; requires the flags that it was started with"""
-    cpus_per_trial: float = 1.0
-    """CPU cores and torch threads of each cell"""
-    gpus_per_trial: float = 0.0
-    """share of a GPU: 0.25 packs four cells on each"""
-    max_concurrent: int = 0
-    """cells that run at the same time; 0: as many as fit on the cluster"""
     dry_run: bool = False
     """print the cells and their cost, and run nothing"""
     tflops: float = 10.0
@@ -156,16 +141,12 @@ class Table1:
                             settings, data_root=self.data_root, cache_dir=self.cache_dir
                         )
                     cells.append(comparison.Cell(method, settings, entries[settings.features]))
-        folder, remote = options.storage(self.storage)
         made = comparison.Comparison(
             name=name,
-            storage=folder,
-            remote=remote,
             # The longest cells first: the last to start are short, so that no core waits long for the others.
             cells=tuple(sorted(cells, key=lambda cell: -cell.epochs)),
-            cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
-            max_concurrent=self.max_concurrent,
+            **self.resources(),
         )
         driver.check_folder(made, resume=self.resume)
         return made

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from options import StudyFlags
 
-from catuvac.config import ConfigError, Estimator, preset
+from catuvac.config import ConfigError, Estimator
 from catuvac.errors import guarded
 from catuvac.experiments import options
 from catuvac.experiments.search_space import DIMENSIONS, SearchSpace, value_of
@@ -145,16 +145,13 @@ class TauSweep(StudyFlags):
         from catuvac.experiments.search import Arm, Search
 
         chosen = self.chosen()
-        config = preset(chosen["preset"]).updated(chosen.get("settings", {}))
-        given = {name: getattr(self, name, None) for name in (*DIMENSIONS, "epochs", "eval_every")}
+        given = {name: getattr(self, name, None) for name in DIMENSIONS}
         given = {name: value for name, value in given.items() if value is not None}
         if () in given.values():
             raise ConfigError("give every flag of a searched setting at least one value")
         ranges = {name: value for name, value in given.items() if isinstance(value, tuple) and len(value) > 1}
         fixed = {name: value[0] if isinstance(value, tuple) else value for name, value in given.items()}
-        config = config.with_settings({name: value for name, value in fixed.items() if name not in ranges})
-        if self.deterministic:
-            config = config.with_settings({"deterministic": True})
+        config = self.config(chosen).with_settings({name: fixed[name] for name in fixed.keys() - ranges.keys()})
         # A dimension that a flag sets to one value is not searched, even if the preset searches it.
         searched = {name: ends for name, ends in chosen.get("search", {}).items() if name not in fixed}
         trials = chosen["trials"] if self.trials is None else self.trials
@@ -165,11 +162,8 @@ class TauSweep(StudyFlags):
             raise ConfigError(f"--arms {self.arms} sets the number of trials; leave out --trials")
         count = chosen.get("paper", 0) if self.paper is None else self.paper
         paper = (Arm("paper", count),) if count else ()
-        folder, remote = options.storage(self.storage)
         return Search(
             name=self.name or f"{Path(self.preset).stem}-{datetime.now():%Y%m%d-%H%M%S}",
-            storage=folder,
-            remote=remote,
             config=config,
             space=SearchSpace(searched | ranges),
             arms=(*paper, *(Arm.parse(arm, seeds=seeds) for arm in arms)),
@@ -180,12 +174,9 @@ class TauSweep(StudyFlags):
             seed=self.seed,
             warm_start=self.warm_start and options.absolute(self.warm_start, "--warm-start"),
             optuna_url=options.database(self.optuna_storage),
-            cpus_per_trial=self.cpus_per_trial,
             gpus_per_trial=0.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial,  # chosen on the cluster
-            max_concurrent=self.max_concurrent,
-            autoscaling=self.autoscaling,
-            max_failures=self.max_failures,
             keep_top=self.keep_top,
+            **self.resources(),
         )
 
 
