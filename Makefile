@@ -42,4 +42,4 @@ lint: .venv/.installed
 	mypy
 
 stop:
-	ray stop
+	cluster_configs/stop_head.sh

@@ -70,7 +70,7 @@ watch      $jobs (asks for the token in $RAY_AUTH_TOKEN_PATH), from another mach
            ssh -L $dashboard:127.0.0.1:$dashboard $(hostname); or catuvac watch $storage/$name
 stop       ray job stop --address $jobs $job (with RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH)
 resume     run the same command again
-end Ray    ray stop (every Ray process of yours on this machine)
+end Ray    ${RAY_PORT:+RAY_PORT=$port }cluster_configs/stop_head.sh
 EOF
 exec ray job submit --address "$jobs" --submission-id "$job" --working-dir . -- \
   env CATUVAC_REVISION="$(git describe --always --dirty=+dirty --abbrev=12 2>/dev/null || echo unknown)" \

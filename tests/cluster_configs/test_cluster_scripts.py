@@ -291,7 +291,7 @@ def test_one_machine_starts_a_head_on_loopback_once_and_submits(machine: Machine
     first, second = machine.calls("python studies")
     assert first.endswith("--preset fsdd")
     assert second.endswith("--preset fsdd --resume")
-    for word in ("watch", "ray job stop", "resume", "ray stop", "http://127.0.0.1:8299"):
+    for word in ("watch", "ray job stop", "resume", "stop_head.sh", "http://127.0.0.1:8299"):
         assert word in output
     token = machine.root / "home" / ".config" / "catuvac" / "ray-token"
     assert token.stat().st_mode & 0o777 == 0o600

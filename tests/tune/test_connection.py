@@ -210,7 +210,8 @@ def head(folder: Path, tmp_path: Path) -> Iterator[tuple[str, str, dict[str, str
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         port, dashboard = one.getsockname()[1], other.getsockname()[1]
     start = [sys.executable, ROOT / "cluster_configs" / "start_head.py", "--block", f"--port={port}", "--num-cpus=1"]
-    start += [f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0", f"--temp-dir={folder}/r"]
+    start += [f"--dashboard-port={dashboard}", "--dashboard-agent-listen-port=0"]
+    start += [f"--temp-dir={folder}/catuvac-{os.getuid()}/{port}"]
     # Ray takes the ports of its workers from a range that it wants for itself, or from none.
     start += ["--min-worker-port=0", "--max-worker-port=0"]
     right = os.environ | {"RAY_AUTH_TOKEN": "right" * 10, "PYTHONPATH": str(ROOT)}
@@ -268,6 +269,17 @@ def test_a_head_is_joined_with_its_token_alone_and_serves_no_ray_client(
     assert status(jobs, "wrong" * 10) == 403
 
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.stat().st_uid == os.getuid()]
-    of_this_head = [command for command in commands if f"{folder}/r".encode() in command]
+    of_this_head = [command for command in commands if f"{folder}/catuvac-".encode() in command]
     assert of_this_head
     assert not [command for command in of_this_head if b"ray.util.client" in command]
+
+    def stopped(port: str) -> str:
+        script = ROOT / "cluster_configs" / "stop_head.sh"
+        return subprocess.run([script], env=os.environ | {"RAY_PORT": port}, capture_output=True, text=True).stdout
+
+    port = address.rpartition(":")[2]
+    assert "no Ray head" in stopped(port + "0")
+    assert status(jobs, right["RAY_AUTH_TOKEN"]) == 200
+    assert "ended the Ray head" in stopped(port)
+    assert status(jobs, right["RAY_AUTH_TOKEN"]) is None
+    assert "no Ray head" in stopped(port)
