@@ -184,6 +184,7 @@ def _pooled(all_panels: tuple[Panel, ...], together: Pooled) -> Statement:
         "outcome": title(all_panels[0].primary.outcome),
         "panels": together.panels,
         "heterogeneity": together.heterogeneity_p,
+        "family": FAMILY,
         "each": "; ".join(
             f"{p.name.split(',')[0]} {p.primary.found.contrast.value:+.3f}" for p in all_panels if p.primary.found
         ),
@@ -197,7 +198,8 @@ def _pooled(all_panels: tuple[Panel, ...], together: Pooled) -> Statement:
         "The corpora differ (Welch's test, p = {heterogeneity:.2g}), so this mean describes none of them."
         if differ
         else verdict(together.contrast, fixed=all(panel.plan.fixed for panel in all_panels))
-        + " The corpora do not differ beyond chance (Welch's test, p = {heterogeneity:.2g})."
+        + " That the corpora differ is not established (Welch's test, p = {heterogeneity:.2g}; a secondary claim needs "
+        "{family:.0%})."
     )
     return Statement("effects/pooled", text, words)
 

@@ -15,7 +15,7 @@ from catuvac.experiments.base import DESIGN
 
 ROOT = Path(__file__).parents[2]
 RECORDED = sorted(path.parent for path in (ROOT / "studies" / "recorded").glob(f"*/{DESIGN}"))
-QUOTED = {"studies/README.md": [path.name for path in RECORDED], "README.md": ["synthetic"]}
+QUOTED = {"studies/README.md": [path.name for path in RECORDED], "README.md": ["fsdd-a"]}
 
 
 @pytest.fixture(scope="module")

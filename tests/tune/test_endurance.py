@@ -13,7 +13,7 @@ import ray
 from drivers import Driver, busy_nodes, check_complete, rows
 from ray.cluster_utils import Cluster
 
-TRIALS = int(os.environ.get("CATUVAC_TEST_TRIALS", "4"))  # studies/README.md records a run with 64
+TRIALS = int(os.environ.get("CATUVAC_TEST_TRIALS", "4"))  # tests/README.md records a run with 64
 TRIVIAL = int(os.environ.get("CATUVAC_TEST_TRIVIAL_TRIALS", "16"))  # and one with 2 000 of a single step
 LARGEST_GROWTH = 0.5  # MiB of the driver's memory a trial: Ray keeps statistics of every metric of every trial
 SLACK = 4.0  # MiB that an allocator takes at once

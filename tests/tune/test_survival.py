@@ -28,7 +28,7 @@ from catuvac.errors import CatuvacError
 from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
 
-EVENTS = int(os.environ.get("CATUVAC_TEST_EVENTS", "3"))  # studies/README.md records a run with 20
+EVENTS = int(os.environ.get("CATUVAC_TEST_EVENTS", "3"))  # tests/README.md records a run with 20
 TRIALS = 4 + 2 * EVENTS
 
 
