@@ -1,11 +1,14 @@
-"""Exports a study to an experiment tracker: MLflow, or Weights & Biases.
+"""Exports a study to an experiment tracker, MLflow or Weights & Biases, or to DeepCAVE.
 
     python studies/track.py results/NAME --to mlflow            # then: mlflow ui --backend-store-uri sqlite:///mlruns.db
     python studies/track.py results/NAME --to wandb --at DIR    # offline; then: wandb sync DIR/wandb/offline-run-*
 
+    python studies/track.py results/NAME --to deepcave --at DIR # then: open DIR in DeepCAVE
+
 Each trial becomes one run with its settings, its evaluations by epoch and its last scores; in MLflow the runs are
 children of a run of the study, in W&B they form its group. The script reads the study's tables, so that it can be
 called during a study, again at its end, and long afterwards: exported trials are skipped. Needs the extra `trackers`.
+For DeepCAVE it writes two CSV files anew each time, and needs nothing; DeepCAVE itself needs Python below 3.11.
 """
 
 from __future__ import annotations
@@ -24,11 +27,20 @@ from rich.progress import track
 
 from catuvac import results
 from catuvac.errors import CatuvacError, guarded
-from catuvac.experiments.base import settings_of
-from catuvac.io import expand_home
+from catuvac.experiments.base import is_folder_name, settings_of
+from catuvac.io import expand_home, write_text
 
-Tracker = Literal["mlflow", "wandb"]
+Tracker = Literal["mlflow", "wandb", "deepcave"]
 STUDY, TRIAL = "catuvac.study", "catuvac.trial"  # tags that identify exported runs
+SEEDS = ("seed", "split_seed")  # settings that are no hyperparameters
+SCORES = {  # objectives for DeepCAVE, by their names there
+    "objective": "objective",
+    "ami": "val/ami",
+    "silhouette_x": "val/silhouette_x",
+    "silhouette_p": "val/silhouette_p",
+    "clusters_used": "val/clusters_used",
+}
+STATUS = {"complete": "success", "stopped": "aborted", "diverged": "crashed", "error": "crashed"}  # DeepCAVE's
 BATCH = 1000  # maximum number of metrics in one MLflow call
 
 
@@ -131,7 +143,66 @@ def to_wandb(study: str, trials: list[Trial], at: str) -> int:
     return len(missing)
 
 
-TRACKERS: dict[Tracker, Callable[[str, list[Trial], str], int]] = {"mlflow": to_mlflow, "wandb": to_wandb}
+def to_deepcave(study: str, trials: list[Trial], at: str) -> int:
+    """Writes the search's trials in DeepCAVE's format of data frames, to a folder of the study; returns their number.
+
+    Hyperparameters are the settings that differ between trials, except seeds; all objectives are maximised.
+    """
+    if not is_folder_name(study):
+        raise CatuvacError(f"{study!r} is not a folder name, so the study cannot be exported under it")
+    searched = [trial for trial in trials if trial.row["arm"] not in ("paper", "confirm")]
+    if not searched:
+        raise CatuvacError(f"study {study} has no trial of a search")
+    settings = pd.DataFrame([settings_of(trial.row) for trial in searched])
+    names = [name for name in settings if name not in SEEDS and settings[name].nunique(dropna=False) > 1]
+    rows: list[dict[str, Any]] = []
+    for trial, values in zip(searched, settings[names].to_dict("records"), strict=True):
+        began = datetime.fromisoformat(trial.row["started_at"]).timestamp()
+        rows.append(
+            {
+                "config_id": trial.row["number"],
+                **{str(name): value for name, value in values.items()},
+                **{f"metric:{name} [-inf; +inf] (maximize)": trial.row.get(column) for name, column in SCORES.items()},
+                "budget": trial.row["epochs"],
+                "seed": trial.row["seed"],
+                "start_time": began,
+                "end_time": began + (trial.row["wall_seconds"] or 0.0),
+                "status": STATUS[trial.row["status"]],
+            }
+        )
+    folder = Path(at or "deepcave") / study
+    folder.mkdir(parents=True, exist_ok=True)
+    space = [_dimension(settings[name]) for name in names]
+    for name, table in (("configspace.csv", space), ("trials.csv", rows)):
+        write_text(folder / name, pd.DataFrame(table).to_csv(index=False))
+    return len(rows)
+
+
+def _dimension(values: pd.Series) -> dict[str, Any]:
+    """Describes a varied setting as a row of DeepCAVE's configspace.csv."""
+    known = values.dropna()
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+        items = {f"item_{number}": str(value) for number, value in enumerate(sorted(map(str, known.unique())))}
+        return {"name": values.name, "type": "categorical", "default": items["item_0"], "ordered": False, **items}
+    low, high = known.min(), known.max()
+    whole = all(float(value).is_integer() for value in known)
+    kind = "integer" if whole else "float"
+    return {
+        "name": values.name,
+        "type": kind,
+        "lower": low,
+        "upper": high,
+        "log": bool(low > 0 and high >= 10 * low),
+        "distribution": "uniform",
+        "default": low,
+    }
+
+
+TRACKERS: dict[Tracker, Callable[[str, list[Trial], str], int]] = {
+    "mlflow": to_mlflow,
+    "wandb": to_wandb,
+    "deepcave": to_deepcave,
+}
 
 
 def shown(trials: list[Trial], tracker: str) -> Iterator[Trial]:
@@ -163,7 +234,8 @@ class Track:
     to: Tracker = "mlflow"
     """tracker to export to"""
     at: str = ""
-    """mlflow: tracking URI, default sqlite:///mlruns.db; wandb: folder, default the current one"""
+    """mlflow: tracking URI, default sqlite:///mlruns.db; wandb: folder, default the current one; deepcave: folder of
+    studies, default deepcave"""
 
     def run(self) -> None:
         study, trials = read(self.study)
@@ -171,7 +243,7 @@ class Track:
             new = TRACKERS[self.to](study, trials, self.at)
         except ImportError as error:
             raise CatuvacError(f"{error.name} is not installed: pip install 'catuvac[trackers]'") from error
-        print(f"{self.to}     {new} of {len(trials)} trials of {study} are new")
+        print(f"{self.to}     {new} of {len(trials)} trials of {study} exported")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from catuvac import results
@@ -70,3 +72,36 @@ def test_what_is_no_study_is_one_line(tmp_path: Path) -> None:
     done = run(tmp_path / "absent")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_deepcave_reads_what_varies_and_every_score(tmp_path: Path) -> None:
+    """DeepCAVE 1.4.1 needs Python below 3.11; this is the format that its loader `DataFrameRun` accepts."""
+    add(tmp_path / "a", 0, arm="paper")
+    for number, (beta, views, status) in enumerate(
+        [(0.1, "scene", "complete"), (1.0, "speech", "complete"), (1.0, "scene", "diverged")], 1
+    ):
+        add(
+            tmp_path / "a", number, status=status, **{"config/beta": beta, "config/views": views, "config/seed": number}
+        )
+    done = run(tmp_path / "a", "--to", "deepcave", "--at", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "3 of 4 trials" in done.stdout
+    space = pd.read_csv(tmp_path / "out" / "a-b" / "configspace.csv").set_index("name")
+    assert set(space.index) == {"beta", "views"}  # neither the seed, nor what is the same in all
+    assert space.loc["beta", ["type", "lower", "upper", "log"]].tolist() == ["float", 0.1, 1.0, True]
+    assert space.loc["views", ["type", "item_0", "item_1"]].tolist() == ["categorical", "scene", "speech"]
+    trials = pd.read_csv(tmp_path / "out" / "a-b" / "trials.csv")
+    assert trials["config_id"].tolist() == [1, 2, 3]
+    assert trials["status"].tolist() == ["success", "success", "crashed"]
+    assert (trials["end_time"] - trials["start_time"]).tolist() == [1.5] * 3
+    metrics = [name for name in trials if name.startswith("metric:")]
+    assert all(re.fullmatch(r"metric:\w+ \[-inf; \+inf\] \(maximize\)", name) for name in metrics)
+    assert trials["metric:ami [-inf; +inf] (maximize)"].tolist() == [0.4] * 3
+
+
+def test_a_study_whose_name_leads_elsewhere_is_not_exported(tmp_path: Path) -> None:
+    add(tmp_path / "a", 0, study="../b")
+    done = run(tmp_path / "a", "--to", "deepcave", "--at", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "is not a folder name" in done.stderr
+    assert not (tmp_path / "b").exists()
