@@ -21,7 +21,7 @@ from torch import Tensor
 
 from catuvac import artifacts, results, trained
 from catuvac.config import Config
-from catuvac.data import features
+from catuvac.data import audio, features
 from catuvac.data.store import ByClip, FeatureSet
 from catuvac.errors import CatuvacError
 from catuvac.evaluation import metrics
@@ -95,7 +95,8 @@ class FittedModel:
     def predict(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> Prediction:
         """Assigns clips to clusters, with features that are bit-identical to those of the training.
 
-        A model with a context averages the logits of a clip's windows.
+        A model with a context averages the logits of a clip's windows. Training resamples each window separately, so
+        that features at the edges of windows differ slightly if `clips` were resampled as a whole.
 
         Args:
             clips: samples `[s]` of each clip, finite, at `config.features.sample_rate` Hz.
@@ -108,7 +109,7 @@ class FittedModel:
         of: list[int] = []
         for number, (samples, seconds) in enumerate(zip(clips, lengths, strict=True)):
             used = samples if math.isnan(seconds) else samples[: max(1, round(seconds * self.sample_rate))]
-            count = max(1, math.floor(len(used) / self.window + 0.5))
+            count = audio.window_count(len(used), seconds=self.window, hop=self.window)
             windows += [used[i * self.window : (i + 1) * self.window] for i in range(count)]
             of += [number] * count
         parts = self._predict_whole(windows, [math.nan] * len(windows))

@@ -151,7 +151,7 @@ class TauSweep(StudyFlags):
             raise ConfigError("give every flag of a searched setting at least one value")
         ranges = {name: value for name, value in given.items() if isinstance(value, tuple) and len(value) > 1}
         fixed = {name: value[0] if isinstance(value, tuple) else value for name, value in given.items()}
-        config = self.config(chosen).with_settings({name: fixed[name] for name in fixed.keys() - ranges.keys()})
+        config = self.config(chosen).with_settings({name: fixed[name] for name in fixed if name not in ranges})
         # A dimension that a flag sets to one value is not searched, even if the preset searches it.
         searched = {name: ends for name, ends in chosen.get("search", {}).items() if name not in fixed}
         trials = chosen["trials"] if self.trials is None else self.trials

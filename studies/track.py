@@ -2,7 +2,6 @@
 
     python studies/track.py results/NAME --to mlflow            # then: mlflow ui --backend-store-uri sqlite:///mlruns.db
     python studies/track.py results/NAME --to wandb --at DIR    # offline; then: wandb sync DIR/wandb/offline-run-*
-
     python studies/track.py results/NAME --to deepcave --at DIR # then: open DIR in DeepCAVE
 
 Each trial becomes one run with its settings, its evaluations by epoch and its last scores; in MLflow the runs are
@@ -185,11 +184,9 @@ def _dimension(values: pd.Series) -> dict[str, Any]:
         items = {f"item_{number}": str(value) for number, value in enumerate(sorted(map(str, known.unique())))}
         return {"name": values.name, "type": "categorical", "default": items["item_0"], "ordered": False, **items}
     low, high = known.min(), known.max()
-    whole = all(float(value).is_integer() for value in known)
-    kind = "integer" if whole else "float"
     return {
         "name": values.name,
-        "type": kind,
+        "type": "integer" if all(isinstance(value, int) for value in known) else "float",
         "lower": low,
         "upper": high,
         "log": bool(low > 0 and high >= 10 * low),

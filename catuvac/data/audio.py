@@ -61,13 +61,23 @@ def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -
     """
     with _opened(path) as file:
         rate, length = file.samplerate, file.frames / file.samplerate
-        count = max(1, math.floor((length - seconds / 2) / hop + 1e-9) + 1)
-        for number in range(count):
+        for number in range(window_count(length, seconds=seconds, hop=hop)):
             start = number * hop
             first = round(start * rate)
             file.seek(min(first, file.frames))
             samples = _read(file, max(1, min(round(seconds * rate), file.frames - first)))
             yield start, min(start + seconds, length), resample(samples, rate=rate, to=sample_rate)
+
+
+def window_count(length: float, *, seconds: float, hop: float) -> int:
+    """Returns the number of windows of a recording: at least one; a further one must be at least half filled.
+
+    Args:
+        length: of the recording, in the unit of the others: s, or samples.
+        seconds: length of a window.
+        hop: from the start of one window to that of the next.
+    """
+    return max(1, math.floor((length - seconds / 2) / hop + 1e-9) + 1)
 
 
 def blocks(path: str | Path, *, seconds: float) -> tuple[int, Iterator[Tensor]]:

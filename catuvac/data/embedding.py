@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PACKAGE = "openwakeword"
 BANDS = SPEECH_EMBEDDING[1]
 MEL_WINDOW, MEL_HOP = 76, 8  # mel frames of 10 ms that a frame reads, and from one frame to the next
-MEL_SAMPLES, MEL_MARGIN = 160, 3  # samples of a mel frame, and the frames that lie over the end
+MEL_SAMPLES, MEL_MARGIN = 160, 3  # samples per mel frame, and the frames missing at the end
 PCM = 32768.0  # the default was trained on 16-bit integers
 
 

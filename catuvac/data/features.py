@@ -164,6 +164,10 @@ class FrontEnd:
                 "features of kind 'array' were computed elsewhere, so recordings cannot be turned into them; "
                 "give CatUVACClusterer arrays of the same features"
             )
+        if config.kind == "embedding":
+            raise CatuvacError(
+                "features of kind 'embedding' are a pretrained model's: there are no transforms to export"
+            )
         self.config = config
         linear, cepstrum = config.kind == "spectrogram", config.kind == "mel_cepstrum"
         mels = config.n_bands * (MELS_PER_COEFFICIENT if cepstrum else 1)
@@ -303,7 +307,7 @@ def _clip_normalised(x: Tensor, active: Tensor, config: FeatureConfig) -> Tensor
 
 
 def clip_samples(config: FeatureConfig) -> int:
-    """Returns the number of samples of a whole clip."""
+    """Returns the number of samples that the networks see at a time: a whole clip, or a window of `context` s."""
     return max(1, round(config.seconds * config.sample_rate))
 
 

@@ -180,6 +180,11 @@ def recorded_features(record: Mapping[str, Any], split_seed: int) -> Path | None
     return Path(path) if path else None
 
 
+def recorded_stages(record: Mapping[str, Any]) -> list[Any]:
+    """Returns the start and the extensions that `DESIGN` records; an earlier version records only the start."""
+    return record.get("stages") or [record["design"]]
+
+
 def duration(seconds: float) -> str:
     """Formats seconds as "2 h 05 min", "3 min 20 s" or "40 s"."""
     hours, rest = divmod(round(seconds), 3600)

@@ -21,7 +21,7 @@ from scipy.stats import qmc
 
 from catuvac.config import PAPER_METHOD, PAPER_PROTOCOL, Config, ConfigError, SplitConfig
 from catuvac.evaluation.objectives import DEFAULT_OBJECTIVE
-from catuvac.experiments.base import Experiment, columns
+from catuvac.experiments.base import Experiment, columns, recorded_stages
 from catuvac.experiments.search_space import (
     DIMENSIONS,
     FACTORS,
@@ -246,7 +246,7 @@ class Search(Experiment):
 
     def read_stages(self, record: Mapping[str, Any]) -> list[Any]:
         """Returns the stages in `study.json`; only the start if an earlier version wrote it."""
-        return [Stage.read(stage) for stage in record.get("stages") or [record["design"]]]
+        return [Stage.read(stage) for stage in recorded_stages(record)]
 
     def compared(self, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns a recorded design and this one's, without what may be extended."""

@@ -18,7 +18,7 @@ from catuvac import artifacts, results
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
 from catuvac.errors import CatuvacError
-from catuvac.experiments.base import DESIGN, Experiment, settings_of
+from catuvac.experiments.base import DESIGN, Experiment, recorded_stages, settings_of
 from catuvac.experiments.branching import Branches
 from catuvac.experiments.comparison import Comparison
 from catuvac.experiments.search import Search
@@ -241,7 +241,7 @@ def _start_folder(plan: Experiment, features: Mapping[str, Any]) -> None:
 def _extend_folder(plan: Experiment, features: Mapping[str, Any]) -> bool:
     """Records an extension of a study; returns whether it is new."""
     record = _record(plan)
-    stages = record.get("stages") or [record["design"]]  # an earlier version records only the start
+    stages = recorded_stages(record)
     if not plan.stages or len(stages) == len(plan.stages):
         return False
     record |= {"design": plan.design(), **features, "stages": [*stages, _stage(plan)]}

@@ -103,3 +103,8 @@ def test_other_weights_of_the_same_name_are_other_features(tmp_path: Path, tiny_
 def test_settings_that_do_not_fit(settings: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         preset("synthetic").updated({"features": settings})
+
+
+def test_an_embedding_has_no_transforms_to_export() -> None:
+    with pytest.raises(CatuvacError, match="no transforms to export"):
+        features.spectral(SPEECH)

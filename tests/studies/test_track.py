@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import track
 
 from catuvac import results
 
@@ -105,3 +106,8 @@ def test_a_study_whose_name_leads_elsewhere_is_not_exported(tmp_path: Path) -> N
     assert done.returncode == 2
     assert "is not a folder name" in done.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_a_setting_has_the_type_of_its_values_even_if_all_levels_are_whole() -> None:
+    assert track._dimension(pd.Series([1.0, 2.0, 4.0], name="tau_start"))["type"] == "float"
+    assert track._dimension(pd.Series([1, 16], name="latent_dim"))["type"] == "integer"

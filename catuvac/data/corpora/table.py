@@ -48,19 +48,20 @@ def windows(table: ClipTable, front_end: FeatureConfig) -> ClipTable:
     if not front_end.context:
         return table
     length = table.clips["duration"].clip(upper=front_end.clip_seconds)  # later samples are not part of the clip
-    counts = np.floor(length.fillna(0.0) / front_end.context + 0.5 + 1e-9).clip(lower=1).astype(int).to_numpy()
+    context = front_end.context
+    counts = np.array([audio.window_count(each, seconds=context, hop=context) for each in length.fillna(0.0)])
     clip = np.repeat(np.arange(len(counts)), counts)
-    before = (np.arange(len(clip)) - (np.cumsum(counts) - counts)[clip]) * front_end.context  # s
+    before = (np.arange(len(clip)) - (np.cumsum(counts) - counts)[clip]) * context  # s
     cut = (
         table.clips.iloc[clip]
         .reset_index(drop=True)
         .assign(
             start=np.array(starts(table.clips))[clip] + before,
-            duration=np.minimum(length.to_numpy()[clip] - before, front_end.context),
+            duration=np.minimum(length.to_numpy()[clip] - before, context),
             clip=clip,
         )
     )
-    return ClipTable(cut, f"{table.note}; {len(cut)} windows of {front_end.context:g} s")
+    return ClipTable(cut, f"{table.note}; {len(cut)} windows of {context:g} s")
 
 
 def path_column(paths: Iterable[Path]) -> pd.Series:
