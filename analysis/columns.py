@@ -1,4 +1,4 @@
-"""Display names of the table columns, the scale on which they are drawn, and which direction is better."""
+"""Display names of the table columns, and the scale on which they are drawn."""
 
 from __future__ import annotations
 
@@ -45,13 +45,11 @@ class Metric:
 
     Attributes:
         column: of `trials.parquet`.
-        better: +1 if higher is better, -1 if lower is better, 0 if neither.
         log: drawn on a logarithmic axis.
         labels: computed from labels, so it may be missing and is never used for selection.
     """
 
     column: str
-    better: int
     log: bool = False
     labels: bool = False
 
@@ -68,16 +66,16 @@ class Metric:
 
 # The outcomes that the report's questions use, in page order.
 METRICS = (
-    Metric("val/ami", 1, labels=True),
-    Metric("val/acc", 1, labels=True),
-    Metric("val/nmi", 1, labels=True),
-    *(Metric(f"val/silhouette_{space}", 1) for space in "xzp"),
-    *(Metric(f"val/dbi_{space}", -1, log=True) for space in "xzp"),
-    *(Metric(f"val/chi_{space}", 1, log=True) for space in "xzp"),
-    Metric("val/clusters_used", 1),
-    Metric("val/effective_clusters", 1),
-    Metric("val/mutual_information", 1),
-    Metric("objective", 1),
+    Metric("val/ami", labels=True),
+    Metric("val/acc", labels=True),
+    Metric("val/nmi", labels=True),
+    *(Metric(f"val/silhouette_{space}") for space in "xzp"),
+    *(Metric(f"val/dbi_{space}", log=True) for space in "xzp"),
+    *(Metric(f"val/chi_{space}", log=True) for space in "xzp"),
+    Metric("val/clusters_used"),
+    Metric("val/effective_clusters"),
+    Metric("val/mutual_information"),
+    Metric("objective"),
 )
 # The columns of the settings that a study may search, in the order of its dimensions.
 SETTINGS = {

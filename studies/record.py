@@ -60,14 +60,16 @@ def record(study: Path, out: Path) -> Path:
             f"{study} has {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.1f} MB that can be recorded; "
             "evaluate less often (--eval-every)"
         )
-    target = out / study.name
-    target.mkdir(parents=True, exist_ok=True)
-    artifacts.write_json(target / DESIGN, without_paths(design))
+    target, new = out / study.name, out / f".{study.name}"
+    shutil.rmtree(new, ignore_errors=True)  # of a recording that was interrupted
+    new.mkdir(parents=True)
+    artifacts.write_json(new / DESIGN, without_paths(design))
     for path in files:
-        copy = target / path.relative_to(study)
+        copy = new / path.relative_to(study)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copy)
-    return target
+    shutil.rmtree(target, ignore_errors=True)
+    return new.rename(target)
 
 
 def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,38 @@ def tiny_run(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: p
     return folder
 
 
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Ray with two cores, which scripts and studies in this process use instead of starting one."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def run_script(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a script of studies/ in this process, as its last lines do; returns exit code, output and errors.
+
+    A process of its own imports torch and Ray for seven seconds.
+    """
+
+    def run(script: type[Any], flags: Sequence[str]) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = guarded(lambda: tyro.cli(script, args=flags).run())
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(run_script: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
     """Runs a script of studies/ in this process, which has to refuse its flags; returns what it says."""
 
     def run(script: type[Any], flags: Sequence[str]) -> str:
-        assert guarded(lambda: tyro.cli(script, args=flags).run()) == 2
-        errors = capsys.readouterr().err
+        code, _, errors = run_script(script, flags)
+        assert code == 2
         assert errors.strip().splitlines()[-1].startswith("error: ")
         assert "Traceback" not in errors
         return errors

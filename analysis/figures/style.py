@@ -36,7 +36,6 @@ SEQUENTIAL = "catuvac"  # cividis, which looks the same for every kind of colour
 matplotlib.colormaps.register(
     ListedColormap(matplotlib.colormaps["cividis"](np.linspace(0.2, 1, 256)), name=SEQUENTIAL), force=True
 )
-DIVERGING = "PuOr"
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -262,18 +261,20 @@ def test_each_part_explains_a_term_where_it_uses_it_first(tmp_path: Path) -> Non
     assert "term-silhouette-p" in source
 
 
-def test_what_is_asked_for_and_absent_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_what_is_asked_for_and_absent_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     append_trial(tmp_path / "a", trial(0))
     for flags, words in (
         ([str(tmp_path / "absent")], "no folder"),
         ([str(tmp_path / "a"), "--trained", "b"], "no run"),
     ):
-        command = [sys.executable, "-m", "analysis.report", *flags]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: ")
-        assert words in done.stderr
-        assert done.stderr.count("\n") == 1
+        monkeypatch.setattr(sys, "argv", ["report", *flags])
+        assert report.main() == 2
+        errors = capsys.readouterr().err
+        assert errors.startswith("error: ")
+        assert words in errors
+        assert errors.count("\n") == 1
 
 
 def test_a_section_is_one_entry_of_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

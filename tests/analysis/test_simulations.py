@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from analysis.simulations import HEAD, KEPT, SCENARIOS, page, rows
+from analysis.simulations import HEAD, KEPT, SCENARIOS, Simulations, page, rows
 
 ROOT = Path(__file__).parents[2]
 FEW = 12  # a rate that is far from what is wanted shows
@@ -34,21 +33,14 @@ def test_the_committed_table_has_every_rate_and_each_is_as_wanted() -> None:
     assert [(row[0], row[2]) for row in table[1:]] == [(s.name, claim) for s in SCENARIOS for claim in s.wanted]
 
 
-def command(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "analysis.simulations", *flags], capture_output=True, text=True, check=False, cwd=ROOT
-    )
-
-
-def test_bad_input_is_one_line(tmp_path: Path) -> None:
+def test_bad_input_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
     for flags in (["--repeats", "0"], ["--out", str(tmp_path / "absent" / "a.md")]):
-        done = command(*flags)
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: ")
-        assert done.stderr.count("\n") == 1
+        assert refused(Simulations, flags).count("\n") == 1
 
 
-def test_scenarios_that_are_done_are_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenarios_that_are_done_are_not_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_script: Callable[..., tuple[int, str, str]]
+) -> None:
     """All but the first are there, of the same code and number; those of another number count for nothing."""
     monkeypatch.setenv("CATUVAC_REVISION", "abc")
     kept = [
@@ -58,8 +50,8 @@ def test_scenarios_that_are_done_are_not_drawn_again(tmp_path: Path, monkeypatch
         for repeats in (2, 3)
     ]
     pd.DataFrame(kept, columns=KEPT).to_csv(tmp_path / "a.csv", index=False)
-    done = command("--repeats", "2", "--out", str(tmp_path / "a.md"))
-    assert done.returncode == 0, done.stderr
+    code, _, errors = run_script(Simulations, ["--repeats", "2", "--out", str(tmp_path / "a.md")])
+    assert code == 0, errors
     text = (tmp_path / "a.md").read_text(encoding="utf-8")
     assert text.count("12.3%") == len(kept) // 2
     assert text.count(SCENARIOS[0].name) == len(SCENARIOS[0].wanted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis import table1
 from analysis.paper import TABLE_1
 from analysis.table1 import Block, blocks, summarise, write
 from catuvac.errors import CatuvacError
@@ -293,13 +293,13 @@ def test_latex_is_well_formed(tmp_path: Path) -> None:
     assert r"$-0.200 \pm 0.000$" in body
 
 
-def test_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     grid(tmp_path)
-    command = [sys.executable, "-m", "analysis.table1"]
-    root = Path(__file__).parents[2]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout.split()[-1] == str(tmp_path / "table1.html")
-    done = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True, check=False, cwd=root)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no folder")
-    assert done.stderr.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["table1", str(tmp_path)])
+    assert table1.main() == 0
+    assert capsys.readouterr().out.split()[-1] == str(tmp_path / "table1.html")
+    monkeypatch.setattr(sys, "argv", ["table1", str(tmp_path / "no")])
+    assert table1.main() == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: no folder")
+    assert errors.count("\n") == 1

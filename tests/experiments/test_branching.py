@@ -124,8 +124,9 @@ def command(tmp_path: Path, cache_dir: Path, *flags: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("local_ray")
 def test_a_study_that_is_killed_goes_on_and_its_unchanged_branches_are_the_unbranched_training(
-    tmp_path: Path, cache_dir: Path
+    tmp_path: Path, cache_dir: Path, run_script: Callable[..., tuple[int, str, str]]
 ) -> None:
     asked = command(tmp_path, cache_dir, "--tau-ends", "0.05", "0.25")
     table = tmp_path / "a" / "trials.parquet"
@@ -141,8 +142,8 @@ def test_a_study_that_is_killed_goes_on_and_its_unchanged_branches_are_the_unbra
         os.killpg(driver.pid, signal.SIGKILL)  # with its own Ray, as when the machine goes
         driver.wait()
     before = results.read_trials(tmp_path / "a").set_index("trial_id")
-    done = subprocess.run([*asked, "--resume"], capture_output=True, text=True, check=False, timeout=450)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, out, errors = run_script(BranchStudy, [*asked[2:], "--resume"])
+    assert code == 0, out + errors
     rows = results.read_trials(tmp_path / "a").set_index("trial_id")
     assert set(rows["status"]) == {"complete"}
     assert sorted(rows["branch/share"]) == [0.0] * 4 + [0.5] * 4
@@ -170,11 +171,15 @@ def test_a_study_that_is_killed_goes_on_and_its_unchanged_branches_are_the_unbra
         assert all(np.array_equal(origin, origins[0]) for origin in origins)
 
 
-def test_dry_run_prints_the_plan_and_its_power_and_runs_nothing(tmp_path: Path, cache_dir: Path) -> None:
-    done = subprocess.run(command(tmp_path, cache_dir, "--dry-run"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "at share 0.5, after epoch 5" in done.stdout
-    assert "power      2 seeds" in done.stdout
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_dry_run_prints_the_plan_and_its_power_and_runs_nothing(
+    tmp_path: Path, cache_dir: Path, run_script: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, out, errors = run_script(BranchStudy, command(tmp_path, cache_dir, "--dry-run")[2:])
+    assert code == 0, errors
+    assert "at share 0.5, after epoch 5" in out
+    assert "power      2 seeds" in out
     assert not (tmp_path / "a").exists()
 
 

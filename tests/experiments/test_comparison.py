@@ -158,7 +158,10 @@ def table1(tmp_path: Path, cache_dir: Path, *flags: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_table_is_resumed_and_repeats_no_finished_cell(tmp_path: Path, cache_dir: Path) -> None:
+@pytest.mark.usefixtures("local_ray")
+def test_a_killed_table_is_resumed_and_repeats_no_finished_cell(
+    tmp_path: Path, cache_dir: Path, run_script: Callable[..., tuple[int, str, str]]
+) -> None:
     command = table1(tmp_path, cache_dir, "--epochs", "4", "--seeds", "2", "--max-concurrent", "1", "--methods")
     command += ["labels", "kmeans", "uvac", "cat_uvac"]
     trials = tmp_path / "a" / results.TRIALS
@@ -173,8 +176,8 @@ def test_a_killed_table_is_resumed_and_repeats_no_finished_cell(tmp_path: Path, 
         driver.wait()
     before = results.read_trials(tmp_path / "a").set_index("trial_id")
     assert 2 <= len(before) < 7
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, out, errors = run_script(Table1, [*command[2:], "--resume"])
+    assert code == 0, out + errors
     after = results.read_trials(tmp_path / "a").set_index("trial_id")
     assert len(after) == 7
     assert set(after["status"]) == {"complete"}
@@ -182,15 +185,20 @@ def test_a_killed_table_is_resumed_and_repeats_no_finished_cell(tmp_path: Path, 
     pd.testing.assert_frame_equal(after.loc[before.index, repeated], before[repeated])  # not run again
     for suffix in ("parquet", "md", "tex", "html"):
         assert (tmp_path / "a" / f"table1.{suffix}").stat().st_size > 0
-    assert len(re.findall(r"^trial synthetic-k5-\S+: clusters used", done.stdout, re.MULTILINE)) <= 7 - len(before) + 1
+    assert len(re.findall(r"^trial synthetic-k5-\S+: clusters used", out, re.MULTILINE)) <= 7 - len(before) + 1
 
 
-def test_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, cache_dir: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_dry_run_prints_the_plan_and_runs_nothing(
+    tmp_path: Path, cache_dir: Path, run_script: Callable[..., tuple[int, str, str]]
+) -> None:
     command = table1(tmp_path, cache_dir, "--dry-run", "--epochs", "10", "--seeds", "2", "--tflops", "1")
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, out, errors = run_script(Table1, command[2:])
+    assert code == 0, errors
     hours = cost.training_flops(preset("synthetic")) * 480 * 10 * 2 / 1e12 / 3600
-    assert f"{hours:.3g}" in done.stdout
-    assert "11 cells" in done.stdout
+    assert f"{hours:.3g}" in out
+    assert "11 cells" in out
     assert not (tmp_path / "a").exists()
 
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from ablation import ARMS
+from ablation import ARMS, Ablation
 
 from catuvac.config import preset
 
 SCRIPT = Path(__file__).parents[2] / "studies" / "ablation.py"
 
 
-def run(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, check=False)
-
-
-def test_an_unknown_arm_is_one_line() -> None:
-    done = run("--arms", "paperr")
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines() == ["error: unknown arm 'paperr'; did you mean 'paper'?"]
+def test_an_unknown_arm_is_one_line(refused: Callable[..., str]) -> None:
+    errors = refused(Ablation, ["--arms", "paperr"])
+    assert errors.strip().splitlines() == ["error: unknown arm 'paperr'; did you mean 'paper'?"]
 
 
 @pytest.mark.parametrize("name", ["synthetic", "fsdd", "arabic_digits", "urbansound8k_k10"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from catuvac import results
 from catuvac.config import Config
 from catuvac.errors import CatuvacError
 from catuvac.experiments.base import columns
-
-CONFIRM = Path(__file__).parents[2] / "studies" / "confirm.py"
 
 
 def row(number: int, config: Config, objective: float | None, **changes: Any) -> dict[str, Any]:
@@ -153,15 +150,18 @@ def test_summary_is_over_complete_trainings(tiny_config: Config) -> None:
     assert found["val/nmi"].isna().all()
 
 
-def command(study: Path, cache_dir: Path, *flags: str) -> list[str]:
-    return [sys.executable, str(CONFIRM), str(study), "--cache-dir", str(cache_dir), *flags]
+def flags_of(study: Path, cache_dir: Path, *flags: str) -> list[str]:
+    return [str(study), "--cache-dir", str(cache_dir), *flags]
 
 
 @pytest.mark.slow
-def test_a_finished_study_is_confirmed(study: Path, cache_dir: Path) -> None:
-    asked = command(study, cache_dir, "--top", "1", "--seeds", "2")
-    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.usefixtures("local_ray")
+def test_a_finished_study_is_confirmed(
+    study: Path, cache_dir: Path, run_script: Callable[..., tuple[int, str, str]], refused: Callable[..., str]
+) -> None:
+    asked = flags_of(study, cache_dir, "--top", "1", "--seeds", "2")
+    code, out, errors = run_script(confirm.Confirm, asked)
+    assert code == 0, out + errors
     trials = results.read_trials(study.parent / "a-confirm")
     assert set(trials["trial_id"]) == {
         f"synthetic-k3-{name}-s{seed}" for name in ("top1", "top1-paper") for seed in (12, 13)
@@ -173,17 +173,15 @@ def test_a_finished_study_is_confirmed(study: Path, cache_dir: Path) -> None:
         assert trials[name].astype(float).map(math.isfinite).all(), name
     assert trials["objective"].tolist() == trials["val/objective_silhouette_x"].tolist()
     assert set(trials["config/beta"]) == {0.2}
-    assert "top1       trial 1, objective 0.600: τ 2.00→0.30 exponential, β 0.2, d 2" in done.stdout
-    assert "2 of 2" in done.stdout
-    assert "Silhouette_p" in done.stdout
+    assert "top1       trial 1, objective 0.600: τ 2.00→0.30 exponential, β 0.2, d 2" in out
+    assert "2 of 2" in out
+    assert "Silhouette_p" in out
     assert json.loads((study.parent / "a-confirm" / "study.json").read_text())["design"]["margin"] == 0.02
-    again = subprocess.run([*asked, "--resume"], capture_output=True, text=True, check=False, timeout=200)
-    assert again.returncode == 0, again.stdout + again.stderr
+    code, out, errors = run_script(confirm.Confirm, [*asked, "--resume"])
+    assert code == 0, out + errors
     kept = results.read_trials(study.parent / "a-confirm")
     assert kept["wall_seconds"].tolist() == trials["wall_seconds"].tolist()  # not run again
-    refused = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=100)
-    assert refused.returncode == 2
-    assert "give another --name" in refused.stderr
+    assert "give another --name" in refused(confirm.Confirm, asked)
 
 
 @pytest.mark.parametrize(
@@ -195,15 +193,13 @@ def test_a_finished_study_is_confirmed(study: Path, cache_dir: Path) -> None:
         (["--epochs", "0"], "epochs must be at least 1"),
     ],
 )
-def test_bad_flags_are_one_line_and_exit_code_2(flags: list[str], words: str, study: Path, cache_dir: Path) -> None:
-    done = subprocess.run(command(study, cache_dir, *flags), capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert words in done.stderr
+def test_bad_flags_are_one_line_and_exit_code_2(
+    flags: list[str], words: str, study: Path, cache_dir: Path, refused: Callable[..., str]
+) -> None:
+    assert words in refused(confirm.Confirm, flags_of(study, cache_dir, *flags))
     assert not (study.parent / "a-confirm").exists()
 
 
-def test_no_such_study(tmp_path: Path, cache_dir: Path) -> None:
-    done = subprocess.run(command(tmp_path / "b", cache_dir), capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"error: no study in {tmp_path / 'b'}; give the folder")
+def test_no_such_study(tmp_path: Path, cache_dir: Path, refused: Callable[..., str]) -> None:
+    errors = refused(confirm.Confirm, flags_of(tmp_path / "b", cache_dir))
+    assert errors.startswith(f"error: no study in {tmp_path / 'b'}; give the folder")

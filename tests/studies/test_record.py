@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from record import Record
 
 from analysis import report
 from catuvac import artifacts, results
 from catuvac.experiments.base import DESIGN, PARTITIONS
 
-SCRIPT = Path(__file__).parents[2] / "studies" / "record.py"
 COMMAND = "python studies/tau_sweep.py --name a --storage /home/me/results --data-root /data/fsdd --arms x=1/2"
 
 
@@ -30,16 +30,13 @@ def study(folder: Path) -> Path:
     return folder
 
 
-def record(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), str(folder), "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_a_recorded_study_has_its_tables_and_no_path(tmp_path: Path) -> None:
+def test_a_recorded_study_has_its_tables_and_no_path(
+    tmp_path: Path, run_script: Callable[..., tuple[int, str, str]]
+) -> None:
     original, kept = study(tmp_path / "a"), tmp_path / "recorded" / "a"
     for _ in range(2):  # the second replaces the first
-        done = record(original, tmp_path / "recorded")
-        assert done.returncode == 0, done.stderr
+        code, _, errors = run_script(Record, [str(original), "--out", str(tmp_path / "recorded")])
+        assert code == 0, errors
     assert {path.name for path in kept.iterdir()} == {DESIGN, results.TRIALS}
     assert (kept / results.TRIALS).read_bytes() == (original / results.TRIALS).read_bytes()
     text = (kept / DESIGN).read_text()
@@ -56,12 +53,10 @@ def test_a_recorded_study_has_its_tables_and_no_path(tmp_path: Path) -> None:
     assert {path.name for path in kept.iterdir()} == {DESIGN, results.TRIALS}
 
 
-def test_what_is_no_study_or_too_large_for_a_repository_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_study_or_too_large_for_a_repository_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
     large = study(tmp_path / "a") / PARTITIONS / "t.npz"
     large.parent.mkdir()
     large.write_bytes(bytes(1 << 21))
     for folder in (tmp_path / "a", tmp_path / "absent"):
-        done = record(folder, tmp_path / "recorded")
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
+        assert len(refused(Record, [str(folder), "--out", str(tmp_path / "recorded")]).splitlines()) == 1
     assert not (tmp_path / "recorded").exists()

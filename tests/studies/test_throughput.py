@@ -15,6 +15,7 @@ import pytest
 import torch
 from benchmarks import machine, plain_loop
 from benchmarks.apart import apart
+from throughput import Throughput
 from torch.utils.data import DataLoader
 
 from catuvac.errors import CatuvacError
@@ -65,12 +66,12 @@ def test_the_command_writes_both_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"), [(["--repeats", "0"], "repeats must be at least 1"), (["--parts", "extraction"], "--data-root")]
 )
-def test_bad_flags_are_one_line_and_exit_code_2(flags: list[str], words: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(STUDIES / "throughput.py"), *flags, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_flags_are_one_line_and_exit_code_2(
+    flags: list[str], words: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    errors = refused(Throughput, [*flags, "--out", str(tmp_path)])
+    assert words in errors
+    assert len(errors.strip().splitlines()) == 1
 
 
 def kept(log: Path) -> Callable[[], object]:

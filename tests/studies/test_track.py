@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,13 @@ def test_wandb_has_a_run_for_each_trial_once(tmp_path: Path) -> None:
     assert b"val/ami" in next(folder.glob("*.wandb")).read_bytes()
 
 
-def test_what_is_no_study_is_one_line(tmp_path: Path) -> None:
-    done = run(tmp_path / "absent")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
+def test_what_is_no_study_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert len(refused(track.Track, [str(tmp_path / "absent")]).splitlines()) == 1
 
 
-def test_deepcave_reads_what_varies_and_every_score(tmp_path: Path) -> None:
+def test_deepcave_reads_what_varies_and_every_score(
+    tmp_path: Path, run_script: Callable[..., tuple[int, str, str]]
+) -> None:
     """DeepCAVE 1.4.1 needs Python below 3.11; this is the format that its loader `DataFrameRun` accepts."""
     add(tmp_path / "a", 0, arm="paper")
     for number, (beta, views, status) in enumerate(
@@ -84,9 +85,11 @@ def test_deepcave_reads_what_varies_and_every_score(tmp_path: Path) -> None:
         add(
             tmp_path / "a", number, status=status, **{"config/beta": beta, "config/views": views, "config/seed": number}
         )
-    done = run(tmp_path / "a", "--to", "deepcave", "--at", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert "3 of 4 trials" in done.stdout
+    code, out, errors = run_script(
+        track.Track, [str(tmp_path / "a"), "--to", "deepcave", "--at", str(tmp_path / "out")]
+    )
+    assert code == 0, errors
+    assert "3 of 4 trials" in out
     space = pd.read_csv(tmp_path / "out" / "a-b" / "configspace.csv").set_index("name")
     assert set(space.index) == {"beta", "views"}  # neither the seed, nor what is the same in all
     assert space.loc["beta", ["type", "lower", "upper", "log"]].tolist() == ["float", 0.1, 1.0, True]
@@ -100,11 +103,10 @@ def test_deepcave_reads_what_varies_and_every_score(tmp_path: Path) -> None:
     assert trials["metric:ami [-inf; +inf] (maximize)"].tolist() == [0.4] * 3
 
 
-def test_a_study_whose_name_leads_elsewhere_is_not_exported(tmp_path: Path) -> None:
+def test_a_study_whose_name_leads_elsewhere_is_not_exported(tmp_path: Path, refused: Callable[..., str]) -> None:
     add(tmp_path / "a", 0, study="../b")
-    done = run(tmp_path / "a", "--to", "deepcave", "--at", str(tmp_path / "out"))
-    assert done.returncode == 2
-    assert "is not a folder name" in done.stderr
+    errors = refused(track.Track, [str(tmp_path / "a"), "--to", "deepcave", "--at", str(tmp_path / "out")])
+    assert "is not a folder name" in errors
     assert not (tmp_path / "b").exists()
 
 
