@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from statsmodels.regression.linear_model import OLS
 
 from analysis.questions.effects import FAMILY
-from analysis.stats.equivalence import Contrast, paired
+from analysis.stats.equivalence import CONSTANT, Contrast
 from analysis.trials import Study, values
 
 OUTCOMES = ("val/ami", "val/invariant_information")  # the first that was recorded is used; labels may be missing
@@ -21,8 +24,8 @@ class Size:
         macs: MACs of one clip.
         mean: of the outcome over seeds.
         seeds: number of seeds.
-        change: of the outcome from the largest size to this one, paired by seed; None for the largest size, and if
-            the seeds do not support an interval.
+        change: of the outcome from the largest size to this one, within seeds; None for the largest size, and if the
+            seeds do not support an interval.
     """
 
     macs: float
@@ -67,12 +70,35 @@ def sizes(study: Study, *, margin: float) -> Sizes | None:
         return None
     # Settings of one seed are averaged, because they share its initial weights and its clips.
     by_seed = known.groupby(["macs", "seed"])["outcome"].mean().unstack("macs")
-    level = 1 - FAMILY / (by_seed.shape[1] - 1)
-    largest = by_seed.columns[-1]
+    changes = _changes(by_seed, level=1 - FAMILY / (by_seed.shape[1] - 1), margin=margin)
     compared = []
     for size in by_seed.columns:
-        differences = (by_seed[size] - by_seed[largest]).dropna().to_numpy(dtype=float)
-        change = None if size == largest else paired(differences, level=level, margin=margin)[0]
         scores = by_seed[size].dropna()
-        compared.append(Size(float(size), float(scores.mean()), len(scores), change))
+        compared.append(Size(float(size), float(scores.mean()), len(scores), changes.get(size)))
     return Sizes(outcome, tuple(compared), known[["macs", "outcome"]])
+
+
+def _changes(by_seed: pd.DataFrame, *, level: float, margin: float) -> dict[Any, Contrast]:
+    """Compares each size with the largest one within seeds.
+
+    One residual variance serves all sizes, in an additive model of sizes and seeds: a size has few seeds, and by itself
+    would have almost no degrees of freedom.
+
+    Args:
+        by_seed: the outcome, a row per seed and a column per size, the largest last; NaN where it was not trained.
+    """
+    sizes, seeds = by_seed.columns, by_seed.index
+    known = by_seed.notna().to_numpy()
+    seed, size = np.nonzero(known)
+    design = np.hstack([np.eye(len(sizes))[size, :-1], np.eye(len(seeds))[seed]])
+    if np.linalg.matrix_rank(design) < design.shape[1] or design.shape[1] == len(seed):
+        return {}  # sizes that share no seed, or no residual
+    fit = OLS(by_seed.to_numpy()[known], design).fit()
+    if fit.bse[0] < CONSTANT:
+        return {}
+    return {
+        name: Contrast(
+            float(fit.params[column]), float(fit.bse[column]), fit.df_resid, level, margin, int(known[:, column].sum())
+        )
+        for column, name in enumerate(sizes[:-1])
+    }

@@ -144,7 +144,9 @@ def _seeds(name: str, panel: Panel) -> Statement:
         "decided_low": panel.decided.low,
         "decided_high": panel.decided.high,
     }
-    if panel.seed_sd is None:
+    if panel.primary.found is None:
+        text += "the variation between seeds is estimated only together with an effect; "
+    elif panel.seed_sd is None:
         text += "no setting was trained on two seeds, so the variation between seeds is not known; "
     else:
         words["seed_sd"] = panel.seed_sd

@@ -55,6 +55,33 @@ def test_the_sentences_have_these_numbers(labels: bool) -> None:
     assert "6.2% of the largest" in str(small)
 
 
+def test_the_change_is_that_of_the_seeds_that_were_trained_on_both_and_its_error_that_of_all_sizes() -> None:
+    """Three seeds, of which one lacks the middle size, and noise that is known."""
+    ami = [[0.1, 0.42, 0.40], [0.2, np.nan, 0.50], [0.3, 0.63, 0.62]]
+    rows = pd.DataFrame(ami, columns=MACS).rename_axis("seed").melt(ignore_index=False, var_name="macs").dropna()
+    columns = {"seed": rows.index, "val/macs": rows["macs"].astype(float).tolist(), "val/ami": rows["value"].tolist()}
+    (panel,) = study(len(rows), planted=lambda *_: columns).panels().values()
+    found = sizes(panel, margin=0.03)
+    assert found is not None
+    small, middle, large = found.sizes
+    assert (small.seeds, middle.seeds, large.seeds) == (3, 2, 3)
+    assert small.change is not None
+    assert middle.change is not None
+    assert small.change.freedom == middle.change.freedom == 8 - 2 - 3
+    assert small.change.value == pytest.approx(-0.307, abs=1e-3)
+    assert middle.change.value == pytest.approx(0.015, abs=5e-3)
+    assert small.change.error < middle.change.error
+
+
+def test_one_seed_has_no_interval() -> None:
+    (panel,) = (
+        study(3, planted=lambda *_: {"seed": 0, "val/macs": list(MACS), "val/ami": [0.1, 0.2, 0.3]}).panels().values()
+    )
+    found = sizes(panel, margin=0.03)
+    assert found is not None
+    assert [size.change for size in found.sizes] == [None, None, None]
+
+
 def test_one_size_is_no_question() -> None:
     assert section(study(12), {}) is None
     assert section(study(12, planted=lambda *_: {"val/macs": 1e6}), {}) is None

@@ -10,23 +10,29 @@ from typing import Any
 import pytest
 
 from analysis import report
+from analysis.questions.effects import read_plan
+from analysis.questions.sizes import sizes
+from analysis.section import Statement
+from analysis.sections import effects
+from analysis.trials import load_all
 from catuvac import results
 from catuvac.experiments.base import DESIGN
+from catuvac.experiments.search import MARGIN
 
 ROOT = Path(__file__).parents[2]
 RECORDED = sorted(path.parent for path in (ROOT / "studies" / "recorded").glob(f"*/{DESIGN}"))
-QUOTED = {"studies/README.md": [path.name for path in RECORDED], "README.md": ["fsdd-a"]}
+SIZES = "sizes"  # varies no temperature
+QUOTED = {"studies/README.md": [path.name for path in RECORDED if path.name != SIZES], "README.md": ["fsdd-a"]}
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the page of each recorded study answers, built from its tables."""
-    found = {}
+def answers() -> dict[str, Statement]:
+    """What the page of each recorded study opens with, from its tables."""
+    opened = {}
     for folder in RECORDED:
-        out = tmp_path_factory.mktemp("pages") / folder.name
-        report.build(folder, out=out, figures="none")
-        found[folder.name] = json.loads((out / report.ANSWER).read_text(encoding="utf-8"))
-    return found
+        section = effects.section(load_all([folder]), {folder.name: read_plan(folder)})
+        opened[folder.name] = report.headline([section])[0]
+    return opened
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: folder.name)
@@ -43,10 +49,34 @@ def test_a_recorded_study_is_whole_and_names_no_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("page", "study"), [(page, study) for page in QUOTED for study in QUOTED[page]])
-def test_a_page_quotes_the_primary_effect_as_it_is(page: str, study: str, answers: dict[str, dict[str, Any]]) -> None:
+def test_a_page_quotes_the_primary_effect_as_it_is(page: str, study: str, answers: dict[str, Statement]) -> None:
     text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
-    found = answers[study]
-    primary = found["statements"][found["headline"][0]]
+    primary: dict[str, Any] = dict(answers[study].values)
     value, low, high = (f"{primary[key]:+.3f}".replace("-", "−") for key in ("value", "low", "high"))
     assert f"{value} (95 % interval {low} to {high}" in text
     assert primary["verdict"] in text
+
+
+def test_the_page_on_devices_quotes_every_size_of_the_networks() -> None:
+    text = (ROOT / "studies" / "device.md").read_text(encoding="utf-8")
+    (panel,) = load_all([ROOT / "studies" / "recorded" / SIZES]).panels().values()
+    found = sizes(panel, margin=MARGIN)
+    assert found is not None
+    for size in found.sizes:
+        line = f"| {size.macs / 1e6:.2f} | "
+        (row,) = (row for row in text.replace("*", "").splitlines() if line in row)
+        assert f"| {size.mean:.3f} ± " in row
+        if size.change:
+            value, low, high = (
+                f"{number:+.3f}".replace("-", "−") for number in (size.change.value, size.change.low, size.change.high)
+            )
+            assert f"{value} ({low} to {high}), {size.change.verdict} |" in row
+
+
+def test_the_page_of_a_recorded_study_says_the_same(tmp_path: Path, answers: dict[str, Statement]) -> None:
+    """One page: each takes ten seconds; `make report` builds all."""
+    report.build(RECORDED[0], out=tmp_path, figures="none")
+    found = json.loads((tmp_path / report.ANSWER).read_text(encoding="utf-8"))
+    first = answers[RECORDED[0].name]
+    assert found["headline"][0] == first.name
+    assert found["statements"][first.name]["text"] == str(first)
