@@ -25,7 +25,7 @@ from analysis.glossary import explained, meaning, used
 from analysis.page import render
 from analysis.questions.branches import Partitions, read_partitions
 from analysis.questions.branches import panels as branch_panels
-from analysis.questions.effects import Plan, read_plan
+from analysis.questions.effects import Plan, read_plan, varies_temperature
 from analysis.questions.selection import select
 from analysis.questions.trap import of_trained
 from analysis.section import Clip, Drawing, Group, Section, Statement
@@ -88,21 +88,27 @@ class ReportInputs:
 
 
 def _effects(inputs: ReportInputs) -> Section | None:
-    """Returns None for a study that has only branches, whose own section then opens the page."""
+    """Returns None for a study of branches or of network sizes alone, whose own section then opens the page."""
     if not inputs.study.panels() and branch_panels(inputs.study, inputs.plans, inputs.partitions):
         return None
-    return effects.section(inputs.study, inputs.plans)
+    return None if _sizes(inputs, alone=True) else effects.section(inputs.study, inputs.plans)
+
+
+def _sizes(inputs: ReportInputs, *, alone: bool) -> Section | None:
+    """Returns the section on network sizes, if the study is one of them alone, at one temperature, or is not."""
+    return sizes.section(inputs.study, inputs.plans) if alone != varies_temperature(inputs.study) else None
 
 
 # Sections in page order. Those that are None are left out, and the first of the others opens the page.
 SECTIONS: tuple[Callable[[ReportInputs], Section | None], ...] = (
     _effects,
     lambda inputs: branches.section(inputs.study, inputs.plans, inputs.partitions),
+    lambda inputs: _sizes(inputs, alone=True),
     lambda inputs: overview.section(inputs.study),
     lambda inputs: temperature.section(inputs.study),
     lambda inputs: importance.section(inputs.study),
     lambda inputs: tradeoff.section(inputs.study),
-    lambda inputs: sizes.section(inputs.study, inputs.plans),
+    lambda inputs: _sizes(inputs, alone=False),
     lambda inputs: trap.section(inputs.study, [of_trained(model) for model in inputs.models]),
     lambda inputs: dynamics.section(inputs.study),
     lambda inputs: collapse.section(inputs.study),

@@ -249,7 +249,7 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
         why = "no trial of a designed arm is complete and decided"
         return [replace(effect, reason=why) for effect in nothing.values()]
     kept = trials[known]
-    same = [factor for factor, effect in factors.items() if np.ptp(np.log(effect[known])) < 1e-9]
+    same = [factor for factor, effect in factors.items() if _constant(effect[known])]
     if np.ptp(y[known]) == 0:
         why = f"the outcome is {y[known].iloc[0]:.3g} in every trial"
         return [replace(effect, reason=why) for effect in nothing.values()]
@@ -274,6 +274,16 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
         )
         for factor, effect in nothing.items()
     ]
+
+
+def varies_temperature(study: Study) -> bool:
+    """Returns whether any temperature differs between the independent trials of one corpus and K."""
+    trials = [panel.independent for panel in study.panels().values()]
+    return any(not _constant(effect) for part in trials if len(part) for effect in temperatures(part).values())
+
+
+def _constant(effect: Floats) -> bool:
+    return bool(np.ptp(np.log(effect)) < 1e-9)
 
 
 def temperatures(trials: pd.DataFrame) -> dict[str, Floats]:

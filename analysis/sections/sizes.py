@@ -19,23 +19,45 @@ QUESTION = "What does a smaller network cost?"
 def section(study: Study, plans: Mapping[str, Plan]) -> Section | None:
     """Builds the section on the change of the outcome from the largest size to each other size, by corpus and K."""
     statements: list[Statement] = []
+    headline: list[str] = []
     parts: list[Group] = []
     for panel, part in study.panels().items():
         plan = plans.get(str(part.trials["study"].iloc[0]))
         result = sizes(part, margin=plan.margin if plan else MARGIN)
         if result is None:
             continue
-        statements += _statements(result, panel, fixed=plan is not None and plan.fixed)
+        summary, *compared = _statements(result, panel, fixed=plan is not None and plan.fixed)
+        statements += [summary, *compared]
+        enough = [each for each in compared if each.values.get("verdict", "matters") != "matters"]
+        headline += [each.name for each in (summary, *enough[:1])]
         caption = (
             f"{panel}: each dot is a training run, and the line connects the means. MACs are the multiply-accumulate "
             "operations needed to assign one clip to its cluster, in convolutions and matrix products."
         )
         parts.append(Group(caption, (figures.draw(result, name=slug("sizes", panel)),)))
-    return Section(QUESTION, tuple(statements), tuple(parts), ()) if parts else None
+    return Section(QUESTION, tuple(statements), tuple(parts), tuple(headline[:3])) if parts else None
 
 
 def _statements(result: Sizes, panel: str, *, fixed: bool) -> list[Statement]:
-    statements = []
+    """Returns the sentence on all sizes, and one for each but the largest, the smallest first."""
+    verdicts = [size.change.verdict if size.change else "not decided" for size in result.sizes[:-1]]
+    facts: dict[str, Value] = {
+        "panel": panel,
+        "outcome": title(result.outcome),
+        "sizes": len(verdicts),
+        "low": result.sizes[0].macs / 1e6,
+        "high": result.sizes[-2].macs / 1e6,
+        "largest": result.largest.macs / 1e6,
+        "matters": verdicts.count("matters"),
+        "negligible": verdicts.count("negligible"),
+        "open": verdicts.count("not decided"),
+    }
+    text = (
+        "{panel}: {sizes} networks with {low:.3g} to {high:.3g} million MACs per clip were compared with one with "
+        "{largest:.3g} million; the change of {outcome} matters for {matters} of them, is negligible for {negligible} "
+        "and not decided for {open}."
+    )
+    statements = [Statement(f"sizes/{slug(panel)}/all", text, facts)]
     for size in result.sizes[:-1]:
         words: dict[str, Value] = {
             "panel": panel,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from checks import rendered
 from fabricate import study
 from numpy.random import Generator
 
+from analysis import report
 from analysis.questions.sizes import sizes
 from analysis.sections.sizes import section
 
@@ -48,7 +50,10 @@ def test_the_sentences_have_these_numbers(labels: bool) -> None:
     found = section(made, {})
     assert found is not None
     rendered(found)
-    small, middle = found.statements
+    summary, small, middle = found.statements
+    counts = [summary.values[name] for name in ("sizes", "matters", "negligible", "open")]
+    assert counts == [2, 1, 1, 0]
+    assert found.headline == (summary.name, middle.name)
     assert small.values["share"] == 1 / 16
     assert small.values["verdict"] == "matters"
     assert middle.values["verdict"] == "negligible"
@@ -80,6 +85,16 @@ def test_one_seed_has_no_interval() -> None:
     found = sizes(panel, margin=0.03)
     assert found is not None
     assert [size.change for size in found.sizes] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("tau", "opening"), [({"config/tau_start": 1.0, "config/tau_end": 0.5}, "sizes"), ({}, "effects")]
+)
+def test_a_study_of_sizes_alone_opens_with_them(tau: dict[str, float], opening: str) -> None:
+    made = study(2 * SEEDS * len(MACS), planted=falling)
+    inputs = report.ReportInputs(replace(made, trials=made.trials.assign(**tau)), {}, {}, [], "")
+    first = next(each for part in report.SECTIONS if (each := part(inputs)) is not None)
+    assert report.headline([first])[0].name.startswith(f"{opening}/")
 
 
 def test_one_size_is_no_question() -> None:
