@@ -76,7 +76,6 @@ TRAIN = "import sys; from catuvac.cli import main; sys.exit(main())"
 SECOND, FULL = "a second person", "a full disk"
 EVENT = [signal.SIGINT, SECOND, signal.SIGTERM, FULL, signal.SIGKILL]
 WHOLE = "interrupted; the files on disk are complete"
-STOPPED = r"error: the study stopped: .* cannot be written \(storage: No space left on device\); .*--resume.*"
 ADDED = "factorial:y_estimator=gumbel/exact+tau_ratio=0.1/1"  # four settings on two seeds
 
 
@@ -116,7 +115,7 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, disk: Path
                 while True:
                     filler.write(bytes(1 << 20))
             assert driver.end() == 2, driver.text()
-            assert re.fullmatch(STOPPED, driver.text().strip().splitlines()[-1]), driver.text()
+            assert re.match("error: .*--resume", driver.text().strip().splitlines()[-1]), driver.text()
             assert training.process.wait(60) in (0, 2), training.log.read_text()
             (folder / "filler").unlink()
         else:
