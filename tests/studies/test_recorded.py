@@ -22,16 +22,21 @@ from catuvac.experiments.search import MARGIN
 ROOT = Path(__file__).parents[2]
 RECORDED = sorted(path.parent for path in (ROOT / "studies" / "recorded").glob(f"*/{DESIGN}"))
 SIZES = "sizes"  # varies no temperature
-QUOTED = {"studies/README.md": [path.name for path in RECORDED if path.name != SIZES], "README.md": ["fsdd-a"]}
+NO_TERM = "fsdd-no-term"  # its two studies together
+QUOTED = {
+    "studies/README.md": [NO_TERM, *(path.name for path in RECORDED if path.name != SIZES)],
+    "README.md": ["fsdd-a", NO_TERM],
+}
 
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Statement]:
     """What the page of each recorded study opens with, from its tables."""
     opened = {}
-    for folder in RECORDED:
-        section = effects.section(load_all([folder]), {folder.name: read_plan(folder)})
-        opened[folder.name] = report.headline([section])[0]
+    together = {NO_TERM: [folder for folder in RECORDED if folder.name.startswith(NO_TERM)]}
+    for name, folders in ({folder.name: [folder] for folder in RECORDED} | together).items():
+        section = effects.section(load_all(folders), {folder.name: read_plan(folder) for folder in folders})
+        opened[name] = report.headline([section])[0]
     return opened
 
 
