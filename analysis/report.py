@@ -87,28 +87,31 @@ class ReportInputs:
     no_models: str
 
 
-def _effects(inputs: ReportInputs) -> Section | None:
-    """Returns None for a study of branches or of network sizes alone, whose own section then opens the page."""
+def _opening(inputs: ReportInputs) -> Section | None:
+    """Answers what the study is about: network sizes if they alone vary, else the temperature.
+
+    Returns None for a study that has only branches, whose own section then opens the page.
+    """
     if not inputs.study.panels() and branch_panels(inputs.study, inputs.plans, inputs.partitions):
         return None
-    return None if _sizes(inputs, alone=True) else effects.section(inputs.study, inputs.plans)
+    of_sizes = None if varies_temperature(inputs.study) else sizes.section(inputs.study, inputs.plans)
+    return of_sizes or effects.section(inputs.study, inputs.plans)
 
 
-def _sizes(inputs: ReportInputs, *, alone: bool) -> Section | None:
-    """Returns the section on network sizes, if the study is one of them alone, at one temperature, or is not."""
-    return sizes.section(inputs.study, inputs.plans) if alone != varies_temperature(inputs.study) else None
+def _sizes(inputs: ReportInputs) -> Section | None:
+    """Returns None if the sizes have opened the page."""
+    return sizes.section(inputs.study, inputs.plans) if varies_temperature(inputs.study) else None
 
 
 # Sections in page order. Those that are None are left out, and the first of the others opens the page.
 SECTIONS: tuple[Callable[[ReportInputs], Section | None], ...] = (
-    _effects,
+    _opening,
     lambda inputs: branches.section(inputs.study, inputs.plans, inputs.partitions),
-    lambda inputs: _sizes(inputs, alone=True),
     lambda inputs: overview.section(inputs.study),
     lambda inputs: temperature.section(inputs.study),
     lambda inputs: importance.section(inputs.study),
     lambda inputs: tradeoff.section(inputs.study),
-    lambda inputs: _sizes(inputs, alone=False),
+    _sizes,
     lambda inputs: trap.section(inputs.study, [of_trained(model) for model in inputs.models]),
     lambda inputs: dynamics.section(inputs.study),
     lambda inputs: collapse.section(inputs.study),

@@ -40,6 +40,11 @@ def answers() -> dict[str, Statement]:
     return opened
 
 
+def signed(number: float) -> str:
+    """As the pages write it."""
+    return f"{number:+.3f}".replace("-", "−")
+
+
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: folder.name)
 def test_a_recorded_study_is_whole_and_names_no_folder(folder: Path) -> None:
     trials = results.read_trials(folder)
@@ -57,7 +62,7 @@ def test_a_recorded_study_is_whole_and_names_no_folder(folder: Path) -> None:
 def test_a_page_quotes_the_primary_effect_as_it_is(page: str, study: str, answers: dict[str, Statement]) -> None:
     text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
     primary: dict[str, Any] = dict(answers[study].values)
-    value, low, high = (f"{primary[key]:+.3f}".replace("-", "−") for key in ("value", "low", "high"))
+    value, low, high = (signed(primary[key]) for key in ("value", "low", "high"))
     assert f"{value} (95 % interval {low} to {high}" in text
     assert primary["verdict"] in text
 
@@ -72,9 +77,7 @@ def test_the_page_on_devices_quotes_every_size_of_the_networks() -> None:
         (row,) = (row for row in text.replace("*", "").splitlines() if line in row)
         assert f"| {size.mean:.3f} ± " in row
         if size.change:
-            value, low, high = (
-                f"{number:+.3f}".replace("-", "−") for number in (size.change.value, size.change.low, size.change.high)
-            )
+            value, low, high = map(signed, (size.change.value, size.change.low, size.change.high))
             assert f"{value} ({low} to {high}), {size.change.verdict} |" in row
 
 
