@@ -75,6 +75,7 @@ class Training:
 TRAIN = "import sys; from catuvac.cli import main; sys.exit(main())"
 SECOND, FULL = "a second person", "a full disk"
 EVENT = [signal.SIGINT, signal.SIGKILL, signal.SIGTERM, FULL, SECOND]  # trials end while a second person tries
+STOPPED = r"error: the study stopped: .* cannot be written \(storage: No space left on device\); .*--resume"
 WHOLE = "interrupted; the files on disk are complete"
 ADDED = "factorial:y_estimator=gumbel/exact+tau_ratio=0.1/1"  # four settings on two seeds
 
@@ -119,7 +120,7 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, disk: Path
                 while True:
                     filler.write(bytes(1 << 20))
             assert driver.end() == 2, driver.text()
-            assert re.match("error: .*--resume", driver.text().strip().splitlines()[-1]), driver.text()
+            assert re.match(STOPPED, driver.text().strip().splitlines()[-1]), driver.text()
             assert training.process.wait(60) in (0, 2), training.log.read_text()
             (folder / "filler").unlink()
         else:
@@ -138,10 +139,13 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, disk: Path
         if rows(folder):
             ended |= results.read_trials(folder / "a").set_index("number")["trial_id"].to_dict()
         saved = reached(folder)
-        checked = driver.text().count("storage    ")
+        before = driver.text()
+        checked = before.count("storage    ")
         driver = Driver(cluster, folder, cache_dir, *flags, "--resume")
         training.process = training.start()
         driver.wait_for(partial(lambda last, count: last.text().count("storage    ") > count, driver, checked))
+        if event in (signal.SIGINT, signal.SIGTERM):  # which leave every file whole
+            assert "damaged" not in driver.text().removeprefix(before)
     assert driver.end() == 0, driver.text()
     assert training.process.wait(240) == 0, training.log.read_text()
     for text in (driver.text(), training.log.read_text()):
