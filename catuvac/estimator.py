@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -274,7 +275,7 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
 
 def _settings(config: Config) -> dict[str, Any]:
     """Returns the settings of an estimator, which has neither a corpus nor a split."""
-    sections = config.to_dict()
+    sections = asdict(config)
     return {name: value for section in _SECTIONS for name, value in sections[section].items()}
 
 

@@ -50,6 +50,8 @@ class BranchStudy(StudyFlags, GpuFlags):
     """and at its last step; if equal to tau_start, all shares can use the same tau_ends; default: the preset's"""
     tau_schedule: Shape | None = None
     """schedule of the training and its branches; default: the preset's"""
+    invariance: float | None = None
+    """weight of the balanced invariance term, added to the ELBO; default: the preset's"""
     seeds: int = 5
     """number of trainings to branch, each with its own seed: the pairs of every comparison"""
     seed: int = 0
@@ -93,7 +95,8 @@ class BranchStudy(StudyFlags, GpuFlags):
         print(f"report     {'' if self.report else 'catuvac report '}{branches.folder}{'/report.html' * self.report}")
 
     def _trunk(self, config: Config) -> Config:
-        flags = {name: getattr(self, name) for name in ("n_clusters", "tau_start", "tau_end", "tau_schedule")}
+        names = ("n_clusters", "tau_start", "tau_end", "tau_schedule", "invariance")
+        flags = {name: getattr(self, name) for name in names}
         return config.with_settings({name: value for name, value in flags.items() if value is not None})
 
     def _branches(self, config: Config, prepared: Prepared, objectives: tuple[str, ...]) -> Branches:

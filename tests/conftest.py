@@ -51,6 +51,8 @@ def tiny_config() -> Config:
             "n_bands": 16,
             "n_clusters": 3,
             "latent_dim": 2,
+            "channels": 4,
+            "gru_size": 16,
             "cluster_init": "random",
             "warmup_share": 0.0,
             "invariance": 0.0,

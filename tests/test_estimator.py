@@ -25,7 +25,9 @@ from catuvac.cli import main
 from catuvac.config import preset
 from catuvac.errors import CatuvacError
 
-TINY = {"epochs": 2, "batch_size": 16, "n_init": 1, "latent_dim": 2, "random_state": 0}
+SMALL = {"channels": 4, "gru_size": 16}
+TINY = {"epochs": 2, "batch_size": 16, "n_init": 1, "latent_dim": 2, "random_state": 0, "settings": SMALL}
+FIT = {**TINY, "epochs": 40, "batch_size": 30, "settings": {**SMALL, "lr_start": 0.01}}  # finds clusters
 CLASS = [0] * 40 + [1] * 40 + [2] * 40
 
 
@@ -38,7 +40,7 @@ def clips(seed: int = 0) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def fitted() -> CatUVACClusterer:
-    return CatUVACClusterer(3, **{**TINY, "epochs": 20, "batch_size": 32}).fit(clips())
+    return CatUVACClusterer(3, **FIT).fit(clips())
 
 
 def does_not_apply(_: CatUVACClusterer) -> dict[str, str]:
@@ -57,7 +59,7 @@ def test_scikit_learn_finds_no_fault(estimator: CatUVACClusterer, check: Callabl
 
 
 def test_scikit_learns_blobs_are_found() -> None:
-    check_clustering("CatUVACClusterer", CatUVACClusterer(3, **{**TINY, "epochs": 30, "batch_size": 30}))
+    check_clustering("CatUVACClusterer", CatUVACClusterer(3, **FIT))
 
 
 def test_planted_clusters_are_found_and_new_clips_join_them(fitted: CatUVACClusterer) -> None:
@@ -102,8 +104,8 @@ def test_recordings_and_samples_are_the_same_clips(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.wav" for number in range(len(samples))]
     for path, clip in zip(paths, samples, strict=True):
         soundfile.write(path, clip, 8000, subtype="FLOAT")
-    settings = {"window": 256, "hop": 128, "n_bands": 16}
-    front = {"sample_rate": 8000, "clip_seconds": 0.5, "settings": settings, **TINY, "batch_size": 9}
+    settings = {"window": 256, "hop": 128, "n_bands": 16, **SMALL}
+    front = {**TINY, "sample_rate": 8000, "clip_seconds": 0.5, "settings": settings, "batch_size": 9}
     heard = CatUVACClusterer(3, input="paths", **front).fit(paths)
     given = CatUVACClusterer(3, input="audio", **front).fit(samples)
     assert (heard.predict_proba(paths) == given.predict_proba(samples)).all()

@@ -30,7 +30,7 @@ preset: synthetic
 settings:
   corpus: {clips_per_class: 16, n_classes: 3}
   features: {n_bands: 16}
-  model: {n_clusters: 3, latent_dim: 2, sigma: 3.3, beta: 0.1}
+  model: {n_clusters: 3, channels: 4, gru_size: 16, latent_dim: 2, sigma: 3.3, beta: 0.1}
   training: {cluster_init: random, warmup_share: 0.25, invariance: 0.0, batch_size: 8, eval_every: 3, epochs: 8,
              tau_start: 2.0, tau_end: 0.25}
   split: {val_fraction: 0.25, test_fraction: 0.25}
@@ -189,6 +189,7 @@ def test_dry_run_prints_the_plan_and_its_power_and_runs_nothing(
         (["--seeds", "1"], "seeds must be at least 2"),
         (["--tau-ends", "0.1", "3"], "it never rises"),
         (["--tau-end", "3"], "tau_end must lie in"),
+        (["--invariance", "-1"], "invariance must"),
         (["--margin", "0"], "margin must be positive"),
         (["--preset", "sythetic"], "did you mean 'synthetic'"),
         (["--resume"], "nothing to resume"),

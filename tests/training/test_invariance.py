@@ -95,7 +95,8 @@ def test_the_chosen_start_is_the_one_with_most_invariant_information(
     tiny_config: Config, tiny_features: FeatureSet
 ) -> None:
     """A second start that has been handed the solution is chosen over the first, which is random."""
-    solved = TrainingRun(invariant(tiny_config, epochs=80, n_init=1, eval_every=80, warmup_share=0.9), tiny_features)
+    long = invariant(tiny_config, epochs=80, n_init=1, eval_every=80, warmup_share=0.9, lr_start=0.01)
+    solved = TrainingRun(long, tiny_features)
     assert list(solved)[-1]["val/invariant_information"] > 0.5
     run = TrainingRun(invariant(tiny_config), tiny_features)
     assert len(run.others) == 1

@@ -22,7 +22,7 @@ preset: synthetic
 settings:
   corpus: {clips_per_class: CLIPS, n_classes: 3}
   features: {n_bands: 16}
-  model: {n_clusters: 3, sigma: 3.3, beta: 0.1}
+  model: {n_clusters: 3, channels: 4, gru_size: 16, sigma: 3.3, beta: 0.1}
   training: {cluster_init: random, warmup_share: 0.0, invariance: 0.0, batch_size: 8, eval_every: 1, epochs: 4}
   split: {val_fraction: 0.25, test_fraction: 0.25}
 trials: 16

@@ -92,7 +92,8 @@ class TestArithmetic:
     def test_size_of_a_checkpoint(
         self, method: str, tmp_path: Path, tiny_config: Config, tiny_features: FeatureSet
     ) -> None:
-        config = cell_config(tiny_config, method=method, epochs=1, n_clusters=3, seed=0)
+        whole = tiny_config.with_settings({"channels": 16, "gru_size": 128})
+        config = cell_config(whole, method=method, epochs=1, n_clusters=3, seed=0)
         run = TrainingRun(config, tiny_features)
         list(run)
         checkpoint.save(tmp_path / "checkpoint.pt", run.state())

@@ -42,9 +42,11 @@ def trial(point: dict[str, Any], *, marks: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def plan(
+    local_ray: None, tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytest.TempPathFactory
+) -> Comparison:
+    del local_ray  # which runs
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # Ray's own would write into the same folders
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     features = Prepared(
         path=tiny_features.path, config=tiny_config, data_root=None, cache_dir=tiny_features.path.parent
     )
@@ -70,7 +72,6 @@ def plan(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: pytes
             verbose=0,
         ),
     ).fit()
-    ray.shutdown()
     assert done.num_errors == 0
     assert callback.writers == {}
     return plan
