@@ -25,7 +25,7 @@ SIZES = "sizes"  # varies no temperature
 NO_TERM = "fsdd-no-term"  # its two studies together
 QUOTED = {
     "studies/README.md": [NO_TERM, *(path.name for path in RECORDED if path.name != SIZES)],
-    "README.md": ["fsdd-a", NO_TERM],
+    "README.md": ["fsdd-a", "arabic-a", NO_TERM, "arabic-no-term-a"],
 }
 
 
