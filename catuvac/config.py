@@ -366,6 +366,10 @@ class Config:
         """Returns twelve hexadecimal digits that depend on every setting and on nothing else."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
+    def features_hash(self) -> str:
+        """Returns the hash of the settings that the prepared features depend on: corpus, features and split."""
+        return Config(corpus=self.corpus, features=self.features, split=self.split).hash()
+
     def start_hash(self) -> str:
         """Returns the hash of what the invariance start depends on: runs with the same hash have the same start.
 

@@ -41,6 +41,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an exception's message; the name of its type if it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def said_by_system(error: OSError) -> str:
     """Describes an error with a file in one line, with advice where there is some."""
     reason = error.strerror or str(error) or type(error).__name__

@@ -40,6 +40,7 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("epochs", pa.int64()),  # finished epochs
         pa.field("wall_seconds", pa.float64()),  # s, of training and evaluation
         pa.field("train_seconds", pa.float64()),  # s, the part of it inside training epochs
+        pa.field("threads", pa.int64()),  # of torch, on which the last bits of all metrics depend
         pa.field("config_hash", pa.string(), nullable=False),
         pa.field("revision", pa.string()),  # of the source; null outside a checkout
         pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC
@@ -59,13 +60,16 @@ TRIALS_NAMESPACES = ("config/", "val/", "test/", "loss/", "branch/")
 HISTORY_NAMESPACES = ("val/", "loss/")
 NAMESPACES = {TRIALS: TRIALS_NAMESPACES, HISTORY: HISTORY_NAMESPACES}
 KEYS = {TRIALS: ("study", "trial_id"), HISTORY: ("study", "trial_id", "epoch")}  # columns that identify a row
+NUMBER = ("study", "number")  # columns that identify a trial of a search, whatever its trial_id
 ADVICE = "restore it from a backup, or run the study again"
 WAIT = 60.0  # s to wait for another process to finish writing, which takes milliseconds
 FLAGS = ("/degenerate", "/y_decided")  # suffixes of the names of boolean scores
 
 
 def append_trial(folder: Path, row: Mapping[str, Any]) -> None:
-    """Adds a trial to `folder/trials.parquet`; an earlier row of the same study and trial_id is replaced.
+    """Adds a trial to `folder/trials.parquet`, replacing an earlier row of the same study and trial_id.
+
+    It also replaces an error of the same study and number: a search repeats a failed trial under another trial_id.
 
     Raises:
         ValueError: a required column is absent or null, a column is in no namespace, the status is unknown, or a
@@ -118,7 +122,11 @@ def _append(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) ->
     with io.exclusive(path.with_name(f".{path.stem}.lock"), busy=busy, wait=WAIT):
         if path.exists():
             old = _load(path, schema)
-            kept = old.filter(pc.invert(pc.is_in(_joined(old, key), _joined(new, key))))
+            replaced = pc.is_in(_joined(old, key), _joined(new, key))
+            if path.name == TRIALS:
+                again = pc.is_in(_joined(old, NUMBER), _joined(new, NUMBER))
+                replaced = pc.or_(replaced, pc.and_(again, pc.equal(old["status"].combine_chunks(), "error")))
+            kept = old.filter(pc.invert(replaced))
             try:
                 new = pa.concat_tables([kept, new], promote_options="permissive")
             except pa.ArrowTypeError as error:

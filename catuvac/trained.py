@@ -184,7 +184,7 @@ def study_features(folder: Path, config: Config) -> FeatureSet:
     Raises:
         CatuvacError: their location is not recorded, or they are gone from the cache.
     """
-    path = recorded_features(read_json(folder / DESIGN, {"features": str}), config.split.split_seed)
+    path = recorded_features(read_json(folder / DESIGN, {"features": str}), config)
     features = store.reopen(path) if path else None
     if features is None:
         raise CatuvacError(f"the features of {folder} are gone from this machine's cache: run `catuvac prepare` again")

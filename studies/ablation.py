@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 import tyro
 
+from catuvac import artifacts, results
 from catuvac.config import PAPER_PROTOCOL, Config, preset, unknown
 from catuvac.errors import CatuvacError, guarded
 from catuvac.io import expand_home, write_text
@@ -45,6 +46,7 @@ SCORES = ("acc", "nmi", "ami", "clusters_used", "y_decided", "kl_z")  # of the t
 SELECTORS = ("invariant_information", "silhouette_x", "mutual_information", "elbo")
 SETTINGS = ["preset", "classes", "overlap", "epochs", "arm"]
 KEY = [*SETTINGS, "seed"]
+TABLE = "ablation.csv"
 CLIPS_A_CLUSTER = 12  # minimum in a batch, on generated scenes: the balance is over a batch
 
 
@@ -80,23 +82,27 @@ class Ablation:
                 raise CatuvacError(unknown("arm", arm, ARMS))
         import torch  # slow to import: --help should not wait for it
 
-        from catuvac import results
-
         if self.threads:
             torch.set_num_threads(self.threads)
-        self.out.mkdir(parents=True, exist_ok=True)
-        path = self.out / "ablation.csv"
-        rows: list[dict[str, Any]] = results.records(pd.read_csv(path)) if path.exists() else []
-        done = {tuple(row[name] for name in KEY) for row in rows}
-        bases = self._bases()
-        starts: dict[str, Mapping[str, Any]] = {}
         # All settings are built first: an invalid one should not end a grid after hours.
         cells = [
             (arm, base.with_settings({**ARMS[arm], "seed": seed}))
             for seed in self.seeds
-            for base in bases
+            for base in self._bases()
             for arm in self.arms
         ]
+        busy = f"another process writes {self.out / TABLE}; wait until it ends, or give another --out"
+        with artifacts.alone(self.out, busy=busy, flag="--out"):
+            rows = self._rows(cells)
+        print(table(rows).to_string(index=False))
+        print(selectors(rows).to_string(index=False))
+
+    def _rows(self, cells: list[tuple[str, Config]]) -> pd.DataFrame:
+        """Returns the table with the cells that it lacked, each written as soon as it is scored."""
+        path = self.out / TABLE
+        rows = results.records(pd.read_csv(path)) if path.exists() else []
+        done = {tuple(row[name] for name in KEY) for row in rows}
+        starts: dict[str, Mapping[str, Any]] = {}
         for number, (arm, config) in enumerate(cells, start=1):
             training = config.training
             key = (self.preset, config.model.n_clusters, config.corpus.overlap, training.epochs, arm, training.seed)
@@ -104,8 +110,7 @@ class Ablation:
                 rows.append(dict(zip(KEY, key, strict=True)) | self._cell(config, starts))
                 write_text(path, pd.DataFrame(rows).to_csv(index=False))
                 print(f"{number}/{len(cells)}", rows[-1], flush=True)
-        print(table(pd.DataFrame(rows)).to_string(index=False))
-        print(selectors(pd.DataFrame(rows)).to_string(index=False))
+        return pd.DataFrame(rows)
 
     def _bases(self) -> list[Config]:
         """Returns the preset, or on generated scenes one per number of classes and overlap."""

@@ -69,7 +69,7 @@ class BranchStudy(StudyFlags, GpuFlags):
         # Ray and torch take seconds to import; errors in flags should not wait for them.
         from analysis.questions import branches as question
         from catuvac.experiments.base import duration
-        from catuvac.tune import driver, preflight
+        from catuvac.tune import driver, preflight, storage
 
         prepared = options.prepare(config, data_root=self.data_root, cache_dir=self.cache_dir)
         branches = self._branches(config, prepared, tuple(chosen["objectives"]))
@@ -91,6 +91,7 @@ class BranchStudy(StudyFlags, GpuFlags):
             from analysis import report
 
             report.build(branches.folder, command=shlex.join(["python", *sys.argv]), figures="none")
+        storage.push(branches)
         print(f"wall time  {duration(time.monotonic() - began)}")
         print(f"report     {'' if self.report else 'catuvac report '}{branches.folder}{'/report.html' * self.report}")
 

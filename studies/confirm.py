@@ -167,7 +167,7 @@ def finished_study(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
             f"study {folder} is not finished: {planned - len(trials)} of {planned} trials are missing; "
             "continue it with --resume"
         )
-    if not ((trials["status"] == "complete") & trials["objective"].notna()).any():
+    if not ((trials["status"] == "complete") & (trials["arm"] != "paper") & trials["objective"].notna()).any():
         raise CatuvacError(f"no trial of {folder} is complete with an objective {name}; there is nothing to confirm")
     return design, trials
 
@@ -186,7 +186,8 @@ def choose(trials: pd.DataFrame, base: Config, *, top: int, epochs: int | None =
         estimator is "exact", which has no temperature.
     """
     changes = {} if epochs is None else {"epochs": epochs}
-    complete = trials[(trials["status"] == "complete") & trials["objective"].notna()]
+    searched = trials[trials["arm"] != "paper"]  # the paper's protocol differs in more than its temperature
+    complete = searched[(searched["status"] == "complete") & searched["objective"].notna()]
     tops: dict[str, Setting] = {}
     for row in results.records(complete.sort_values("objective", ascending=False, kind="stable")):
         # Blocks of seeds also differ in their split; a setting is the same in every block.

@@ -105,6 +105,8 @@ class StudyFlags(ClusterFlags):
             kind, called = PRESET_KEYS[key]
             if not isinstance(value, kind):
                 raise ConfigError(f"{path.name}: {key} must be {called}, got {value!r}")
+        if not all(isinstance(name, str) for name in chosen.get("objectives", [])):
+            raise ConfigError(f"{path.name}: objectives must be a list of names, got {chosen['objectives']!r}")
         for key in ("preset", "trials", "objectives"):
             if key not in chosen:
                 raise ConfigError(f"{path.name} lacks the key {key!r}")

@@ -24,7 +24,8 @@ from catuvac.experiments.base import DESIGN, PARTITIONS
 from catuvac.io import expand_home
 
 MOST_BYTES = 1 << 20  # of a study: larger ones do not belong in a repository
-LEFT_OUT = ("features", "split_features", "seal")  # of study.json: paths of the features, and the original's checksum
+# Left out of study.json: paths of the features, and the original's checksum.
+LEFT_OUT = ("features", "features_by_hash", "split_features", "seal")
 PLACES = ("--storage", "--cache-dir")  # flags that set only where a study and its features are
 
 
@@ -60,7 +61,8 @@ def record(study: Path, out: Path) -> Path:
             f"{study} has {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.1f} MB that can be recorded; "
             "evaluate less often (--eval-every)"
         )
-    target, new = out / study.name, out / f".{study.name}"
+    name = study.resolve().name  # of "." too, which has none of its own
+    target, new = out / name, out / f".{name}"
     shutil.rmtree(new, ignore_errors=True)  # of a recording that was interrupted
     new.mkdir(parents=True)
     artifacts.write_json(new / DESIGN, without_paths(design))
@@ -85,7 +87,7 @@ def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _command(text: str) -> str:
-    words = shlex.split(text)
+    words = [part for word in shlex.split(text) for part in (word.split("=", 1) if word.startswith("--") else [word])]
     kept = [word for before, word in zip(["", *words], words, strict=False) if not {before, word} & set(PLACES)]
     return shlex.join(Path(word).name if word.startswith("/") else word for word in kept)
 

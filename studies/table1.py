@@ -65,6 +65,8 @@ class Table1(ClusterFlags, GpuFlags):
 
     def run(self) -> None:
         if self.dry_run:
+            if not self.tflops > 0:
+                raise ConfigError(f"tflops must be positive, got {self.tflops:g}")
             self._print_cost()
             return
         began = time.monotonic()

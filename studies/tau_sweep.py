@@ -69,8 +69,9 @@ class TauSweep(StudyFlags):
     preset's"""
     seed: int = 0
     """seed of the sampler; trial i trains with seed + i, as do all trials of block i of a factorial"""
-    sampler: str = "tpe"
-    """tpe, random, qmc or grid; temperature curves are unbiased only with the last three"""
+    sampler: str | None = None
+    """tpe, random, qmc or grid, instead of the preset's arms; temperature curves are unbiased only with the last three;
+    default with --trials: tpe"""
     arms: str = ""
     """several samplers one after the other, instead of --sampler and --trials: qmc:16,tpe:48, or a full grid of named
     levels such as factorial:tau_start=0.5/2+tau_ratio=0.1/1+beta=0.01/0.1, which --seeds repeats; default: the
@@ -155,11 +156,12 @@ class TauSweep(StudyFlags):
         # A dimension that a flag sets to one value is not searched, even if the preset searches it.
         searched = {name: ends for name, ends in chosen.get("search", {}).items() if name not in fixed}
         trials = chosen["trials"] if self.trials is None else self.trials
-        designed = chosen.get("arms", "") if self.trials is None and self.sampler == "tpe" else ""
+        designed = chosen.get("arms", "") if self.trials is None and self.sampler is None else ""
         seeds = chosen.get("seeds", 3) if self.seeds is None else self.seeds
-        arms = (self.arms or designed or f"{self.sampler}:{trials}").split(",")
-        if self.arms and self.trials is not None:
-            raise ConfigError(f"--arms {self.arms} sets the number of trials; leave out --trials")
+        arms = (self.arms or designed or f"{self.sampler or 'tpe'}:{trials}").split(",")
+        for flag in ("trials", "sampler"):
+            if self.arms and getattr(self, flag) is not None:
+                raise ConfigError(f"--arms {self.arms} names samplers and their numbers of trials; leave out --{flag}")
         count = chosen.get("paper", 0) if self.paper is None else self.paper
         paper = (Arm("paper", count),) if count else ()
         return Search(

@@ -6,12 +6,14 @@
 
 Each trial becomes one run with its settings, its evaluations by epoch and its last scores; in MLflow the runs are
 children of a run of the study, in W&B they form its group. The script reads the study's tables, so that it can be
-called during a study, again at its end, and long afterwards: exported trials are skipped. Needs the extra `trackers`.
+called during a study, again at its end, and long afterwards: exported trials are skipped, and so are those that ended
+in an error, which `--resume` repeats. Needs the extra `trackers`.
 For DeepCAVE it writes two CSV files anew each time, and needs nothing; DeepCAVE itself needs Python below 3.11.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +27,8 @@ from rich.console import Console
 from rich.progress import track
 
 from catuvac import results
-from catuvac.errors import CatuvacError, guarded
+from catuvac.config import OMITTED
+from catuvac.errors import CatuvacError, first_line, guarded
 from catuvac.experiments.base import is_folder_name, settings_of
 from catuvac.io import expand_home, write_text
 
@@ -40,6 +43,7 @@ SCORES = {  # objectives for DeepCAVE, by their names there
     "clusters_used": "val/clusters_used",
 }
 STATUS = {"complete": "success", "stopped": "aborted", "diverged": "crashed", "error": "crashed"}  # DeepCAVE's
+EXPORTED = "exported"  # file in the folder of a W&B run that is complete
 BATCH = 1000  # maximum number of metrics in one MLflow call
 
 
@@ -54,6 +58,11 @@ class Trial:
 
     row: dict[str, Any]
     evaluations: list[dict[str, Any]]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a resumed study keeps the trial as it is."""
+        return bool(self.row["status"] != "error")
 
     @property
     def name(self) -> str:
@@ -95,7 +104,7 @@ def to_mlflow(study: str, trials: list[Trial], at: str) -> int:
     parents = runs(f"tags.`{TRIAL}` = ''")
     parent = parents[0] if parents else client.create_run(experiment, run_name=study, tags={STUDY: study, TRIAL: ""})
     sent = {run.data.tags[TRIAL] for run in runs("attributes.status = 'FINISHED'")}
-    missing = [trial for trial in trials if trial.row["trial_id"] not in sent]
+    missing = [trial for trial in trials if trial.is_final and trial.row["trial_id"] not in sent]
     for trial in shown(missing, "MLflow"):
         start = int(datetime.fromisoformat(trial.row["started_at"]).timestamp() * 1000)
         tags = {STUDY: study, TRIAL: trial.row["trial_id"], "mlflow.parentRunId": parent.info.run_id}
@@ -121,10 +130,13 @@ def to_wandb(study: str, trials: list[Trial], at: str) -> int:
 
     folder = Path(at or ".")
     folder.mkdir(parents=True, exist_ok=True)
-    sent = {path.name.split("-", 3)[3] for path in (folder / "wandb").glob("offline-run-*-*")}  # …-TIME-ID
+    runs = {path.name.split("-", 3)[3]: path for path in (folder / "wandb").glob("offline-run-*-*")}  # …-TIME-ID
     identity = {trial.row["trial_id"]: f"{study}.{trial.row['trial_id']}" for trial in trials}
-    missing = [trial for trial in trials if identity[trial.row["trial_id"]] not in sent]
+    sent = {name for name, path in runs.items() if (path / EXPORTED).exists()}
+    missing = [trial for trial in trials if trial.is_final and identity[trial.row["trial_id"]] not in sent]
     for trial in shown(missing, "W&B"):
+        if (left := runs.get(identity[trial.row["trial_id"]])) is not None:
+            shutil.rmtree(left)  # of an export that was interrupted
         run = wandb.init(
             project="catuvac",
             group=study,
@@ -138,7 +150,9 @@ def to_wandb(study: str, trials: list[Trial], at: str) -> int:
         for evaluation in trial.evaluations:
             run.log(numbers(evaluation), step=int(evaluation["epoch"]))
         run.summary.update(trial.scores)
+        own = Path(run.dir).parent
         run.finish()
+        (own / EXPORTED).touch()
     return len(missing)
 
 
@@ -152,7 +166,7 @@ def to_deepcave(study: str, trials: list[Trial], at: str) -> int:
     searched = [trial for trial in trials if trial.row["arm"] not in ("paper", "confirm")]
     if not searched:
         raise CatuvacError(f"study {study} has no trial of a search")
-    settings = pd.DataFrame([settings_of(trial.row) for trial in searched])
+    settings = pd.DataFrame([{**OMITTED, **settings_of(trial.row)} for trial in searched])
     names = [name for name in settings if name not in SEEDS and settings[name].nunique(dropna=False) > 1]
     rows: list[dict[str, Any]] = []
     for trial, values in zip(searched, settings[names].to_dict("records"), strict=True):
@@ -240,6 +254,10 @@ class Track:
             new = TRACKERS[self.to](study, trials, self.at)
         except ImportError as error:
             raise CatuvacError(f"{error.name} is not installed: pip install 'catuvac[trackers]'") from error
+        except Exception as error:  # their error classes have no common base
+            if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy", "wandb"):
+                raise
+            raise CatuvacError(f"cannot export to {self.to}: {first_line(error)}") from error
         print(f"{self.to}     {new} of {len(trials)} trials of {study} exported")
 
 

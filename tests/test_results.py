@@ -73,6 +73,12 @@ def test_appending_a_trial_again_replaces_it(tmp_path: Path) -> None:
     assert frame.loc["t000", "objective"] == 0.9
 
 
+def test_a_trial_that_is_repeated_under_another_id_replaces_its_error(tmp_path: Path) -> None:
+    for name, number, status in (("a", 0, "error"), ("b", 1, "complete"), ("c", 1, "complete"), ("d", 0, "complete")):
+        results.append_trial(tmp_path, trial(number, trial_id=name, status=status))
+    assert results.read_trials(tmp_path)["trial_id"].tolist() == ["b", "c", "d"]
+
+
 def test_a_resumed_run_replaces_its_epochs_only(tmp_path: Path) -> None:
     results.append_history(tmp_path, [evaluation(epoch, tau=1.0) for epoch in (1, 2, 3)])
     results.append_history(tmp_path, [evaluation(1, trial_id="other")])

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from catuvac.config import SPEECH_EMBEDDING
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, first_line
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -83,7 +83,7 @@ class Embedder:
         try:
             out = session.run(None, {session.get_inputs()[0].name: samples[None].numpy()})[0]
         except Exception as error:  # whatever onnxruntime raises
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CatuvacError(f"{self.weights} does not accept samples [1, n] in float32: {reason}") from error
         frames = torch.as_tensor(out, dtype=torch.float32)
         if frames.ndim not in (2, 3) or len(frames) != 1:
@@ -122,7 +122,7 @@ def _session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever onnxruntime raises
-        raise CatuvacError(f"{path} is not a readable ONNX model: {str(error).splitlines()[0]}") from error
+        raise CatuvacError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
 
 
 def _resources() -> Path:

@@ -48,6 +48,9 @@ class Experiment(ABC):
             {
                 f"cpus_per_trial must be positive, got {self.cpus_per_trial}": self.cpus_per_trial > 0,
                 f"gpus_per_trial must not be negative, got {self.gpus_per_trial}": self.gpus_per_trial >= 0,
+                f"gpus_per_trial above 1 must be a whole number, got {self.gpus_per_trial}": (
+                    self.gpus_per_trial <= 1 or float(self.gpus_per_trial).is_integer()
+                ),
                 f"max_concurrent must not be negative, got {self.max_concurrent}": self.max_concurrent >= 0,
                 f"max_failures must not be negative, got {self.max_failures}": self.max_failures >= 0,
                 f"keep_top must not be negative, got {self.keep_top}": self.keep_top >= 0,
@@ -71,6 +74,11 @@ class Experiment(ABC):
         return self.storage / self.name
 
     @property
+    def threads(self) -> int:
+        """The number of torch's threads in a trial."""
+        return max(1, int(self.cpus_per_trial))
+
+    @property
     @abstractmethod
     def trials(self) -> int:
         """The number of trials."""
@@ -84,6 +92,11 @@ class Experiment(ABC):
     @abstractmethod
     def trained_epochs(self) -> int:
         """The number of these epochs that are trained if trials with the same start train it only once."""
+
+    @property
+    @abstractmethod
+    def shared_states(self) -> int:
+        """The number of stored states that several trials start from, in addition to their own checkpoints."""
 
     @property
     def configs(self) -> list[Config]:
@@ -166,17 +179,20 @@ def settings_of(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def recorded_features(record: Mapping[str, Any], split_seed: int) -> Path | None:
-    """Returns the path of a split's features when the study was started.
+def recorded_features(record: Mapping[str, Any], config: Config) -> Path | None:
+    """Returns the path that a trial's features had when the study was started.
 
     Args:
         record: content of `DESIGN`.
-        split_seed: of the split; every seed block has its own.
+        config: of the trial.
 
     Returns:
         None if it is not recorded.
     """
-    path = record.get("split_features", {}).get(str(split_seed)) or record.get("features")
+    if "features_by_hash" in record:
+        path = record["features_by_hash"].get(config.features_hash())
+    else:  # as an earlier version recorded them: every seed block has its own split
+        path = record.get("split_features", {}).get(str(config.split.split_seed)) or record.get("features")
     return Path(path) if path else None
 
 

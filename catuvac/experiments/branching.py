@@ -115,6 +115,16 @@ class Branches(Comparison):
         """Empty: branches start from their trunks."""
         return Counter()
 
+    @property
+    def trained_epochs(self) -> int:
+        """The number of epochs of the branches and of the trunks before them."""
+        return self.epochs + sum(trunk.epochs for trunk in self.trunks)
+
+    @property
+    def shared_states(self) -> int:
+        """The number of states that the trunks keep: the last one, and one at each point."""
+        return sum(1 + len(trunk.points) for trunk in self.trunks)
+
     def epochs_before(self, point: Mapping[str, Any]) -> int:
         """Returns the number of epochs of the trunk."""
         cell: Branch = self.cells[point["number"]]

@@ -162,6 +162,11 @@ class Comparison(Experiment):
         starts = {cell.config.start_hash(): cell.config.training.start_epochs for cell in self.cells}
         return self.epochs - sum(epochs * max(0, self._starts[name] - 1) for name, epochs in starts.items())
 
+    @property
+    def shared_states(self) -> int:
+        """The number of starts that are stored for several cells."""
+        return sum(count > 1 for count in self._starts.values())
+
     def design(self) -> dict[str, Any]:
         """Returns what must not change when the grid is resumed: each cell's settings, but not its resources."""
         margin = {} if self.margin is None else {"margin": self.margin}

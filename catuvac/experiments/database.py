@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from catuvac.config import ConfigError
+from catuvac.errors import first_line
 
 VARIABLE = "CATUVAC_OPTUNA_STORAGE"  # the place for a URL with a password: other users cannot read it
 NAME = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")  # matches a host, an IPv6 address, a database or a user
@@ -63,8 +64,7 @@ def reason(url: str, error: BaseException) -> str:
     parsed = parse(url)
     if parsed is None:
         return type(error).__name__  # the message may quote any part
-    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-    message = lines[0] if lines else type(error).__name__
+    message = first_line(error.__cause__ or error)
     # Both as written in the URL, percent-encoded, and decoded.
     hidden = {url, *re.findall(r":([^@/]+)@", url), parsed.username or "", str(parsed.password or "")}
     for key, value in parsed.query.items():

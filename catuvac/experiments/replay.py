@@ -52,7 +52,7 @@ def replay(
     features = _features(study, config, data_root, cache_dir)
     if device == "auto":
         device = "cuda" if study["gpus_per_trial"] > 0 and torch.cuda.is_available() else "cpu"
-    threads = max(1, int(study["cpus_per_trial"]))
+    threads = row["threads"] or max(1, int(study["cpus_per_trial"]))  # an earlier version recorded only the study's
     torch.set_num_threads(threads)
     with threadpool_limits(threads):  # also for scikit-learn: Ray sets OMP_NUM_THREADS for a trial
         report = _train(config, features, device=device, epochs=row["epochs"])
@@ -115,7 +115,7 @@ def _study(folder: Path) -> dict[str, Any]:
 
 def _features(study: Mapping[str, Any], config: Config, data_root: Path | None, cache_dir: Path | None) -> FeatureSet:
     """Opens the cache entry that the study recorded, if this machine has it, else looks for it as `prepare` does."""
-    recorded = recorded_features(study, config.split.split_seed)
+    recorded = recorded_features(study, config)
     features = store.reopen(recorded) if recorded else None
     if features is not None:
         return features

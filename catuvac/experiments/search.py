@@ -153,6 +153,7 @@ class Search(Experiment):
                 f"margin must be positive, got {self.margin}": self.margin > 0,
                 "give at least one objective": len(self.objectives) > 0,
                 "macs ranks sizes and no clusters: name another objective before it": self.objectives[:1] != ("macs",),
+                f"seed must not be negative, got {self.seed}": self.seed >= 0,
                 f"scheduler must be one of {', '.join(known)}; got {self.scheduler!r}": self.scheduler in known,
             }
         )
@@ -176,8 +177,17 @@ class Search(Experiment):
     @property
     def trained_epochs(self) -> int:
         """The number of these epochs that are trained if trials with the same start train it only once."""
-        starts = Counter(self.trial_config(point).start_hash() for _, point in self._slots if self.shares_start(point))
-        return self.epochs - self.config.training.start_epochs * (starts.total() - len(starts))
+        return self.epochs - self.config.training.start_epochs * (self._starts.total() - len(self._starts))
+
+    @property
+    def shared_states(self) -> int:
+        """The number of starts that are stored for several trials."""
+        return len(self._starts)
+
+    @cached_property
+    def _starts(self) -> Counter[str]:
+        """The number of trials with each start that several trials may share."""
+        return Counter(self.trial_config(point).start_hash() for _, point in self._slots if self.shares_start(point))
 
     @property
     def optuna_name(self) -> str:

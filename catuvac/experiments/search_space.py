@@ -128,7 +128,7 @@ class Choice:
 
     def check(self, words: Range) -> None:
         """Raises `ConfigError` unless `words` are distinct known words."""
-        if not words or not set(words) <= set(self.known) or len(set(words)) < len(words):
+        if not words or any(word not in self.known for word in words) or len(set(words)) < len(words):
             raise ConfigError(
                 f"{self.name} must be some of {', '.join(self.known)}, each once; got {', '.join(map(str, words))}"
             )
@@ -232,6 +232,8 @@ class SearchSpace:
         for name in self.ranges:
             if name not in DIMENSIONS:
                 raise ConfigError(unknown("search range", name, DIMENSIONS))
+            if not isinstance(self.ranges[name], list | tuple):
+                raise ConfigError(f"search range {name} must be a list, got {self.ranges[name]!r}")
         ranges = {name: self.ranges.get(name, dimension.default) for name, dimension in DIMENSIONS.items()}
         searched = {name: tuple(ends) for name, ends in ranges.items() if ends is not None}
         for name, ends in searched.items():

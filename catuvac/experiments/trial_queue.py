@@ -150,9 +150,7 @@ class TrialQueue:
             attributes = {"number": number, "arm": arm}
             if "block" in point:  # not a setting that Optuna samples
                 attributes["block"] = point["block"]
-            self.optuna.enqueue_trial(
-                {name: value for name, value in point.items() if name != "block"}, user_attrs=attributes
-            )
+            self.optuna.enqueue_trial(self._coordinates(number), user_attrs=attributes)
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         """Adds trials of another study, which are not slots; a dead driver may have added some of them already."""
@@ -168,10 +166,14 @@ class TrialQueue:
         self.optuna.sampler = self._sampler(slot["number"])
         trial = self.optuna.ask()
         trial.set_user_attr(RAY_TRIAL, ray_trial)
-        _, designed = self.wanted[slot["number"]]
-        coordinates = {name: value for name, value in designed.items() if name not in ATTRIBUTES} or None
-        point = {} if slot["arm"] == "paper" else self.study.space.suggest(trial, coordinates)
+        coordinates = self._coordinates(slot["number"])
+        point = {} if slot["arm"] == "paper" else self.study.space.suggest(trial, coordinates or None)
         return {**point, **{name: slot[name] for name in ATTRIBUTES if name in slot}}
+
+    def _coordinates(self, number: int) -> Point:
+        """Returns the designed values of a slot; {} if Optuna samples it."""
+        _, designed = self.wanted[number]
+        return {name: value for name, value in designed.items() if name not in ATTRIBUTES}
 
     def running(self) -> set[str]:
         """Returns the ids of the Ray trials that run a slot."""
@@ -212,7 +214,8 @@ class TrialQueue:
                 if trial.state == TrialState.RUNNING:
                     self.optuna.tell(trial.number, state=TrialState.FAIL)
                 attributes = {name: trial.user_attrs[name] for name in ATTRIBUTES if name in trial.user_attrs}
-                self.optuna.enqueue_trial(trial.params, user_attrs=attributes)
+                # A driver that dies while it asks leaves a designed point with only some of its coordinates.
+                self.optuna.enqueue_trial(trial.params | self._coordinates(attributes["number"]), user_attrs=attributes)
 
     def _trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
         """Returns the slots in the order of creation, without the trials of a warm start."""

@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, first_line
 from catuvac.export import graph
 
 
@@ -43,7 +43,7 @@ class ExportedModel:
         except KeyError as error:
             raise CatuvacError(f"{path} lacks the metadata {error}: give a file of `catuvac export`") from error
         except Exception as error:  # onnxruntime's error classes have no common base
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise CatuvacError(f"{path} is not a file of `catuvac export`: {reason}") from error
 
     def logits(self, clips: Sequence[Tensor]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from catuvac import artifacts, results
 from catuvac.config import Config, differences, load_yaml
 from catuvac.data import store
 from catuvac.data.store import FeatureSet
-from catuvac.errors import CatuvacError, printable
+from catuvac.errors import CatuvacError, first_line, printable
 from catuvac.evaluation import metrics
 from catuvac.io import write_text
 from catuvac.models.shallow import Assignment, kmeans
@@ -169,7 +169,7 @@ def pick_device(device: str) -> torch.device:
     try:
         return torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise CatuvacError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise CatuvacError(f"device {device!r} cannot be used: {first_line(error)}") from error
 
 
 def train(

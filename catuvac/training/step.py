@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from catuvac.data.store import FeatureSet
+from catuvac.errors import first_line
 from catuvac.models.fast_conv import split_pixels
 from catuvac.models.networks import ConvRecurrentEncoder
 from catuvac.models.variational import VariationalModel
@@ -195,7 +196,7 @@ class GraphedStep(TrainingStep):
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._compute(rows, self.tau, self.phase)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             warnings.warn(
                 f"the training step cannot be captured as a CUDA graph ({reason}); kernels are launched one by one",
                 stacklevel=2,

@@ -19,7 +19,7 @@ import ray
 from ray._common.utils import get_ray_address_file
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-from catuvac.errors import CatuvacError, end_as_ctrl_c
+from catuvac.errors import CatuvacError, end_as_ctrl_c, first_line
 
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):(\d{1,5})")  # HOST:PORT of a head
 PROBE_SECONDS = 10.0  # s within which a head must respond; Ray itself would try for minutes
@@ -153,7 +153,7 @@ def _join(address: str) -> None:
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise CatuvacError(
-            f"cannot join Ray at {address}: {_first_line(error)}; if it was started with a token, set "
+            f"cannot join Ray at {address}: {first_line(error)}; if it was started with a token, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
         ) from error
 
@@ -176,7 +176,7 @@ def _start() -> None:
         )
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise CatuvacError(
-            f"cannot start Ray on this machine: {_first_line(error)}; its logs are in {folder}"
+            f"cannot start Ray on this machine: {first_line(error)}; its logs are in {folder}"
         ) from error
 
 
@@ -203,7 +203,3 @@ def _refresh_authentication() -> None:
     """Makes Ray read the environment again, as it did on import; there is no public function for this."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from catuvac import artifacts, results
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, first_line
 from catuvac.experiments.base import DESIGN, Experiment, recorded_stages, settings_of
 from catuvac.experiments.branching import Branches
 from catuvac.experiments.comparison import Comparison
@@ -55,44 +55,44 @@ def run_study(study: Search, features: Prepared, *, resume: bool = False) -> Non
     check_folder(study, resume=resume)
     study = continued(study) if resume else study
     trainable = functools.partial(tune.with_parameters, train_trial, study=study, features=features)
-    _run(study, trainable, _recorded(features), resume=resume, search=study)
+    _run(study, trainable, _recorded([features, *features.others]), resume=resume, search=study)
 
 
 def run_grid(grid: Comparison, *, resume: bool = False) -> None:
     """Runs the cells of a grid, or the remaining ones of an interrupted grid; otherwise as `run_study`."""
     check_folder(grid, resume=resume)
-    _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), {"features": ""}, resume=resume)
+    _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), _recorded(grid.features), resume=resume)
 
 
 def run_branches(branches: Branches, features: Prepared, *, resume: bool = False) -> None:
     """Runs the trunks, then the branches, or the remaining ones after an interruption; otherwise as `run_study`."""
     check_folder(branches, resume=resume)
+    recorded = _recorded([features])
     connect()
     check_resources(branches)
     with _alone(branches):  # also locks its trunks' folder, which is inside
         check_folder(branches, resume=resume)
         if not resume:
-            _start_folder(branches, {"features": str(features.path)})
+            _start_folder(branches, recorded)
         trunks = branches.trunk_grid
         storage.pull(trunks)
         if len(finished(trunks)) < trunks.trials:
             trainable = functools.partial(tune.with_parameters, train_trunk, trunks=branches.trunks, grid=trunks)
             started = (trunks.folder / DESIGN).exists()
-            _run_alone(trunks, trainable, {"features": str(features.path)}, resume=started)
+            _run_alone(trunks, trainable, recorded, resume=started)
             lost = trunks.trials - len(finished(trunks))
             if lost:
                 raise CatuvacError(f"{lost} trunks failed: see error.txt in {trunks.folder}; continue with --resume")
         trainable = functools.partial(tune.with_parameters, train_branch, grid=branches)
-        _run_alone(branches, trainable, {"features": ""}, resume=True)
+        _run_alone(branches, trainable, recorded, resume=True)
         storage.pull_partitions(branches)
 
 
-def _recorded(features: Prepared) -> dict[str, Any]:
+def _recorded(features: Sequence[Prepared]) -> dict[str, Any]:
     """Returns the paths of the features for study.json; `catuvac.experiments.base.recorded_features` reads them."""
-    entries = (features, *features.others)
     return {
-        "features": str(features.path),
-        "split_features": {str(entry.config.split.split_seed): str(entry.path) for entry in entries},
+        "features": str(features[0].path),
+        "features_by_hash": {entry.config.features_hash(): str(entry.path) for entry in features},
     }
 
 
@@ -183,7 +183,7 @@ def _tuner(
                 path, trainable, storage_filesystem=system, resume_unfinished=True, resume_errored=True
             )
         except Exception as error:  # a damaged pickle may raise anything
-            print(f"snapshot   cannot be read ({str(error).splitlines()[0]}); trials continue from their checkpoints")
+            print(f"snapshot   cannot be read ({first_line(error)}); trials continue from their checkpoints")
     return tune.Tuner(
         trainable,
         param_space={"number": tune.grid_search(list(range(plan.trials)))} if search is None else None,

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ import catuvac
 from catuvac.config import Config
 from catuvac.data import features as front_end
 from catuvac.data.store import Prepared
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, first_line
 from catuvac.experiments.base import Experiment, duration
 from catuvac.training.run import MODELS, TrainingRun
 from catuvac.training.step import kernels
@@ -193,14 +194,16 @@ def disk(plan: Experiment, *, checkpoint: int, at_once: int) -> str:
         CatuvacError: the storage is a folder with less free space.
     """
     finished = min(plan.keep_top or plan.trials, plan.trials)
-    need = checkpoint * 2 * (at_once + finished)  # the last one, and the best one
+    need = checkpoint * (2 * (at_once + finished) + plan.shared_states)  # the last one, and the best one
     filesystem, path = _filesystem(plan.remote or str(plan.storage))
     usage = f"{_gigabytes(need)} of checkpoints at most, {_gigabytes(checkpoint)} each, of "
     usage += f"{at_once} running and {finished} finished trials"
     if filesystem.type_name != "local":
         return f"disk       {usage}; the free space is not known here"
     free = shutil.disk_usage(next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())).free
-    if need > free:
+    # What a study to resume has written counts once, even where the last and the best state are the same file.
+    stored = {status.st_ino: status.st_size for status in map(os.stat, plan.folder.rglob("*.pt"))}
+    if need - sum(stored.values()) > free:
         raise CatuvacError(
             f"{path} has {_gigabytes(free)} free and may need {usage}; "
             f"lower --keep-top (now {plan.keep_top or 'all'}) or give another --storage"
@@ -304,7 +307,7 @@ def _answers(references: list[Any], nodes: Sequence[Node], *, seconds: float) ->
 
 
 def _reason(error: BaseException) -> str:
-    text = (str(error).strip() or "no message").splitlines()[0]
+    text = first_line(error)
     return text if isinstance(error, CatuvacError | OSError) else f"{type(error).__name__}: {text}"
 
 

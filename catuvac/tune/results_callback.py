@@ -53,14 +53,15 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         # Number of finished epochs, by trial number.
         self.epochs = {row["number"]: row["epochs"] - plan.epochs_before(row) for row in done.values()}
         self.kept = {row["number"]: row["objective"] or 0.0 for row in done.values() if row["status"] == "complete"}
-        # Trials with a row whose evaluations are not in the history table yet: their id and whether they are done.
-        self.unfiled: dict[int, tuple[str, bool]] = {}
+        # Trials with a row whose evaluations are not in the history table yet: their id and number of finished epochs,
+        # None for an error, which may be repeated.
+        self.unfiled: dict[int, tuple[str, int | None]] = {}
         self.files: dict[int, set[Path]] = {}  # with evaluations, by trial number, of all ids that the trial had in Ray
         for path in plan.folder.glob(f"trial-[0-9]*-*/{EVALUATIONS}"):
             self.files.setdefault(storage.number_of(path.parent), set()).add(path)
         for trial_id, row in done.items():  # evaluations that a dead driver had not moved to the table
             if row["number"] in self.files:
-                self.unfiled[row["number"]] = trial_id, True
+                self.unfiled[row["number"]] = trial_id, row["epochs"]
         self.filed = -math.inf  # s, of the clock
         self.cost = 0.0  # s that the last filing took
         self.shares: dict[str, float] = {}  # share of a GPU at a trial's last start, by id
@@ -186,6 +187,7 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
             "study": self.plan.name,
             **self.plan.identify(trial.config, trial.trial_id),
             "status": status,
+            "threads": self.plan.threads,
             "revision": self.revision,
             "started_at": datetime.fromtimestamp(self.started[trial.trial_id], UTC).isoformat(timespec="seconds"),
         }
@@ -196,7 +198,7 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         results.append_trial(self.plan.folder, row)
         if row["status"] != "error":
             self.done[row["trial_id"]] = row
-        self.unfiled[number] = row["trial_id"], row["status"] != "error"
+        self.unfiled[number] = row["trial_id"], row.get("epochs")
         # The whole table is rewritten each time, which takes longer than a short trial in a long study.
         if time.monotonic() - self.filed >= SPACING * self.cost:
             self._file()
@@ -212,18 +214,22 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         began = time.monotonic()
         results.append_history(
             self.plan.folder,
-            [row for number, (trial_id, _) in self.unfiled.items() for row in self._evaluations(number, trial_id)],
+            [row for number, ended in self.unfiled.items() for row in self._evaluations(number, *ended)],
         )
-        for number, (_, done) in self.unfiled.items():
-            if done:
+        for number, (_, epochs) in self.unfiled.items():
+            if epochs is not None:
                 for path in self.files.pop(number, set()):
                     path.unlink(missing_ok=True)
         self.unfiled.clear()
         self.filed = time.monotonic()
         self.cost = self.filed - began
 
-    def _evaluations(self, number: int, trial_id: str) -> list[dict[str, Any]]:
-        """Returns a trial's rows, the latest of each epoch, from all ids under which Ray has run it."""
+    def _evaluations(self, number: int, trial_id: str, epochs: int | None) -> list[dict[str, Any]]:
+        """Returns a trial's rows, the latest of each epoch, from all ids under which Ray has run it.
+
+        Rows after its last epoch are left out: an interrupted driver may have gone further before a scheduler, which
+        starts again from nothing on a resume, stopped the trial.
+        """
         rows: dict[int, dict[str, Any]] = {}
         for path in sorted(self.files.get(number, ()), key=lambda path: path.stat().st_mtime):
             for line in filter(None, path.read_bytes().split(b"\n")):
@@ -232,7 +238,7 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
                     rows[row["epoch"]] = run_dir.history_row(row, study=self.plan.name, trial_id=trial_id)
                 except (ValueError, KeyError):  # the last line of a killed driver, or a damaged one
                     print(f"history    an evaluation of trial {number} is damaged and skipped", flush=True)
-        return [rows[epoch] for epoch in sorted(rows)]
+        return [rows[epoch] for epoch in sorted(rows) if epochs is None or epoch <= epochs]
 
     def _prune(self, number: int, row: dict[str, Any]) -> None:
         """Deletes all checkpoints except those of the best complete trials."""

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from catuvac import artifacts, results
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, first_line
 from catuvac.experiments.base import CHECKPOINTS, DESIGN, JOURNAL, PARTITIONS, STARTS, Experiment
 from catuvac.training import checkpoint
 
@@ -55,7 +55,7 @@ def where(plan: Experiment) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         system, path = pyarrow.fs.FileSystem.from_uri(plan.remote)
     except (ValueError, OSError) as error:
-        raise CatuvacError(f"cannot use --storage {plan.remote}: {str(error).splitlines()[0]}") from error
+        raise CatuvacError(f"cannot use --storage {plan.remote}: {first_line(error)}") from error
     return system, f"{path.rstrip('/')}/{plan.name}"
 
 

@@ -98,6 +98,10 @@ def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
     if trunk is None:
         raise CatuvacError(f"the state of trunk {cell.trunk} after epoch {cell.point.epoch} is gone; start again")
     run.branch(trunk["run"], cell.parent)
+    if run.finished:  # the trunk has diverged before the point
+        report = {**run.last_report, "epoch": cell.point.epoch, "wall_seconds": 0.0, "train_seconds": 0.0}
+        tune.report({**report, **scored(report, n_clusters=cell.config.model.n_clusters)})
+        return
 
     def keep(run: TrainingRun) -> Report:
         if run.clusters is not None:
@@ -114,7 +118,7 @@ def _repeat(row: Mapping[str, Any]) -> None:
 
 
 def _device(plan: Experiment) -> str:
-    torch.set_num_threads(max(1, int(plan.cpus_per_trial)))
+    torch.set_num_threads(plan.threads)
     return "cuda" if plan.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
 
 

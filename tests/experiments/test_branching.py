@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from branch import BranchStudy
+from ray import tune
 
 from analysis.questions.branches import read_partitions
 from catuvac import results
@@ -23,6 +25,7 @@ from catuvac.experiments import branching
 from catuvac.experiments.base import settings_of
 from catuvac.experiments.branching import HOLD, Branches, Point
 from catuvac.training.run import TrainingRun
+from catuvac.tune.trainable import train_branch, train_trunk
 
 BRANCH = Path(__file__).parents[2] / "studies" / "branch.py"
 PRESET = """
@@ -113,6 +116,26 @@ class TestCells:
         assert made.epochs_before({"number": 0}) == 6
         assert made.design().keys() == {"margin", trunks[0].trial_id, *(cell.trial_id for cell in cells)}
         assert made.trunk_grid.folder == tmp_path / "a" / "trunks"
+        assert made.trained_epochs == made.epochs + 6  # those of the trunk
+        assert made.shared_states == 2  # the trunk's last one, and that at the point
+
+
+def test_branches_of_a_trunk_that_diverged_have_diverged(
+    config: Config, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(tune, "report", reports.append)
+    broken = config.with_settings({"lr_start": 1e30, "lr_end": 1e30, "grad_clip": 1e30})
+    trunks, cells = branching.cells(broken, prepared, shares=(0.0, 0.5), tau_ends=(0.1, 0.5), seeds=(4,), steps=3)
+    made = Branches(name="a", storage=tmp_path, cells=cells, trunks=trunks)
+    train_trunk({"number": 0}, trunks=trunks, grid=made.trunk_grid, done={})
+    assert reports[-1]["status"] == "diverged"
+    for number, cell in enumerate(cells):
+        reports.clear()
+        train_branch({"number": number}, grid=made, done={})
+        assert [(report["status"], report["epoch"]) for report in reports] == [("diverged", cell.point.epoch)]
+        assert made.objective(reports[0]) is None
+        assert reports[0]["val/degenerate"] is True
 
 
 def command(tmp_path: Path, cache_dir: Path, *flags: str) -> list[str]:

@@ -45,6 +45,7 @@ def recorded(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: p
             "method": "kmeans" if number == 5 else config.model.method,
             "started_at": "2026-01-01T00:00:00+00:00",
             "revision": "abc",
+            "threads": 1,  # as its driver gave it; that which resumed the study, two
         }
         if status == "error":
             row["failure"] = "out of memory"
@@ -52,7 +53,7 @@ def recorded(tiny_config: Config, tiny_features: FeatureSet, tmp_path_factory: p
             row |= {name: value for name, value in report.items() if name.startswith(("val/", "loss/"))}
             row |= {"epochs": report["epoch"], "test/acc": 0.5}
         results.append_trial(folder, row)
-    study = {"design": {}, "features": str(tiny_features.path), "cpus_per_trial": 1.0, "gpus_per_trial": 0.0}
+    study = {"design": {}, "features": str(tiny_features.path), "cpus_per_trial": 2.0, "gpus_per_trial": 0.0}
     (folder / "study.json").write_text(json.dumps(study))
     return folder
 

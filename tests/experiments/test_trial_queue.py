@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -106,6 +107,31 @@ def test_a_forgotten_slot_waits_again_with_its_point_and_number(study: Search) -
     assert sorted(point["number"] for point in points) == [1, 2, 3, 4, 5]
     assert first not in points
     assert states(resumed) == {"COMPLETE": 6, "FAIL": 1}
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_designed_point_is_whole_again_after_a_driver_died_while_it_asked(
+    written: int, study: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna stores one coordinate after the other."""
+    slots, calls = TrialQueue.create(study), 0
+    designed = study.slots()[0][1]
+
+    def full(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        store(*arguments)
+
+    store = slots.optuna._storage.set_trial_param
+    monkeypatch.setattr(slots.optuna._storage, "set_trial_param", full)
+    with pytest.raises(OSError, match="No space"):
+        slots.ask("ray0")
+    resumed = TrialQueue(study)
+    resumed.resume(set(), {})
+    (point,) = (point for point in run(resumed) if point["number"] == 0)
+    assert {name: point[name] for name in designed} == designed
 
 
 def test_a_slot_whose_row_was_written_is_told_and_not_repeated(study: Search) -> None:

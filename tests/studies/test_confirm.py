@@ -71,6 +71,13 @@ class TestChoice:
         ]
         assert [s.config.model.beta for s in found] == [0.2, 0.2, 0.4, 0.4]
 
+    def test_a_training_by_the_papers_protocol_is_no_setting_of_the_search(
+        self, study: Path, tiny_config: Config
+    ) -> None:
+        results.append_trial(study, row(5, searched(tiny_config, 5, 0.9), 0.9, arm="paper"))
+        _, trials = confirm.finished_study(study)
+        assert [s.number for s in confirm.choose(trials, tiny_config, top=1)] == [1, None]
+
     def test_a_setting_and_its_twin_differ_in_the_temperature_alone(self, study: Path, tiny_config: Config) -> None:
         _, trials = confirm.finished_study(study)
         top, twin = confirm.choose(trials, tiny_config, top=1, epochs=9)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from record import Record
+import pytest
+from record import Record, without_paths
 
 from analysis import report
 from catuvac import artifacts, results
@@ -23,7 +24,7 @@ def study(folder: Path) -> Path:
     results.append_trial(folder, row)
     design = {"arms": ["qmc:1"], "warm_start": "/home/me/results/older"}
     stages = [{"at": "2026-01-01", "arms": ["qmc:1"], "command": COMMAND}]
-    places = {"features": "/home/me/cache/1", "split_features": {"0": "/home/me/cache/1"}}
+    places = {"features": "/home/me/cache/1", "features_by_hash": {"abc": "/home/me/cache/1"}}
     artifacts.write_json(
         folder / DESIGN, {"design": design, **places, "command": COMMAND, "machine": "2 cores", "stages": stages}
     )
@@ -51,6 +52,22 @@ def test_a_recorded_study_has_its_tables_and_no_path(
     assert run["commands"] == {"a": shown}
     assert run["machines"] == {"a": "2 cores"}
     assert {path.name for path in kept.iterdir()} == {DESIGN, results.TRIALS}
+
+
+def test_the_working_folder_is_recorded_under_its_name(
+    tmp_path: Path, run_script: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "recorded"
+    (out / "other").mkdir(parents=True)
+    monkeypatch.chdir(study(tmp_path / "a"))
+    code, _, errors = run_script(Record, [".", "--out", str(out)])
+    assert code == 0, errors
+    assert sorted(path.name for path in out.iterdir()) == ["a", "other"]
+
+
+def test_values_behind_equals_signs_are_paths_too() -> None:
+    record = without_paths({"command": "python x.py --storage=/home/me/results --data-root=/home/me/fsdd --arms=a:b=1"})
+    assert record["command"] == "python x.py --data-root fsdd --arms a:b=1"
 
 
 def test_what_is_no_study_or_too_large_for_a_repository_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -61,13 +61,33 @@ def test_mlflow_has_each_trial_once_below_its_study(tmp_path: Path) -> None:
 def test_wandb_has_a_run_for_each_trial_once(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     add(tmp_path / "a", 0)
-    for new in (1, 0):
+    for new in (1, 0, 1):
         done = run(tmp_path / "a", "--to", "wandb", "--at", str(tmp_path / "w"))
         assert done.returncode == 0, done.stderr
         assert f"{new} of 1 trials" in done.stdout
-    (folder,) = (tmp_path / "w" / "wandb").glob("offline-run-*")
+        (folder,) = (tmp_path / "w" / "wandb").glob("offline-run-*")
+        if new == 0:
+            (folder / track.EXPORTED).unlink()  # as if the export had been interrupted
     assert folder.name.endswith("-a-b.t0")
     assert b"val/ami" in next(folder.glob("*.wandb")).read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*noload:DeprecationWarning")
+def test_an_error_waits_for_its_repetition(tmp_path: Path, run_script: Callable[..., tuple[int, str, str]]) -> None:
+    pytest.importorskip("mlflow")
+    flags = [str(tmp_path / "a"), "--at", f"sqlite:///{tmp_path}/mlruns.db"]
+    for status, new in (("error", 0), ("complete", 1)):
+        add(tmp_path / "a", 0, status=status)
+        assert f"{new} of 1 trials" in run_script(track.Track, flags)[1]
+
+
+def test_a_server_that_does_not_answer_is_one_line(
+    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    add(tmp_path / "a", 0)
+    assert "cannot export to mlflow: " in refused(track.Track, [str(tmp_path / "a"), "--at", "http://127.0.0.1:9"])
 
 
 def test_what_is_no_study_is_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -82,20 +102,22 @@ def test_deepcave_reads_what_varies_and_every_score(
     for number, (beta, views, status) in enumerate(
         [(0.1, "scene", "complete"), (1.0, "speech", "complete"), (1.0, "scene", "diverged")], 1
     ):
-        add(
-            tmp_path / "a", number, status=status, **{"config/beta": beta, "config/views": views, "config/seed": number}
-        )
+        settings = {"config/beta": beta, "config/views": views, "config/seed": number}
+        if number > 1:
+            settings["config/channels"] = 8  # the first has the default, which tables omit
+        add(tmp_path / "a", number, status=status, **settings)
     code, out, errors = run_script(
         track.Track, [str(tmp_path / "a"), "--to", "deepcave", "--at", str(tmp_path / "out")]
     )
     assert code == 0, errors
     assert "3 of 4 trials" in out
     space = pd.read_csv(tmp_path / "out" / "a-b" / "configspace.csv").set_index("name")
-    assert set(space.index) == {"beta", "views"}  # neither the seed, nor what is the same in all
+    assert set(space.index) == {"beta", "views", "channels"}  # neither the seed, nor what is the same in all
     assert space.loc["beta", ["type", "lower", "upper", "log"]].tolist() == ["float", 0.1, 1.0, True]
     assert space.loc["views", ["type", "item_0", "item_1"]].tolist() == ["categorical", "scene", "speech"]
     trials = pd.read_csv(tmp_path / "out" / "a-b" / "trials.csv")
     assert trials["config_id"].tolist() == [1, 2, 3]
+    assert trials["channels"].tolist() == [16, 8, 8]
     assert trials["status"].tolist() == ["success", "success", "crashed"]
     assert (trials["end_time"] - trials["start_time"]).tolist() == [1.5] * 3
     metrics = [name for name in trials if name.startswith("metric:")]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tyro
 from tau_sweep import TauSweep
 
 from catuvac import results, trained
@@ -320,6 +321,9 @@ def sweep(storage: Path, cache_dir: Path, *flags: str) -> list[str]:
         (["--invariance", "-1"], "invariance must be finite and not negative"),
         (["--warm-start", "nowhere"], "no trials.parquet in"),
         (["--arms", "qmc:4", "--trials", "4"], "leave out --trials"),
+        (["--arms", "qmc:4", "--sampler", "grid"], "leave out --sampler"),
+        (["--seed", "-1"], "seed must not be negative"),
+        (["--gpus-per-trial", "1.5"], "must be a whole number"),
         (["--storage", "ftp://host/x"], "must be a path or start with s3:// or gs://"),
         (["--optuna-storage", "postgresql://me:secret@host/x"], "$CATUVAC_OPTUNA_STORAGE"),
         (["--preset", "absent.yaml"], "cannot read absent.yaml"),
@@ -336,6 +340,30 @@ def test_bad_flags_are_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     assert words in refused(TauSweep, sweep(tmp_path / "results", cache_dir, *flags)[2:])
     assert not (tmp_path / "results" / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("search: {tau_start: 1.0}", "search range tau_start must be a list, got 1.0"),
+        ("search: {tau_schedule: [[linear]]}", "tau_schedule must be some of"),
+        ("objectives: [[silhouette_x]]", "objectives must be a list of names"),
+    ],
+)
+def test_a_bad_preset_file_is_one_line(
+    line: str, words: str, tmp_path: Path, cache_dir: Path, refused: Callable[..., str]
+) -> None:
+    file = tmp_path / "a.yaml"
+    rest = {"preset: synthetic", "trials: 1", *(["objectives: [silhouette_x]"] if "objectives" not in line else [])}
+    file.write_text("\n".join([*rest, line]))
+    assert words in refused(TauSweep, sweep(tmp_path, cache_dir, "--preset", str(file))[2:])
+
+
+@pytest.mark.parametrize(("flag", "arm"), [("--sampler", "tpe:40"), ("--sampler=qmc", "qmc:40")])
+def test_a_sampler_replaces_the_arms_of_the_preset(flag: str, arm: str) -> None:
+    flags = [flag] if "=" in flag else [flag, "tpe"]
+    sweep = tyro.cli(TauSweep, args=["--preset", "fsdd", "--paper", "0", *flags])
+    assert [str(arm) for arm in sweep._study().arms] == [arm]
 
 
 @pytest.mark.parametrize("name", ["experiment_state-a.json", "callback-states-a.pkl"])

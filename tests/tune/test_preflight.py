@@ -107,6 +107,13 @@ class TestArithmetic:
         assert not plan.storage.exists()
         with pytest.raises(CatuvacError, match=r"GB free and may need .* lower --keep-top \(now all\)"):
             preflight.disk(plan, checkpoint=10**17, at_once=2)
+        with pytest.raises(CatuvacError, match="GB free and may need"):
+            preflight.disk(plan, checkpoint=size * 10**4, at_once=2)
+        written = plan.folder / "checkpoints" / "0000" / "last.pt"
+        written.parent.mkdir(parents=True)
+        with written.open("wb") as file:
+            file.truncate(17 * size * 10**4)  # a hole, which takes no space
+        preflight.disk(plan, checkpoint=size * 10**4, at_once=2)  # the study has them already
         elsewhere = replace(plan, remote="s3://bucket/prefix?region=eu-central-1")
         assert "the free space is not known here" in preflight.disk(elsewhere, checkpoint=10**17, at_once=2)
 

@@ -20,7 +20,8 @@ def test_evaluations_that_a_dead_driver_had_not_filed_enter_the_history(tmp_path
     folder = study.folder / storage.trial_folder(0, "ray0")
     folder.mkdir(parents=True)
     results.append_trial(study.folder, {"study": "a", **known, **ended})
-    lines = [json.dumps({"study": "a", "trial_id": "ray0", "epoch": epoch, "tau": 1.0}) for epoch in (1, 2)]
+    # A scheduler stopped the trial earlier than before the driver died.
+    lines = [json.dumps({"study": "a", "trial_id": "ray0", "epoch": epoch, "tau": 1.0}) for epoch in (1, 2, 3)]
     (folder / EVALUATIONS).write_text("\n".join([*lines, lines[0][:20]]))  # the last line was cut short
 
     ResultsCallback(study, finished(study), study).on_experiment_end([])
