@@ -105,7 +105,16 @@ def assign(
         window: s; 0 uses the first `clip_seconds` of each recording, as in training.
         hop: s between the starts of windows; 0 places them end to end.
         undecided_above: entropy in nats above which a clip counts as undecided.
+
+    Raises:
+        CatuvacError: the window is longer than a clip of the training, of which the networks see no more.
     """
+    front_end = model.config.features
+    if window > front_end.clip_seconds and not front_end.context:
+        raise CatuvacError(
+            f"the model was trained on clips of {front_end.clip_seconds:g} s and reads no more of a window: "
+            f"give --window {front_end.clip_seconds:g} or less"
+        )
     clips = _clips(model, paths, window=window, hop=hop or window)
     while chunk := list(islice(clips, EVAL_BATCH)):
         prediction = model.predict([samples for *_, samples in chunk if isinstance(samples, Tensor)])
@@ -167,16 +176,17 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
         import pandas as pd
 
         with _replacing(out) as temporary:
-            pd.DataFrame([asdict(row) for row in written]).to_parquet(temporary, index=False)
+            # Parquet's text is Unicode, which file names need not be.
+            table = [asdict(row) | {"path": row.path.encode(errors="backslashreplace").decode()} for row in written]
+            pd.DataFrame(table).to_parquet(temporary, index=False)
         return written
     lines = _audacity if format == "audacity" else _raven
     readable = (row for row in written if not row.reason)
     by_recording = {path: list(group) for path, group in groupby(readable, key=lambda row: row.path)}
-    taken: list[Path] = []
+    taken: dict[Path, int] = {}
     for path, recording_rows in by_recording.items():
         # One recording is written to one file, several to a folder, under their own names.
         target = out if len(by_recording) == 1 and out.suffix else _free(out / f"{Path(path).stem}.txt", taken=taken)
-        taken.append(target)
         with _output(target) as file:
             file.writelines(f"{line}\n" for line in lines(recording_rows))
     return written
@@ -222,12 +232,11 @@ def _sort(rows: Sequence[Row], folder: Path, *, link: bool) -> None:
     from jinja2 import Environment
 
     clusters: dict[str, list[tuple[Row, Path]]] = {}
-    taken: list[Path] = []
+    taken: dict[Path, int] = {}
     for row in rows:
         if row.reason:
             continue
         target = _free(folder / row.label.replace("/", "_") / Path(row.path).name, taken=taken)
-        taken.append(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         if link:
             target.symlink_to(Path(row.path).resolve())
@@ -319,10 +328,16 @@ def _replacing(path: Path) -> Iterator[Path]:
         raise CatuvacError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _free(path: Path, *, taken: Sequence[Path]) -> Path:
-    """Returns the path, with a number before its suffix if another recording has taken it."""
-    number, free = 1, path
+def _free(path: Path, *, taken: dict[Path, int]) -> Path:
+    """Returns the path, with a number before its suffix if another recording has taken it, and takes it.
+
+    Args:
+        path: as the recording's name has it.
+        taken: the number that each taken path has reached.
+    """
+    free = path
     while free in taken:
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
+        taken[path] += 1
+        free = path.with_stem(f"{path.stem}-{taken[path]}")
+    taken[free] = 1
     return free

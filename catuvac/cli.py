@@ -167,7 +167,8 @@ class Assign:
     out: Path | None = None
     """output file, or a folder for several recordings as audacity or raven; default: standard output (csv, jsonl)"""
     window: float = 0.0
-    """length in s of the windows that recordings are cut into; 0 uses the start of each recording, as in training"""
+    """length in s of the windows that recordings are cut into, at most that of the clips in training unless these were
+    cut into windows too (--context); 0 uses the start of each recording, as in training"""
     hop: float = 0.0
     """s between the starts of consecutive windows; 0 places them end to end"""
     undecided_above: float | None = None
@@ -398,7 +399,8 @@ class Replay:
     device: str = "auto"
     """torch device; auto uses CUDA if the study used it and it is available, else the CPU"""
     tolerance: float = 0.0
-    """largest accepted relative difference; 0 requires bit-identical metrics, which the same kind of processor gives"""
+    """largest accepted relative difference; 0 requires bit-identical metrics, which the same kind of processor gives;
+    on a GPU allow 1e-9, as sums over clusters are in no fixed order there"""
 
     def run(self) -> None:
         from catuvac.experiments.replay import replay

@@ -133,7 +133,10 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         _require(self.sample_rate > 0, f"sample_rate must be positive, got {self.sample_rate} Hz")
-        _require(self.clip_seconds > 0, f"clip_seconds must be positive, got {self.clip_seconds} s")
+        _require(
+            0 < self.clip_seconds < math.inf,
+            f"clip_seconds must be positive and finite, got {self.clip_seconds} s",
+        )
         _require(0 < self.hop <= self.window, f"hop must lie in [1, window={self.window}], got {self.hop}")
         _require(self.n_bands >= 1, f"n_bands must be at least 1, got {self.n_bands}")
         _require(self.stretch_frames >= 1, f"stretch_frames must be at least 1, got {self.stretch_frames}")
@@ -234,7 +237,7 @@ class TrainingConfig:
     lr_y_scale: float = 1.0  # learning rate of q(y|x) after the warm-up, as a share of the others'
     seed: int = 0  # of the weights, the order of the clips and the Gumbel noise
     precision: Precision = "auto"  # auto: bf16 autocast if the device supports it, else float32
-    deterministic: bool = False  # CUDA: bit-identical results, slower; a CPU always gives them
+    deterministic: bool = False  # CUDA: bit-identical weights, slower; a CPU always gives them, and identical scores
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
@@ -243,7 +246,7 @@ class TrainingConfig:
         _require(
             0 < self.lr_end <= self.lr_start, f"lr_end must lie in (0, lr_start={self.lr_start}], got {self.lr_end}"
         )
-        _require(self.tau_start > 0, f"tau_start must be positive, got {self.tau_start}")
+        _require(0 < self.tau_start < math.inf, f"tau_start must be positive and finite, got {self.tau_start}")
         _require(
             0 < self.tau_end <= self.tau_start,
             f"tau_end must lie in (0, tau_start={self.tau_start}]: the temperature only falls; got {self.tau_end}",

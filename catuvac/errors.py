@@ -69,6 +69,11 @@ def guarded(command: Callable[[], object]) -> int:
     except OSError as error:  # a disk that is full, failing or not writable for this user, wherever that is noticed
         print(f"error: {printable(said_by_system(error))}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which takes seconds to import
+            raise
+        print("error: the GPU's memory is full: lower --batch-size, or end what else uses it", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted; the files on disk are complete", file=sys.stderr)
         return 130

@@ -161,8 +161,8 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             x = self._checked(X, reset=True)
             raw, mask = _padded(x)
             frames, bands = x.shape[1:]
-            shape = {"kind": "array", "time_fit": "stretch", "stretch_frames": frames, "n_bands": bands}
-            config = self._config().with_settings(shape)
+            shape = {"time_fit": "stretch", "stretch_frames": frames, "n_bands": bands}
+            config = self._config().with_settings({"kind": "array", "decibels": True, **shape})
         else:
             config = self._config()
             raw, mask = _extracted(X, config.features, paths=self.input == "paths")
@@ -226,6 +226,8 @@ class CatUVACClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                 parameter = "random_state" if name == "seed" else name
                 own = f"{parameter} is a parameter of its own"
                 raise ConfigError(f"settings: {own if parameter in parameters else unknown('setting', name, known)}")
+        if other_settings.get("context"):
+            raise ConfigError("settings: context cuts the clips of a corpus; cut X into windows, and leave it out")
         settings = {name: value for name, value in parameters.items() if name in _settings(_PRESET)}
         return _PRESET.with_settings({**settings, **other_settings, "seed": self._seed()})
 

@@ -113,7 +113,7 @@ class FittedModel:
             windows += [used[i * self.window : (i + 1) * self.window] for i in range(count)]
             of += [number] * count
         parts = self._predict_whole(windows, [math.nan] * len(windows))
-        by_clip = ByClip(np.arange(len(clips)), np.array(of))
+        by_clip = ByClip(np.arange(len(clips)), np.array(of, dtype=np.int64))
         return Prediction(
             mean_probabilities(by_clip, parts.probabilities),
             by_clip.means(parts.z),
@@ -281,6 +281,8 @@ def _fitted(config: Config, state: dict[str, object], folder: Path | None, *, of
     normaliser, weights, report = state.get("normaliser"), state.get("model"), state.get("last_report")
     if not isinstance(normaliser, dict) or not isinstance(weights, dict) or not isinstance(report, dict):
         raise CatuvacError(f"{of} is from an earlier version, which did not store the normaliser; train it again")
+    if report.get("status") == "diverged":
+        raise CatuvacError(f"{of} diverged, so that it has no clusters; train it again with a lower lr_start")
     frames, bands = features.frames(config.features)
     # Sigma 0 stands for a value computed from the training features, which inference does not need.
     settings = replace(config.model, sigma=config.model.sigma or 1.0)

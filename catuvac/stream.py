@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import select
+import sys
 import time
 import wave
 from collections import deque
@@ -352,7 +353,9 @@ def open_microphone(device: str, *, rate: int) -> Sound:
         try:
             with sounddevice.InputStream(rate, device=chosen, channels=1, dtype="float32") as stream:
                 while True:
-                    block, _ = stream.read(max(1, round(BLOCK * rate)))
+                    block, lost = stream.read(max(1, round(BLOCK * rate)))
+                    if lost:
+                        print(f"the input {device!r} lost samples: later times are too early", file=sys.stderr)
                     yield block[:, 0]
         except (sounddevice.PortAudioError, ValueError) as error:
             raise CatuvacError(f"the input {device!r} cannot be read: {' '.join(str(error).split())}") from error

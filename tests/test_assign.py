@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +138,26 @@ def test_a_long_recording_is_cut_into_windows(model: FittedModel, recordings: Pa
     assert [row.start for row in rows(model, [long], window=1.0, hop=0.5)] == [0.5 * n for n in range(10)]
 
 
+def test_a_window_that_the_model_would_not_read_to_its_end_is_refused(model: FittedModel, recordings: Path) -> None:
+    with pytest.raises(CatuvacError, match="give --window 1 or less"):
+        rows(model, [recordings / "00.wav"], window=2.0)
+
+
+def test_equal_names_are_numbered_in_time_proportional_to_their_number() -> None:
+    taken: dict[Path, int] = {Path("a-2.wav"): 1}
+    found = [assign._free(Path("a.wav"), taken=taken).name for _ in range(4)]
+    assert found == ["a.wav", "a-3.wav", "a-4.wav", "a-5.wav"]
+    assert assign._free(Path("a-2.wav"), taken=taken).name == "a-2-2.wav"
+
+
+def test_a_training_that_diverged_has_no_clusters(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "run"))
+    state = inference.checkpoint.load(copy / "checkpoint.pt")
+    inference.checkpoint.save(copy / "checkpoint.pt", state | {"last_report": {"status": "diverged"}})
+    with pytest.raises(CatuvacError, match="diverged, so that it has no clusters"):
+        inference.load(copy)
+
+
 class TestFormats:
     def test_csv_json_and_parquet_hold_the_same(self, model: FittedModel, recordings: Path, tmp_path: Path) -> None:
         paths = [recordings / "00.wav", recordings / "a b\nü.wav", recordings / "gone.wav"]
@@ -151,6 +173,10 @@ class TestFormats:
         ]
         assert [row["cluster"] for row in table][:2] == [str(line["cluster"]) for line in lines][:2]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["csv", "jsonl", "parquet"]
+
+    def test_a_path_that_is_no_unicode_is_escaped_in_parquet(self, model: FittedModel, tmp_path: Path) -> None:
+        assign.write(rows(model, [Path(os.fsdecode(b"\xff.wav"))]), out=tmp_path / "a", format="parquet")
+        assert pd.read_parquet(tmp_path / "a")["path"].tolist() == ["\\udcff.wav"]
 
     def test_label_tracks_and_selection_tables(self, model: FittedModel, recordings: Path, tmp_path: Path) -> None:
         found = rows(model, [recordings / "00.wav"], window=0.5)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from catuvac.errors import CatuvacError, guarded, printable
 
@@ -66,3 +67,11 @@ def test_a_terminal_is_never_too_narrow(given: str, used: str, monkeypatch: pyte
     widths: list[str] = []
     assert guarded(lambda: widths.append(os.environ["COLUMNS"])) == 0
     assert widths == [used]
+
+
+def test_a_full_gpu_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    assert guarded(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1

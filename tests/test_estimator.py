@@ -145,6 +145,7 @@ def test_the_defaults_are_those_of_the_folder_preset_and_other_presets_fit() -> 
         ({"tau_end": 2.0}, "the temperature only falls"),
         ({"settings": {"beta": 1.0}}, "beta is a parameter of its own"),
         ({"settings": {"n_band": 8}}, "did you mean 'n_bands'"),
+        ({"settings": {"context": 0.5}}, "cut X into windows"),
     ],
 )
 def test_bad_parameters_are_one_line(parameters: dict[str, object], words: str) -> None:

@@ -164,9 +164,11 @@ def prepare(
         progress: show a progress bar on stderr.
 
     Raises:
-        CatuvacError: a wrong root, no usable file, an unusable one under `strict`, fewer training clips than clusters,
-            splits that cannot be filled, or a cache that cannot be written.
+        CatuvacError: workers below 0, a wrong root, no usable file, an unusable one under `strict`, fewer training
+            clips than clusters, splits that cannot be filled, or a cache that cannot be written.
     """
+    if workers < 0:
+        raise CatuvacError(f"workers must not be negative, got {workers}")
     cache_dir = cache_dir or default_cache_dir()
     table = windows(index(config.corpus, data_root), config.features)
     workers = workers or _cores()

@@ -60,7 +60,7 @@ def use_bf16(precision: Precision, device: torch.device, n_bands: int) -> bool:
         ConfigError: bfloat16 was requested, and the CPU library computes it incorrectly.
     """
     if device.type == "cuda":
-        return precision != "float32" and (precision == "bf16" or torch.cuda.is_bf16_supported())
+        return precision == "bf16" or (precision == "auto" and torch.cuda.is_bf16_supported(including_emulation=False))
     # oneDNN 3.11 (torch 2.12) returns garbage from a strided bf16 convolution onto a grid one column wide.
     wrong = n_bands == GRID
     if precision == "bf16" and wrong:
@@ -144,7 +144,8 @@ class TrainingRun:
             disable_trimming()
         n_frames, n_bands = features.x.shape[1:]
         self.bf16 = use_bf16(config.training.precision, self.device, n_bands)
-        with torch.random.fork_rng():  # the weights must not depend on, or disturb, the caller's random state
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # the weights must not depend on, or disturb, the caller's random state
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
             others = [model.new_cluster_encoder() for _ in range(config.training.n_init - 1)]
@@ -559,7 +560,11 @@ class TrainingRun:
     def _restore_draws(self, state: Mapping[str, Any]) -> None:
         """Restores the generators, and the clusters from which churn is computed."""
         self.order.set_state(state["order"].cpu())
-        self.noise.set_state(state["noise"].cpu())
+        noise = state["noise"].cpu()
+        if noise.shape == self.noise.get_state().shape:
+            self.noise.set_state(noise)
+        else:  # a state from another kind of device, whose numbers this one cannot continue
+            self.noise.manual_seed(self.config.training.seed + 1 + state["epoch"])
         self.clusters = None if state["clusters"] is None else state["clusters"].cpu()
 
     def branch(self, state: Mapping[str, Any], parent: Config) -> None:

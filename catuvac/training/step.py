@@ -165,9 +165,16 @@ class GraphedStep(TrainingStep):
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager = 0  # eager steps since the rows' number or the phase last changed
         self.possible = True
+        self.side = torch.cuda.Stream(self.sums.device)  # type: ignore[no-untyped-call]
+        # Torch would warn of the eager steps before the capture.
+        self.optimizer._warned_capturable_if_run_uncaptured = True
 
     def __call__(self, rows: Tensor, *, tau: float, lrs: Sequence[float], phase: Phase = "main") -> None:
         """As `TrainingStep`, without waiting for the device."""
+        with torch.cuda.device(self.sums.device):  # streams and captures are those of the current device
+            self._step(rows, tau, lrs, phase)
+
+    def _step(self, rows: Tensor, tau: float, lrs: Sequence[float], phase: Phase) -> None:
         if self.rows is None or len(self.rows) != len(rows) or phase != self.phase:
             self.rows, self.graph, self.phase, self.eager = rows.clone(), None, phase, 0
         self.rows.copy_(rows)
@@ -181,11 +188,10 @@ class GraphedStep(TrainingStep):
             self.graph.replay()
             return
         # On a separate stream, like a capture: libraries set their workspaces up per stream.
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
             self._compute(self.rows, self.tau, phase)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self.side)
         self.eager += 1
 
     def _capture(self, rows: Tensor) -> torch.cuda.CUDAGraph | None:

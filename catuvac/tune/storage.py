@@ -161,8 +161,11 @@ def pull_partitions(plan: Experiment) -> None:
 
 
 def delete_checkpoints(plan: Experiment, number: int) -> None:
-    """Deletes the checkpoints of a finished trial to free space."""
+    """Deletes the checkpoints of a finished trial to free space, unless its clusters have been named or exported."""
     system, root = where(plan)
+    names = [info.base_name for info in listed(plan, f"{CHECKPOINTS}/{number:04}")]
+    if any(not name.startswith(".") and not name.endswith(".pt") for name in names):
+        return
     with contextlib.suppress(FileNotFoundError):
         system.delete_dir(f"{root}/{CHECKPOINTS}/{number:04}")
 

@@ -14,7 +14,7 @@ from catuvac.data.store import FeatureSet
 from catuvac.experiments.search import Arm, Search
 from catuvac.training import checkpoint
 from catuvac.training.run import TrainingRun
-from catuvac.tune import trainable
+from catuvac.tune import storage, trainable
 from catuvac.tune.trainable import Checkpoints
 
 
@@ -52,6 +52,16 @@ def test_what_costs_nothing_is_written_at_each_evaluation(kept: tuple[Checkpoint
         checkpoints.add({"weight": torch.tensor(weight)}, best=weight == 1, final=False)
         checkpoints.cost = 0.0
     assert values(folder) == {"last": 2, "best": 1}
+
+
+@pytest.mark.parametrize("name", ["names.json", ""])
+def test_a_trial_whose_clusters_have_names_keeps_its_states(kept: tuple[Checkpoints, Path], name: str) -> None:
+    checkpoints, folder = kept
+    checkpoints.add({"weight": torch.tensor(1.0)}, best=True, final=True)
+    if name:
+        (folder / name).write_text("{}")
+    storage.delete_checkpoints(checkpoints.plan, 3)
+    assert folder.exists() == bool(name)
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["folder", "object store"])
