@@ -65,6 +65,12 @@ class Study:
                 panels[f"{corpus}, K = {k}{differs}"] = replace(self, trials=part, history=history)
         return panels
 
+    @property
+    def absent(self) -> str:
+        """Says why `panels` is empty."""
+        branches = (self.trials["arm"] == BRANCH).any()
+        return "all trials of Cat. UVAC are branches" if branches else "no trial of Cat. UVAC has been recorded"
+
     def counts(self) -> dict[str, int]:
         """Counts the trials by status, including statuses without trials."""
         return {status: int((self.trials["status"] == status).sum()) for status in STATUSES}

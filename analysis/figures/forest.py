@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.columns import title
 from analysis.figures.style import BLUE, GREEN, GREY, INK, ORANGE, STYLE
-from analysis.questions.effects import Effect, Panel
+from analysis.questions.effects import Effect, Panel, by_short_name
 from analysis.section import Drawing
 
 COLOURS = {"matters": ORANGE, "negligible": GREEN, "not decided": GREY}
@@ -30,6 +30,7 @@ def _figure(panels: Sequence[Panel], *, upright: bool) -> Figure:
     # Outcomes without any estimate, such as clusters used if all trials use all clusters, have no column.
     outcomes = list(dict.fromkeys(effect.outcome for panel in panels for effect in panel.effects if effect.found))
     rows = [(panel, factor) for panel in panels for factor in dict.fromkeys(e.factor for e in panel.effects)]
+    corpora = {panel.name: corpus for corpus, panel in by_short_name(panels).items()} if len(panels) > 1 else {}
     with rc_context(STYLE):
         wide, high = (1, len(outcomes)) if upright else (len(outcomes), 1)
         size = (PHONE if upright else 1.6 + COLUMN * wide, 0.5 + (0.7 + ROW * len(rows)) * high)
@@ -55,7 +56,7 @@ def _figure(panels: Sequence[Panel], *, upright: bool) -> Figure:
             axes.axvline(0, color=INK, linewidth=0.8)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.set_xlabel(title(outcome))
-        cells[0].set_yticks(range(len(rows)), [_label(panel, factor, len(panels)) for panel, factor in rows])
+        cells[0].set_yticks(range(len(rows)), [_label(factor, corpora.get(panel.name, "")) for panel, factor in rows])
         cells[0].set_ylim(len(rows) - 0.4, -0.6)
         for verdict, marker in MARKERS.items():
             cells[0].plot([], [], linestyle="", marker=marker, color=COLOURS[verdict], label=verdict)
@@ -63,9 +64,9 @@ def _figure(panels: Sequence[Panel], *, upright: bool) -> Figure:
     return figure
 
 
-def _label(panel: Panel, factor: str, panels: int) -> str:
+def _label(factor: str, corpus: str) -> str:
     temperature = "τ_start" if factor == "tau_start" else "τ_end / τ_start"
-    return temperature if panels == 1 else f"{panel.name.split(',')[0]}: {temperature}"
+    return f"{corpus}: {temperature}" if corpus else temperature
 
 
 def _alt(panels: Sequence[Panel]) -> str:

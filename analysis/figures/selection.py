@@ -29,7 +29,7 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
             color="none" if placed else BLUE,
             edgecolors=BLUE,
             zorder=3,
-            label="with TPE trials" if placed else "no TPE trials",
+            label="all trials" if placed else "designed trials",
         )
         link(dots, criteria["row"])
         if complete is not None and not placed:
@@ -41,7 +41,7 @@ def draw(found: Regrets, complete: Regrets | None, *, name: str) -> Drawing:
                 facecolors="none",
                 edgecolors=BLUE,
                 zorder=3,
-                label="with TPE trials",
+                label="all trials",
             )
             link(dots, complete.table["row"].reindex(criteria.index))
         axes.set_yticks(rows, list(criteria["label"]))

@@ -87,14 +87,14 @@ def _rates(points: pd.DataFrame) -> pd.DataFrame:
         "diverged": points["outcome"] == "diverged",
         "lost": points["outcome"] != "healthy",
     }
-    rows = [_proportion(hit, points["unit"]) for hit in events.values()] if len(points) else []
+    rows = [proportion(hit, points["unit"]) for hit in events.values()] if len(points) else []
     return pd.DataFrame(
         rows, columns=["count", "n", "rate", "low", "high"], index=pd.Index(list(events) if rows else [])
     )
 
 
-def _proportion(hit: pd.Series[bool], unit: pd.Series[int]) -> dict[str, float]:
-    """Returns the share of the trials, with an interval for which each setting counts once."""
+def proportion(hit: pd.Series[bool], unit: pd.Series[int]) -> dict[str, float]:
+    """Returns count, n and rate of the trials, with the Wilson interval for which each setting counts once."""
     rate, settings = float(hit.mean()), unit.nunique()
     low, high = proportion_confint(rate * settings, settings, alpha=1 - CONFIDENCE, method="wilson")
     return {"count": int(hit.sum()), "n": len(hit), "rate": rate, "low": float(low), "high": float(high)}
@@ -117,5 +117,5 @@ def _binned(points: pd.DataFrame, setting: str) -> pd.DataFrame:
                 at = f"{members.mean():.3g}"  # a logarithmic axis cannot show 0
             outcome, unit = points["outcome"].loc[members.index], points["unit"].loc[members.index]
             for kind in OUTCOMES[1:]:
-                rows.append({"setting": setting, "at": at, "outcome": kind, **_proportion(outcome == kind, unit)})
+                rows.append({"setting": setting, "at": at, "outcome": kind, **proportion(outcome == kind, unit)})
     return pd.DataFrame(rows, columns=["setting", "at", "outcome", "count", "n", "rate", "low", "high"])

@@ -18,11 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.oneway import anova_generic
-from statsmodels.stats.proportion import proportion_confint
 
+from analysis.questions.collapse import proportion
 from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
 from analysis.stats.equivalence import Contrast
-from analysis.trials import Study, reads_temperature, settings, undecided, values
+from analysis.trials import Study, reads_temperature, settings, undecided, units, values
 from catuvac.artifacts import read_json
 from catuvac.experiments.base import DESIGN
 from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
@@ -79,7 +79,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Decided:
-    """The number of trials in which q(y|x) decided (I(x; y) > ½ log K), with the Wilson 95 % interval of the share."""
+    """The number of trials in which q(y|x) decided (I(x; y) > ½ log K), with the 95 % interval of `proportion`."""
 
     count: int
     n: int
@@ -136,22 +136,31 @@ def panels(study: Study, plans: Mapping[str, Plan]) -> tuple[Panel, ...]:
 
     Args:
         study: the tables.
-        plans: the plan of each study, by its name; a panel uses that of its first study.
+        plans: the plan of each study, by its name; a panel uses that of its first study, with the smallest margin.
     """
     return tuple(_panel(name, panel, plans) for name, panel in study.panels().items())
 
 
+def by_short_name(found: Sequence[Panel]) -> dict[str, Panel]:
+    """Returns panels by their corpora if these differ, else by their full names."""
+    corpora = [panel.name.split(",")[0] for panel in found]
+    return dict(
+        zip(corpora if len(set(corpora)) == len(corpora) else [panel.name for panel in found], found, strict=True)
+    )
+
+
 def pooled(found: tuple[Panel, ...]) -> Pooled | None:
-    """Pools the primary contrast over panels of the same factor; returns None for fewer than two."""
-    contrasts = [panel.primary.found.contrast for panel in found if panel.primary.found]
-    if len(contrasts) < 2 or len({panel.plan.factor for panel in found}) > 1:
+    """Pools the primary contrast over panels; returns None for fewer than two, or if factor or outcome differ."""
+    estimated = [panel.primary for panel in found if panel.primary.found]
+    contrasts = [effect.found.contrast for effect in estimated if effect.found]
+    if len(contrasts) < 2 or len({(effect.factor, effect.outcome) for effect in estimated}) > 1:
         return None
     value = np.asarray([contrast.value for contrast in contrasts])
     variance = np.asarray([contrast.error**2 for contrast in contrasts])
     if (variance <= 0).any():
         return None
     together = combine_effects(value, variance)
-    margin = max(panel.plan.margin for panel in found)
+    margin = min(panel.plan.margin for panel in found)  # negligible by everything that was fixed beforehand
     # The weights come from estimated errors, so the pooled error is too small (Meier 1953): slightly with many degrees
     # of freedom, by an eighth with two corpora of 24 trials each.
     share = (1 / variance) / (1 / variance).sum()
@@ -203,14 +212,14 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     trials = panel.independent
     reading = reads_temperature(trials)
     trials = trials[reading]
-    plan = next((plans[s] for s in trials["study"].unique() if s in plans), Plan(PRIMARY_FACTOR, MARGIN, False))
+    own = [plans[s] for s in trials["study"].unique() if s in plans] or [Plan(PRIMARY_FACTOR, MARGIN, False)]
+    plan = replace(own[0], margin=min(each.margin for each in own))
     k = int(panel.trials["n_clusters"].iloc[0])
     ties = undecided(trials)
     decided = None
     if len(trials):
-        count = int((~ties).sum())
-        low, high = proportion_confint(count, len(trials), method="wilson")
-        decided = Decided(count, len(trials), float(low), float(high))
+        share = proportion(pd.Series(~ties), pd.Series(units(trials)))
+        decided = Decided(int(share["count"]), len(trials), share["low"], share["high"])
     used = trials[~ties]
     labelled = values(used, LABELLED).notna().any()
     outcome = LABELLED if labelled or used.empty else UNLABELLED
@@ -246,7 +255,7 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
     known = y.notna().to_numpy(dtype=bool) & np.all([np.isfinite(effect) for effect in factors.values()], axis=0)
     nothing = {factor: Effect(name, factor, column, False, None) for factor in factors}
     if not known.any():
-        why = "no trial of a designed arm is complete and decided"
+        why = "no trial of a designed arm that samples at a temperature is complete and decided"
         return [replace(effect, reason=why) for effect in nothing.values()]
     kept = trials[known]
     same = [factor for factor, effect in factors.items() if _constant(effect[known])]

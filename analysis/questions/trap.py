@@ -56,7 +56,7 @@ class Explained:
             return "more than saturation"
         if self.alone.low > MOSTLY and self.gain.high < LITTLE:
             return "saturated"
-        return "neither" if self.alone.high < MOSTLY and self.gain.high < MOSTLY else "undecided"
+        return "neither" if self.with_ami is not None and self.with_ami.high < MOSTLY else "undecided"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def section(study: Study, plans: Mapping[str, Plan], partitions: Partitions) -> 
         statements += [*effects, later, *sharpened, _decided(f"{key}/decided", panel)]
         caption = CAPTION.format(name=panel.name, level=100 * panel.level)
         caption += AGREEMENT if any(share.siblings for share in panel.shares) else ""
-        parts += [Group(caption, (figures.draw(panel),), wide=True), _table(panel)]
+        drawn = any(share.effects or share.siblings for share in panel.shares)
+        parts += [*([Group(caption, (figures.draw(panel),), wide=True)] if drawn else []), _table(panel)]
     return Section(QUESTION, tuple(statements), tuple(parts), tuple(headline[:3]))
 
 

@@ -20,7 +20,7 @@ def section(study: Study) -> Section:
         statements.append(_rate(f"collapse/{slug(name)}/rate", name, k, result))
         parts += _parts(name, k, result)
     if not parts:
-        parts = [Group("No trial of Cat. UVAC has been recorded, so none has collapsed.")]
+        parts = [Group(f"There is no trial that could have collapsed, because {study.absent}.")]
     headline = tuple(statement.name for statement in statements)
     return Section("How often do trials collapse or diverge, and where?", tuple(statements), tuple(parts), headline)
 

@@ -40,7 +40,7 @@ def section(study: Study) -> Section:
             _freezing(name, int(panel.trials["n_clusters"].iloc[0]), history, frozen),
         ]
     if not parts:
-        parts = [Group("No trial of Cat. UVAC has been recorded, so there are no training curves.")]
+        parts = [Group(f"There are no training curves here, because {study.absent}.")]
     return Section(
         "What happens during training, and when do the clusters freeze?",
         tuple(statements),

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 
 from analysis.columns import title
 from analysis.figures import forest
-from analysis.questions.effects import DECIDED, DECIDED_MARGIN, FAMILY, Effect, Panel, Plan, Pooled, panels, pooled
+from analysis.questions.effects import (
+    DECIDED,
+    DECIDED_MARGIN,
+    FAMILY,
+    Effect,
+    Panel,
+    Plan,
+    Pooled,
+    by_short_name,
+    panels,
+    pooled,
+)
 from analysis.section import Group, Section, Statement, Table, Value, slug
 from analysis.stats.equivalence import POWER, Contrast
 from analysis.trials import Study
@@ -136,8 +147,13 @@ def _effect(name: str, effect: Effect, panel: Panel) -> Statement:
 def _seeds(name: str, panel: Panel) -> Statement:
     words: dict[str, Value] = {"panel": panel.name, "outcome": title(panel.primary.outcome)}
     text = "{panel}: "
+    exact = other = ""
+    if panel.without_temperature:
+        words["exact"], other = panel.without_temperature, "other "
+        exact = ' {exact} training runs with the estimator "exact", which uses no temperature, are left out.'
     if panel.decided is None:
-        return Statement(name, text + "no trial of a designed arm (random, QMC, grid or factorial) is complete.", words)
+        text += f"no {other}trial of a designed arm (random, QMC, grid or factorial) is complete."
+        return Statement(name, text + exact, words)
     words |= {
         "decided": panel.decided.count,
         "trials": panel.decided.n,
@@ -164,10 +180,7 @@ def _seeds(name: str, panel: Panel) -> Statement:
                 f" Raising {title(key)} from {{{key}_from:.2g}} to {{{key}_to:.2g}} changes that share by "
                 f"{{{key}_value:+.2f}} ({{{key}_level:.4g}} % interval {{{key}_low:+.2f}} to {{{key}_high:+.2f}})."
             )
-    if panel.without_temperature:
-        words["exact"] = panel.without_temperature
-        text += ' {exact} training runs with the estimator "exact", which uses no temperature, are left out.'
-    return Statement(name, text, words)
+    return Statement(name, text + exact, words)
 
 
 def _extended(name: str, panel: Panel) -> Statement:
@@ -183,24 +196,28 @@ def _extended(name: str, panel: Panel) -> Statement:
 def _pooled(all_panels: tuple[Panel, ...], together: Pooled) -> Statement:
     words = numbers(together.contrast) | {
         "factor": title(all_panels[0].plan.factor),
-        "outcome": title(all_panels[0].primary.outcome),
+        "outcome": title(next(p.primary.outcome for p in all_panels if p.primary.found)),
         "panels": together.panels,
         "heterogeneity": together.heterogeneity_p,
         "family": FAMILY,
         "each": "; ".join(
-            f"{p.name.split(',')[0]} {p.primary.found.contrast.value:+.3f}" for p in all_panels if p.primary.found
+            f"{name} {p.primary.found.contrast.value:+.3f}"
+            for name, p in by_short_name(all_panels).items()
+            if p.primary.found
         ),
     }
     differ = together.heterogeneity_p < FAMILY
+    kind = "panels" if all_panels[0].name in by_short_name(all_panels) else "corpora"
     text = (
-        "Across {panels} corpora, raising {factor} changes {outcome} by {value:+.3f} (95 % interval {low:+.3f} to "
+        f"Across {{panels}} {kind}, "
+        "raising {factor} changes {outcome} by {value:+.3f} (95 % interval {low:+.3f} to "
         "{high:+.3f}, fixed effects; {each}). "
     )
     text += (
-        "The corpora differ (Welch's test, p = {heterogeneity:.2g}), so this mean describes none of them."
+        "They differ (Welch's test, p = {heterogeneity:.2g}), so this mean describes none of them."
         if differ
         else verdict(together.contrast, fixed=all(panel.plan.fixed for panel in all_panels))
-        + " That the corpora differ is not established (Welch's test, p = {heterogeneity:.2g}; a secondary claim needs "
+        + " That they differ is not established (Welch's test, p = {heterogeneity:.2g}; a secondary claim needs "
         "{family:.0%})."
     )
     return Statement("effects/pooled", text, words)
@@ -212,7 +229,9 @@ def _all_seeds(all_panels: tuple[Panel, ...]) -> Statement:
         "outcome": title(all_panels[0].primary.outcome),
         "decided": sum(panel.decided.count for panel in all_panels if panel.decided),
         "trials": sum(panel.decided.n for panel in all_panels if panel.decided),
-        "each": "; ".join(f"{p.name.split(',')[0]} {p.seed_sd:.3f}" for p in all_panels if p.seed_sd is not None),
+        "each": "; ".join(
+            f"{name} {p.seed_sd:.3f}" for name, p in by_short_name(all_panels).items() if p.seed_sd is not None
+        ),
     }
     seeds = "another seed moves {outcome} by (standard deviation within a setting): {each}." if words["each"] else ""
     text = "q(y|x) decided in {decided} of {trials} training runs, and all of the above is based on those"
@@ -258,7 +277,7 @@ def _table(all_panels: tuple[Panel, ...]) -> Table:
         "the temperature is at the high end of the other setting than at the low end. Joint p: of no effect at all, "
         "linear or curved. Detectable: the smallest effect whose interval excludes 0 in "
         f"{POWER:.0%} of cases. Least squares over settings, with seeds averaged and seed blocks removed, HC2 standard "
-        "errors and the degrees of freedom of Bell and McCaffrey, on the logarithms of: "
+        "errors and the degrees of freedom of Bell and McCaffrey, on logarithms and on indicators of categories: "
         f"{', '.join(terms)}.",
         ("corpus", "temperature", "outcome", "from → to", "change (interval)", "joint p", "detectable", "verdict"),
         tuple(rows),

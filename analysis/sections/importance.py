@@ -43,7 +43,7 @@ def section(study: Study) -> Section:
         statements.append(_shared(f"importance/{slug(title)}/shares", title, result))
         parts.append(_bars(title, data, result))
     if not parts:
-        parts.append(Group("Importances are not computed, because no trial of Cat. UVAC has been recorded."))
+        parts.append(Group(f"Importances are not computed, because {study.absent}."))
     headline = tuple(statement.name for statement in statements)
     return Section("How much does each setting contribute to the outcome?", tuple(statements), tuple(parts), headline)
 

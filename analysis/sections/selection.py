@@ -43,7 +43,7 @@ def section(study: Study) -> Section:
         )
         parts.append(_table(shown, correlations(panel.independent if apart else panel.complete), title))
     if not panels:
-        parts.append(Group("There is no trial of Cat. UVAC, so there is nothing to select from."))
+        parts.append(Group(f"There is nothing to select from, because {study.absent}."))
     return Section("What does selecting without labels cost?", tuple(statements), tuple(parts), tuple(headline))
 
 
@@ -63,12 +63,13 @@ def _how(shown: Regrets, complete: Regrets, placed: bool) -> str:
             "bootstrap is unreliable for a maximum); line and band: a random pick."
         )
         how += (
-            f" Hollow: among all {complete.n} complete trials, including those of TPE, with clusters in brackets."
+            f" Hollow: among all {complete.n} complete trials, including those of TPE or a confirm run, with clusters "
+            "in brackets."
             if placed
             else ""
         )
     else:
-        why = "TPE placed some of these trials" if placed else "These trials are too few"
+        why = "TPE or a confirm run placed some of these trials" if placed else "These trials are too few"
         how = f"Line: a random pick. {why}, so there is no interval."
     return f"{how} On the right: the number of clusters that the picked trial uses. Tied trials share the pick."
 
@@ -115,7 +116,10 @@ def _as_chosen(complete: Regrets, name: str, where: str) -> Statement:
     clusters, used = _clusters(complete, "objective")
     return Statement(
         name,
-        "{where}: if the trials of TPE are included, the objective picks trial {trial}, " + cost + "." + clusters,
+        "{where}: if the trials of TPE or a confirm run are included, the objective picks trial {trial}, "
+        + cost
+        + "."
+        + clusters,
         {"where": where, "trial": str(complete.table.loc["objective", "trial"]), **facts, **used},
     )
 

@@ -18,7 +18,7 @@ def section(study: Study) -> Section:
     """Builds the section, with two rows of small plots per panel."""
     panels = study.panels()
     if not panels:
-        why = "No trial of Cat. UVAC has been recorded, so there is no temperature to study."
+        why = f"There is no temperature to study here, because {study.absent}."
         return Section(QUESTION, (Statement("temperature/none", why),), (Group(why),))
     parts = [group for name, panel in panels.items() for group in _groups(name, panel, responses(panel))]
     return Section(QUESTION, (), tuple(parts))
@@ -34,7 +34,7 @@ def _groups(name: str, panel: Study, plots: Sequence[Response]) -> list[Group]:
         drawings = tuple(figures.draw(response, name=f"{where}-{response.metric.name}") for response in drawn)
         groups.append(Group(_caption(name, panel, temperature, drawn), drawings))
     if not groups:
-        groups.append(Group(f"{name}: nothing to draw, because the table of trials does not contain the temperatures."))
+        groups.append(Group(f"{name}: nothing to draw, because no complete trial has a temperature."))
     return groups
 
 

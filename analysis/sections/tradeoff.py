@@ -29,7 +29,7 @@ def section(study: Study) -> Section:
                 statements.append(_cost(f"{name}/cost", title, one))
         parts.append(_group(title, panel, tradeoffs))
     if not parts:
-        parts.append(Group("The trade-off is not drawn, because no trial of Cat. UVAC has been recorded."))
+        parts.append(Group(f"The trade-off is not drawn, because {study.absent}."))
     title = "Can a trial have both high agreement with labels and high clustering scores?"
     return Section(title, tuple(statements), tuple(parts), tuple(headline))
 

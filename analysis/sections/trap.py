@@ -32,7 +32,7 @@ def section(study: Study, sharpened: Sequence[Sharpened] = ()) -> Section:
         headline += [statement.name for statement in (verdict, *nulls)][:2]
         parts += _parts(name, k, result, models)
     if not parts:
-        parts = [Group("No trial of Cat. UVAC has been recorded, so there is no Silhouette_p to analyse.")]
+        parts = [Group(f"There is no Silhouette (p) to analyse here, because {study.absent}.")]
     return Section(
         "Does a high Silhouette (p) mean more than saturation? The Silhouette trap",
         tuple(statements),

@@ -313,14 +313,13 @@ def _averaged(
 
     deviation = outcome - means(outcome)[settings]
     seed_sd = float(np.sqrt((deviation**2).sum() / (len(outcome) - len(codes))))
-    # Block levels are only identified if settings share blocks and there is more than one block.
+    # Only differences within settings tell blocks apart: the levels of blocks that share no setting are not comparable,
+    # and the solution of smallest norm leaves a setting that is alone in its block as it is.
     blocks = np.unique(block, return_inverse=True)[1]
-    shared = len(np.unique(np.stack([settings, blocks]), axis=1).T) > blocks.max() + 1
-    if shared and blocks.max() > 0:
-        design = np.column_stack([np.eye(len(codes))[settings], np.eye(blocks.max() + 1)[blocks][:, 1:]])
-        levels = design[:, len(codes) :] @ sm.OLS(outcome, design).fit().params[len(codes) :]
-        outcome = outcome - levels + levels.mean()
-    return means(outcome), first, seed_sd
+    indicators = np.eye(blocks.max() + 1)[blocks]
+    within = indicators - np.stack([means(column) for column in indicators.T], axis=1)[settings]
+    levels = np.linalg.lstsq(within, deviation, rcond=None)[0]
+    return means(outcome - indicators @ levels), first, seed_sd
 
 
 def _ends(values: Floats) -> tuple[float, float]:

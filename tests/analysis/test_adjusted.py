@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from analysis.stats.adjusted import Adjusted, adjusted
+from analysis.stats.adjusted import Adjusted, _averaged, adjusted
 
 MARGIN = 0.03
 
@@ -55,6 +55,19 @@ def test_blocks_and_seeds_are_taken_out_even_where_trainings_are_missing() -> No
     assert np.mean(values) == pytest.approx(-0.05, abs=0.005)
     assert np.std(values) < 0.01  # 0.05 and more, were the missing trainings' blocks not taken out
     assert np.mean([each.seed_sd for each in found]) == pytest.approx(0.3, rel=0.3)
+
+
+def test_a_setting_that_is_alone_in_its_block_keeps_its_outcome() -> None:
+    """As trials of qmc beside a factorial: each has a seed of its own, which nothing tells apart from its setting."""
+    setting, block = np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 0, 1, 2, 3])
+    level = np.array([0.1, -0.1, 0.0, 0.0])
+    truth = np.array([0.3, 0.5, 0.7, 0.9])
+    means, first, _ = _averaged(truth[setting] + level[block], setting, block)
+    assert means == pytest.approx(truth, abs=1e-12)
+    assert first.tolist() == [0, 2, 4, 5]
+    missing = np.array([True, True, True, False, True, True])  # setting 1 has only the better block
+    means, _, _ = _averaged((truth[setting] + level[block])[missing], setting[missing], block[missing])
+    assert means == pytest.approx(truth, abs=1e-12)
 
 
 def test_a_crossing_is_told_between_the_ends_of_the_other_setting() -> None:

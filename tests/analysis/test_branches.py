@@ -19,6 +19,7 @@ from analysis import report
 from analysis.questions import effects
 from analysis.questions.branches import PARENT, Panel, panels, power, read_partitions
 from analysis.questions.effects import SEED_SD, Plan
+from analysis.section import Group
 from analysis.sections import branches, selection, temperature
 from analysis.trials import Study, load_all
 from catuvac import results
@@ -167,6 +168,21 @@ def test_too_few_seeds_and_no_clusters_are_sentences(seeds: int) -> None:
     assert section is not None
     assert texts(section)
     assert rendered(section) == 1
+
+
+def test_seeds_with_one_branch_each_have_a_page_without_a_figure() -> None:
+    made, _ = branched(seeds=2)
+    kept = made.trials["config/tau_end"] == made.trials["seed"].map({0: 0.1, 1: 1.0})
+    section = branches.section(replace(made, trials=made.trials[kept]), PLANS, {})
+    assert section is not None
+    assert texts(section)
+    assert not any(part.drawings for part in section.parts if isinstance(part, Group))
+
+
+def test_a_study_of_branches_alone_is_said_to_have_trials() -> None:
+    for module in (temperature, selection):
+        said = module.section(branched()[0])
+        assert "all trials of Cat. UVAC are branches" in "".join(p.caption for p in said.parts if isinstance(p, Group))
 
 
 def test_there_is_no_section_without_branches() -> None:

@@ -189,6 +189,40 @@ def test_corpora_with_opposite_effects_are_not_summed_up_in_silence() -> None:
     )
 
 
+def test_a_summary_is_of_one_outcome_and_by_every_margin() -> None:
+    def unlabelled(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        return {"val/invariant_information": 0.5 + rng.normal(0, 0.01, len(design)), "val/ami": np.nan}
+
+    one = study(60, planted=planted(0.0))
+    other = study(60, seed=1, corpus="tau2019", name="other", planted=unlabelled)
+    assert pooled(panels(both(one, other), {})) is None
+    alike = both(one, study(60, seed=1, corpus="tau2019", name="other", planted=planted(0.0)))
+    strict, lax = Plan("tau_ratio", 0.002, True), Plan("tau_ratio", 0.1, True)
+    for plans in ({"fabricated": strict, "other": lax}, {"fabricated": lax, "other": strict}):
+        together = pooled(panels(alike, plans))
+        assert together is not None
+        assert (together.contrast.margin, together.contrast.verdict) == (0.002, "not decided")
+
+
+def test_panels_of_one_corpus_have_their_full_names() -> None:
+    ten, five = study(60), study(60, seed=1, name="other")
+    five.trials["n_clusters"] = 5
+    found = both(ten, five)
+    assert list(effects.by_short_name(panels(found, {}))) == ["fsdd, K = 5", "fsdd, K = 10"]
+    assert "Across 2 panels" in str(answer(found)["effects/pooled"])
+    other = study(60, seed=1, corpus="tau2019", name="other")
+    assert list(effects.by_short_name(panels(both(ten, other), {}))) == ["fsdd", "tau2019"]
+
+
+def test_the_interval_of_what_decided_counts_each_setting_once() -> None:
+    one = study(12)
+    again = replace(one, trials=one.trials.assign(trial_id=[f"b{i}" for i in range(12)], seed=99))
+    (single,), (double,) = panels(one, {}), panels(both(one, again), {})
+    assert single.decided is not None
+    assert double.decided is not None
+    assert (double.decided.n, double.decided.low) == (24, single.decided.low)
+
+
 def test_a_summary_is_less_sure_than_its_weights_say() -> None:
     """By Meier's factor, 1 + 4 Σ w (1 - w) / ν: the weights are of errors that are themselves estimated."""
     few = both(study(24, planted=planted(0.1)), study(24, seed=1, corpus="tau2019", name="other", planted=planted(0.1)))
@@ -290,6 +324,8 @@ def test_the_estimator_is_a_category_and_exact_has_no_temperature() -> None:
     assert panel.primary.found.contrast.low < true < panel.primary.found.contrast.high
     assert panel.primary.found.contrast.half < 0.03
     assert answer(made)["effects/fsdd-k-10/seeds"].values["exact"] == exact
+    made.trials["config/y_estimator"] = "exact"
+    assert answer(made)["effects/fsdd-k-10/seeds"].values["exact"] == 96
 
 
 def test_the_invariance_term_is_a_covariate_of_which_0_is_a_level() -> None:
