@@ -1,9 +1,10 @@
-"""Display names of the table columns, and the scale on which they are drawn."""
+"""Display names of the table columns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catuvac.evaluation.objectives import reads_labels
 from catuvac.experiments.search_space import DIMENSIONS
 
 SCORES = {"silhouette": "Silhouette", "dbi": "DBI", "chi": "CHI", "dispersion": "BCSS/WCSS"}
@@ -41,17 +42,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of a trial.
+    """A score of a trial."""
 
-    Attributes:
-        column: of `trials.parquet`.
-        log: drawn on a logarithmic axis.
-        labels: computed from labels, so it may be missing and is never used for selection.
-    """
+    column: str  # of `trials.parquet`
 
-    column: str
-    log: bool = False
-    labels: bool = False
+    @property
+    def labels(self) -> bool:
+        """Whether it is computed from labels, so that it may be missing and is never used for selection."""
+        return reads_labels(self.name)
 
     @property
     def name(self) -> str:
@@ -64,30 +62,12 @@ class Metric:
         return title(self.column)
 
 
-# The outcomes that the report's questions use, in page order.
-METRICS = (
-    Metric("val/ami", labels=True),
-    Metric("val/acc", labels=True),
-    Metric("val/nmi", labels=True),
-    *(Metric(f"val/silhouette_{space}") for space in "xzp"),
-    *(Metric(f"val/dbi_{space}", log=True) for space in "xzp"),
-    *(Metric(f"val/chi_{space}", log=True) for space in "xzp"),
-    Metric("val/clusters_used"),
-    Metric("val/effective_clusters"),
-    Metric("val/mutual_information"),
-    Metric("objective"),
-)
 # The columns of the settings that a study may search, in the order of its dimensions.
 SETTINGS = {
     f"config/{'tau_end' if name == 'tau_ratio' else name}": dimension
     for name, dimension in DIMENSIONS.items()
     if name != "n_clusters"  # each K has its own panel
 }
-
-
-def metric(column: str) -> Metric:
-    """Returns the metric of a column; raises KeyError for a column that is not in `METRICS`."""
-    return {one.column: one for one in METRICS}[column]
 
 
 def title(column: str) -> str:

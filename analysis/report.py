@@ -260,7 +260,7 @@ def _page(study: Study, sections: Sequence[Section], provenance: Provenance, tab
         "explain": lambda text, known: explained(str(text), known),
         "meaning": meaning,
     }
-    chosen = {select(panel).best["trial_id"] for panel in study.panels().values() if select(panel)}  # type: ignore[union-attr]
+    chosen = {best["trial_id"] for panel in study.panels().values() if (best := select(panel))}
     content = {
         "name": study.name,
         "sections": sections,

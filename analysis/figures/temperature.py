@@ -39,14 +39,6 @@ def draw(response: Response, *, name: str) -> Drawing:
         log_axis(axes, "x")
         if axes.get_xscale() == "log":  # fewer tick labels than `log_axis`, which would overlap next to a colour bar
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        if metric.log:
-            log_axis(axes, "y")
-        low, high = points["value"].min(), points["value"].max()
-        if high > low:
-            if axes.get_yscale() == "log":
-                axes.set_ylim(low / (high / low) ** 0.05, high * (high / low) ** 0.05)
-            else:
-                axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         axes.set_xlabel(title(response.temperature))
         axes.set_ylabel(metric.label)
         if coloured:

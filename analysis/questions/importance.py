@@ -34,7 +34,7 @@ from analysis.stats.bootstrap import Estimate, Floats
 from analysis.trials import Study, reads_temperature, undecided, units, values
 from catuvac.experiments.search_space import DIMENSIONS, Choice
 
-METRICS = tuple(columns.metric(column) for column in ("val/ami", "objective"))  # the first possible one is used
+METRICS = (Metric("val/ami"), Metric("objective"))  # the first possible one is used
 MIN_UNITS = 16  # fewer independent trials cannot distinguish five settings
 CAP = 400  # most trials in a fit
 RESAMPLES = 20  # of the importances; each fits a forest

@@ -33,43 +33,13 @@ RANDOM = "random"  # the row of a random pick
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The trial that the objective selects.
-
-    Attributes:
-        best: its row of the table of trials.
-        acc: its validation accuracy; None without labels.
-        best_acc: the highest accuracy of any complete trial, reached by `best_acc_trial`.
-        regret: `best_acc - acc`, the cost of selecting without labels.
-    """
-
-    best: dict[str, Any]
-    acc: float | None = None
-    best_acc: float | None = None
-    best_acc_trial: str | None = None
-    regret: float | None = None
-
-
-def select(study: Study) -> Selection | None:
-    """Selects among complete trials, the first in case of ties; returns None if there are none."""
+def select(study: Study) -> dict[str, Any] | None:
+    """Returns the row of the complete trial with the highest objective, the first in case of ties; None without one."""
     trials = study.complete
     if trials.empty:
         return None
     chosen = trials.iloc[int(np.argmax(values(trials, "objective")))]
-    best = {str(name): None if pd.isna(value) else value for name, value in chosen.items()}
-    acc = best.get("val/acc")
-    if acc is None:
-        return Selection(best)
-    accuracies = values(trials, "val/acc")
-    top = int(np.nanargmax(accuracies))
-    return Selection(
-        best,
-        acc=float(acc),
-        best_acc=float(accuracies.iloc[top]),
-        best_acc_trial=str(trials["trial_id"].iloc[top]),
-        regret=float(accuracies.iloc[top] - acc),
-    )
+    return {str(name): None if pd.isna(value) else value for name, value in chosen.items()}
 
 
 @dataclass(frozen=True)

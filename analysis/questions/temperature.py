@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.columns import Metric, metric
+from analysis.columns import Metric
 from analysis.questions.effects import temperatures
 from analysis.trials import DESIGNED, Study, reads_temperature, undecided, values
 from catuvac.evaluation.metrics import FLOORS
 
-SHOWN = tuple(
-    metric(column) for column in ("val/ami", "objective", "val/clusters_used", "val/silhouette_x", "val/silhouette_p")
-)
+SHOWN = tuple(map(Metric, ("val/ami", "objective", "val/clusters_used", "val/silhouette_x", "val/silhouette_p")))
 
 
 @dataclass(frozen=True)

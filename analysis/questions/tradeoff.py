@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import columns
 from analysis.columns import Metric
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Correlation, Floats
 from analysis.trials import DESIGNED, Study, units, values
 
-COMPACT = columns.metric("val/silhouette_p")
-AGAINST = tuple(columns.metric(column) for column in ("val/ami", "val/silhouette_x"))
+COMPACT = Metric("val/silhouette_p")
+AGAINST = (Metric("val/ami"), Metric("val/silhouette_x"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def hypervolume(x: Floats, y: Floats) -> float:
 
 
 def _correlation(points: pd.DataFrame) -> Correlation:
-    """Correlates the scores; the p-value is not valid here, because seeds of one setting differ in both scores."""
+    """Correlates the scores, of which both differ between seeds of one setting."""
     return bootstrap.spearman(
         points["compact"].to_numpy(), points["other"].to_numpy(), units=points["unit"].to_numpy(dtype=np.int64)
     )

@@ -29,8 +29,8 @@ def section(study: Study) -> Section:
             text = "{panel}: no trial completed with an objective, so there is no best trial."
             statements.append(Statement(f"best/{name}", text, {"panel": name}))
             continue
-        statements += _best(name, chosen.best)
-        settings = [(title(column), number(chosen.best[column])) for column in varied_settings(panel)]
+        statements += _best(name, chosen)
+        settings = [(title(column), number(chosen[column])) for column in varied_settings(panel)]
         if settings:
             parts.append(
                 Table(

@@ -1,4 +1,4 @@
-"""Resampling by units, percentile intervals, and rank correlation with its interval and p-value.
+"""Resampling by units, percentile intervals, and rank correlation with its interval.
 
 A unit is drawn independently: a trial of a random or QMC arm, or all seeds of one setting of a confirm run.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 499
-LARGE = 300  # above this, intervals and p-values are asymptotic; resampling would only change the third digit
+LARGE = 300  # above this, intervals are asymptotic; resampling would only change the third digit
 MIN_UNITS = 5  # fewer points do not support an interval
 CONFIDENCE = 0.95
 PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
@@ -30,10 +30,6 @@ class Estimate:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
     def values(self, name: str) -> dict[str, float]:
         """Returns the values for a statement: NAME, NAME_low and NAME_high."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
@@ -44,59 +40,44 @@ class Correlation:
     """Spearman's rho of two columns.
 
     Attributes:
-        rho: None if it is undefined, for `reason`; then low, high and p are None too.
+        rho: None if it is undefined, for `reason`; then low and high are None too.
         low, high: 95 % interval.
-        p: of a two-sided permutation test of independence.
         n: number of points, from `units` independent units.
     """
 
     rho: float | None
     low: float | None
     high: float | None
-    p: float | None
     n: int
     units: int
     reason: str = ""
 
 
-def spearman(
-    x: Floats,
-    y: Floats,
-    *,
-    units: NDArray[np.int64] | None = None,
-    permutations: int = RESAMPLES,
-    seed: int = 0,
-) -> Correlation:
-    """Computes the rank correlation of the points with both values, a bootstrap interval and a permutation p-value.
+def spearman(x: Floats, y: Floats, *, units: NDArray[np.int64]) -> Correlation:
+    """Computes the rank correlation of the points with both values, and a bootstrap interval.
 
     Args:
-        x, y: `[n]`, NaN if there is no value. x must not vary within a unit.
-        units: `[n]` codes of the independently drawn units; None: every point is a unit.
-        permutations: number for p, which is at least 1 / (1 + permutations): m tests under Holm need more than 20 m.
-        seed: of the resampling.
+        x, y: `[n]`, NaN if there is no value.
+        units: `[n]` codes of the independently drawn units.
     """
     known = np.isfinite(x) & np.isfinite(y)
-    units = np.arange(len(x)) if units is None else units
     x, y, codes = x[known], y[known], np.unique(units[known], return_inverse=True)[1]
     n, count = len(x), int(codes.max()) + 1 if len(codes) else 0
     if count < MIN_UNITS:
-        return Correlation(None, None, None, None, n, count, f"fewer than {MIN_UNITS} independent trials")
+        return Correlation(None, None, None, n, count, f"fewer than {MIN_UNITS} independent trials")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Correlation(None, None, None, None, n, count, "one of the two is constant")
+        return Correlation(None, None, None, n, count, "one of the two is constant")
     rho = _rho(x, y)
     if count > LARGE:
         error = math.sqrt((1 + rho**2 / 2) / (count - 3))  # Bonett and Wright 2000
         reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
         centre = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12))
-        low, high = math.tanh(centre - reach), math.tanh(centre + reach)
-        t = rho * math.sqrt((count - 2) / max(1e-12, 1 - rho**2))
-        return Correlation(rho, low, high, float(2 * stats.t.sf(abs(t), count - 2)), n, count)
-    rng = np.random.default_rng(seed)
-    rows = resampled(codes, rng=rng)
+        return Correlation(rho, math.tanh(centre - reach), math.tanh(centre + reach), n, count)
+    rows = resampled(codes, rng=np.random.default_rng(0))
     alone = count == n  # then all resamples have n rows, and one call ranks them all
     rhos = _rhos(x[np.stack(rows)], y[np.stack(rows)]) if alone else [_rho(x[draw], y[draw]) for draw in rows]
     low, high = interval(np.asarray(rhos))
-    return Correlation(rho, float(low), float(high), _permutation_p(x, y, codes, rho, permutations, rng), n, count)
+    return Correlation(rho, float(low), float(high), n, count)
 
 
 def resampled(units: NDArray[np.int64], *, rng: np.random.Generator, times: int = RESAMPLES) -> list[NDArray[np.int64]]:
@@ -146,19 +127,3 @@ def _rhos(x: Floats, y: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         rhos: Floats = (ranks[0] * ranks[1]).sum(1) / np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
     return rhos
-
-
-def _permutation_p(
-    x: Floats, y: Floats, codes: NDArray[np.int64], rho: float, times: int, rng: np.random.Generator
-) -> float:
-    """Returns the share of permutations of x among units that correlate at least as much (Phipson and Smyth 2010)."""
-    of_unit = np.zeros(codes.max() + 1)
-    of_unit[codes] = x
-    centred = stats.rankdata(y) - (len(y) + 1) / 2
-    alone = len(of_unit) == len(codes)  # then ranks permute like values, and are computed once
-    of_unit = stats.rankdata(of_unit) if alone else of_unit
-    shuffled = rng.permuted(np.tile(of_unit, (times, 1)), axis=1)[:, codes]
-    ranks = shuffled if alone else stats.rankdata(shuffled, axis=1)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    rhos = (ranks @ centred) / np.maximum(1e-300, np.sqrt((ranks**2).sum(axis=1) * (centred**2).sum()))
-    return float((1 + (np.abs(rhos) >= abs(rho) - 1e-12).sum()) / (1 + times))

@@ -23,20 +23,22 @@ from catuvac.results import append_trial
 
 
 def test_labels_do_not_select_and_regret_says_what_that_cost(tmp_path: Path) -> None:
-    selection = select(load(falling_with_tau_end(tmp_path)))
+    study = load(falling_with_tau_end(tmp_path))
+    selection = select(study)
     assert selection is not None
-    assert selection.best["trial_id"] == "t00"
-    assert selection.acc == 0.70
-    assert (selection.best_acc, selection.best_acc_trial) == (0.75, "t02")
-    assert selection.regret == pytest.approx(0.05)
+    assert (selection["trial_id"], selection["val/acc"]) == ("t00", 0.70)
+    study.trials["val/ami"] = study.trials["val/acc"]
+    found = regrets(study.complete, independent=False)
+    assert found is not None
+    assert found.table.loc["objective", "acc_regret"] == pytest.approx(0.05)  # t02 has 0.75
 
 
 def test_no_labels_no_regret(tmp_path: Path) -> None:
     study = load(falling_with_tau_end(tmp_path, labels=False))
     selection = select(study)
     assert selection is not None
-    assert selection.best["trial_id"] == "t00"
-    assert selection.regret is None
+    assert selection["trial_id"] == "t00"
+    assert regrets(study.complete, independent=False) is None
 
 
 def test_nothing_is_selected_from_no_complete_trial(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_picture_has_words_for_those_who_cannot_see_it() -> None:
 def test_without_trials_and_without_a_temperature() -> None:
     assert "no temperature to study" in written(section(study(0)))
     text = written(section(without(study(6), "config/tau_start", "config/tau_end", "config/tau_mean")))
-    assert "does not contain the temperatures" in text
+    assert "no complete trial has a temperature" in text
 
 
 def test_trials_that_read_no_temperature_have_no_place_in_its_pictures() -> None:

@@ -12,14 +12,14 @@ import pytest
 from fabricate import study
 from numpy.random import Generator
 
-from analysis.columns import metric
+from analysis.columns import Metric
 from analysis.figures.style import svg
 from analysis.questions.tradeoff import front, hypervolume, tradeoff
 from analysis.section import Section
 from analysis.sections.tradeoff import section
 from analysis.trials import Study
 
-AMI = metric("val/ami")
+AMI = Metric("val/ami")
 
 
 def tied(sign: float) -> Callable[[pd.DataFrame, Generator], Mapping[str, Any]]:
