@@ -52,6 +52,10 @@ class BranchStudy(StudyFlags, GpuFlags):
     """schedule of the training and its branches; default: the preset's"""
     invariance: float | None = None
     """weight of the balanced invariance term, added to the ELBO; default: the preset's"""
+    channels: int | None = None
+    """channels of the first convolution, which determine the widths of the networks; default: the preset's"""
+    gru_size: int | None = None
+    """hidden size of each recurrent layer; default: the preset's"""
     seeds: int = 5
     """number of trainings to branch, each with its own seed: the pairs of every comparison"""
     seed: int = 0
@@ -96,7 +100,7 @@ class BranchStudy(StudyFlags, GpuFlags):
         print(f"report     {'' if self.report else 'catuvac report '}{branches.folder}{'/report.html' * self.report}")
 
     def _trunk(self, config: Config) -> Config:
-        names = ("n_clusters", "tau_start", "tau_end", "tau_schedule", "invariance")
+        names = ("n_clusters", "tau_start", "tau_end", "tau_schedule", "invariance", "channels", "gru_size")
         flags = {name: getattr(self, name) for name in names}
         return config.with_settings({name: value for name, value in flags.items() if value is not None})
 

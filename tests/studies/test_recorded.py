@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from analysis import report
+from analysis.questions import branches
 from analysis.questions.effects import read_plan
 from analysis.questions.sizes import sizes
 from analysis.section import Statement
 from analysis.sections import effects
 from analysis.trials import load_all
 from catuvac import results
-from catuvac.experiments.base import DESIGN
+from catuvac.experiments.base import BRANCH, DESIGN
 from catuvac.experiments.search import MARGIN
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +25,10 @@ RECORDED = sorted(path.parent for path in (ROOT / "studies" / "recorded").glob(f
 SIZES = "sizes"  # varies no temperature
 NO_TERM = "fsdd-no-term"  # its two studies together
 CEILING = [path for path in RECORDED if set(results.read_trials(path)["val/ami"]) == {1.0}]  # no effect to estimate
+BRANCHED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {BRANCH}]
+SEARCHED = [path for path in RECORDED if path not in BRANCHED]
 QUOTED = {
-    "studies/README.md": [NO_TERM, *(path.name for path in RECORDED if path.name != SIZES and path not in CEILING)],
+    "studies/README.md": [NO_TERM, *(path.name for path in SEARCHED if path.name != SIZES and path not in CEILING)],
     "README.md": ["fsdd-a", "arabic-a", NO_TERM, "arabic-no-term-a"],
 }
 
@@ -35,7 +38,7 @@ def answers() -> dict[str, Statement]:
     """What the page of each recorded study opens with, from its tables."""
     opened = {}
     together = {NO_TERM: [folder for folder in RECORDED if folder.name.startswith(NO_TERM)]}
-    for name, folders in ({folder.name: [folder] for folder in RECORDED} | together).items():
+    for name, folders in ({folder.name: [folder] for folder in SEARCHED} | together).items():
         section = effects.section(load_all(folders), {folder.name: read_plan(folder) for folder in folders})
         opened[name] = report.headline([section])[0]
     return opened
@@ -52,7 +55,8 @@ def test_a_recorded_study_is_whole_and_names_no_folder(folder: Path) -> None:
     assert set(trials["study"]) == {folder.name}
     assert len(results.read_history(folder)) >= len(trials)
     record = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-    assert len(trials) == record["design"]["trials"]
+    cells = [name for name in record["design"] if "-share" in name]
+    assert len(trials) == (len(cells) if folder in BRANCHED else record["design"]["trials"])
     assert "+dirty" not in record["revision"]
     assert record["machine"]
     assert not re.search(r"[\"' ]/\w", (folder / DESIGN).read_text(encoding="utf-8"))
@@ -72,6 +76,27 @@ def test_a_page_quotes_the_primary_effect_as_it_is(page: str, study: str, answer
 def test_a_page_says_how_many_trainings_found_every_class(folder: Path) -> None:
     (row,) = re.findall(rf"^\|.*\(`{folder.name}`\).*$", (ROOT / "studies" / "README.md").read_text("utf-8"), re.M)
     assert f"AMI is 1.00 in all {len(results.read_trials(folder))} trainings" in row
+
+
+@pytest.mark.parametrize("folder", BRANCHED, ids=lambda folder: folder.name)
+def test_a_page_quotes_what_branches_show(folder: Path) -> None:
+    text = " ".join((ROOT / "studies" / "README.md").read_text(encoding="utf-8").split())
+    plans = {folder.name: read_plan(folder)}
+    (panel,) = branches.panels(load_all([folder]), plans, branches.read_partitions(folder))
+    for share in panel.shares:
+        cells = []
+        for outcome in ("val/ami", "val/confidence"):
+            effect = share.effect(outcome)
+            assert effect is not None
+            assert effect.contrast is not None
+            value, low, high = map(signed, (effect.contrast.value, effect.contrast.low, effect.contrast.high))
+            cells.append(f"{value} ({low} to {high}): {effect.contrast.verdict}")
+        assert share.agreement is not None
+        cells.append("{:.3f} ({:.3f} to {:.3f})".format(*share.agreement))
+        assert " | ".join(cells) in text
+    assert panel.later is not None
+    value, low, high = map(signed, (panel.later.value, panel.later.low, panel.later.high))
+    assert f"{value} ({100 * panel.later.level:.4g} % interval {low} to {high})" in text
 
 
 def test_the_page_on_devices_quotes_every_size_of_the_networks() -> None:
