@@ -213,7 +213,9 @@ def test_scores(run: TrainingRun) -> Report:
 
 def test_facts(features: FeatureSet) -> dict[str, float]:
     """Returns the numbers of test clips and, if known, of classes: accuracy is meaningless if K differs from it."""
-    facts = {"test/clips": float(len(features.splits["test"]))}
+    rows = features.splits["test"]
+    clips = features.by_clip(rows)
+    facts = {"test/clips": float(len(rows if clips is None else clips.rows))}
     if "label" in features.clips:
         facts["test/n_classes"] = float(features.clips["label"].nunique())
     return facts

@@ -35,13 +35,13 @@ def prepare(
             training split.
 
     Raises:
-        ConfigError: a relative --data-root in a Ray job.
+        ConfigError: a relative --data-root or --cache-dir in a Ray job.
         CatuvacError: as `catuvac.data.store.prepare`.
     """
     from catuvac.data import store  # torch takes seconds to import, and the error for a bad flag must not wait for it
 
     data_root = None if data_root is None else absolute(data_root, "--data-root")
-    cache_dir = (cache_dir or store.default_cache_dir()).absolute()
+    cache_dir = absolute(cache_dir, "--cache-dir") if cache_dir else store.default_cache_dir().absolute()
     features = store.prepare(config, data_root=data_root, cache_dir=cache_dir)
     first = store.Prepared(path=features.path, config=config, data_root=data_root, cache_dir=cache_dir)
     others = []

@@ -382,7 +382,7 @@ class Search(Experiment):
         if self.earlier:
             *earlier, last = self.earlier
             count = replace(self, arms=last.arms, space=last.space, earlier=tuple(earlier)).trials
-            lines.append(f"extension  {self.trials - count} trials are added to the {count} that the study has")
+            lines.append(f"extension  {self.trials - count} trials follow the {count} that the study had before")
         return lines
 
     def objective(self, report: Mapping[str, Any]) -> float | None:

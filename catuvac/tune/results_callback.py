@@ -183,13 +183,14 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         return trial_id
 
     def _row(self, trial: Trial, *, status: str) -> dict[str, Any]:
+        started = self.started.get(trial.trial_id, time.time())  # an actor that dies when it is created never starts
         return {
             "study": self.plan.name,
             **self.plan.identify(trial.config, trial.trial_id),
             "status": status,
             "threads": self.plan.threads,
             "revision": self.revision,
-            "started_at": datetime.fromtimestamp(self.started[trial.trial_id], UTC).isoformat(timespec="seconds"),
+            "started_at": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         }
 
     def _write(self, trial: Trial, row: dict[str, Any]) -> None:

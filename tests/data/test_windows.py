@@ -17,6 +17,7 @@ from catuvac.data import splits, store
 from catuvac.data.corpora import CORPORA, ClipTable, windows
 from catuvac.data.store import ByClip, FeatureSet
 from catuvac.evaluation import metrics
+from catuvac.experiments import comparison
 from catuvac.training import run_dir
 from catuvac.training.run import TrainingRun
 
@@ -93,6 +94,7 @@ def test_networks_see_windows_and_scores_are_of_clips(
     labels = cut.labels(rows)
     assert labels is not None
     assert len(q) == len(tiny_features.splits["val"])
+    assert comparison.test_facts(cut) == comparison.test_facts(tiny_features)
     expected = metrics.label_scores(q.argmax(axis=1), labels[::2])
     assert report["val/acc"] == pytest.approx(expected["acc"])
     assert report["val/confidence"] == pytest.approx(metrics.assignment_scores(q)["confidence"], abs=1e-5)
