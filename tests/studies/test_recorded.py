@@ -11,6 +11,7 @@ import pytest
 
 from analysis import report
 from analysis.questions import branches
+from analysis.questions.confirm import confirmed
 from analysis.questions.effects import read_plan
 from analysis.questions.sizes import sizes
 from analysis.section import Statement
@@ -26,7 +27,8 @@ SIZES = "sizes"  # varies no temperature
 NO_TERM = "fsdd-no-term"  # its two studies together
 CEILING = [path for path in RECORDED if set(results.read_trials(path)["val/ami"]) == {1.0}]  # no effect to estimate
 BRANCHED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {BRANCH}]
-SEARCHED = [path for path in RECORDED if path not in BRANCHED]
+CONFIRMED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {"confirm"}]
+SEARCHED = [path for path in RECORDED if path not in (*BRANCHED, *CONFIRMED)]
 QUOTED = {
     "studies/README.md": [NO_TERM, *(path.name for path in SEARCHED if path.name != SIZES and path not in CEILING)],
     "README.md": ["fsdd-a", "arabic-a", NO_TERM, "arabic-no-term-a"],
@@ -55,8 +57,8 @@ def test_a_recorded_study_is_whole_and_names_no_folder(folder: Path) -> None:
     assert set(trials["study"]) == {folder.name}
     assert len(results.read_history(folder)) >= len(trials)
     record = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-    cells = [name for name in record["design"] if "-share" in name]
-    assert len(trials) == (len(cells) if folder in BRANCHED else record["design"]["trials"])
+    cells = [name for name in record["design"] if re.search("-share|-top", name)]  # of branches and confirmations
+    assert len(trials) == (len(cells) or record["design"]["trials"])
     assert "+dirty" not in record["revision"]
     assert record["machine"]
     assert not re.search(r"[\"' ]/\w", (folder / DESIGN).read_text(encoding="utf-8"))
@@ -97,6 +99,17 @@ def test_a_page_quotes_what_branches_show(folder: Path) -> None:
     assert panel.later is not None
     value, low, high = map(signed, (panel.later.value, panel.later.low, panel.later.high))
     assert f"{value} ({100 * panel.later.level:.4g} % interval {low} to {high})" in text
+
+
+@pytest.mark.parametrize("folder", CONFIRMED, ids=lambda folder: folder.name)
+def test_a_page_quotes_what_a_confirmation_shows(folder: Path) -> None:
+    text = " ".join((ROOT / "studies" / "README.md").read_text(encoding="utf-8").split())
+    (run,) = confirmed(load_all([folder]), {folder.name: read_plan(folder)})
+    for pair in run.pairs:
+        assert pair.contrast is not None
+        value, low, high = map(signed, (pair.contrast.value, pair.contrast.low, pair.contrast.high))
+        assert f"{value} ({100 * pair.contrast.level:.4g} % interval {low} to {high}" in text
+        assert pair.contrast.verdict in text
 
 
 def test_the_page_on_devices_quotes_every_size_of_the_networks() -> None:
