@@ -88,14 +88,20 @@ class ReportInputs:
 
 
 def _opening(inputs: ReportInputs) -> Section | None:
-    """Answers what the study is about: network sizes if they alone vary, else the temperature.
+    """Answers what the study is about: confirm runs without a study, sizes if they alone vary, else the temperature.
 
     Returns None for a study that has only branches, whose own section then opens the page.
     """
+    if _confirms_alone(inputs):
+        return confirm.section(inputs.study, inputs.plans)
     if not inputs.study.panels() and branch_panels(inputs.study, inputs.plans, inputs.partitions):
         return None
     of_sizes = None if varies_temperature(inputs.study) else sizes.section(inputs.study, inputs.plans)
     return of_sizes or effects.section(inputs.study, inputs.plans)
+
+
+def _confirms_alone(inputs: ReportInputs) -> bool:
+    return set(inputs.study.trials["arm"]) == {"confirm"}
 
 
 def _sizes(inputs: ReportInputs) -> Section | None:
@@ -115,7 +121,7 @@ SECTIONS: tuple[Callable[[ReportInputs], Section | None], ...] = (
     lambda inputs: trap.section(inputs.study, [of_trained(model) for model in inputs.models]),
     lambda inputs: dynamics.section(inputs.study),
     lambda inputs: collapse.section(inputs.study),
-    lambda inputs: confirm.section(inputs.study, inputs.plans),
+    lambda inputs: None if _confirms_alone(inputs) else confirm.section(inputs.study, inputs.plans),
     lambda inputs: selection.section(inputs.study),
     lambda inputs: clusters.section(inputs.models[0]) if inputs.models else clusters.absent(inputs.no_models),
     lambda inputs: views.section(inputs.models[0]) if inputs.models else None,

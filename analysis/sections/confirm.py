@@ -36,7 +36,7 @@ def section(study: Study, plans: Mapping[str, Plan]) -> Section:
             parts.append(Group(_caption(where, run), (figures.draw(run, name=slug("confirm", where)),)))
         if run.pairs:
             parts.append(_table(where, run))
-    return Section(QUESTION, tuple(statements), tuple(parts))
+    return Section(QUESTION, tuple(statements), tuple(parts), tuple(each.name for each in statements[:3]))
 
 
 def _pair(name: str, where: str, run: Confirmed, pair: Pair) -> Statement:

@@ -12,6 +12,7 @@ from fabricate import K, study
 
 from analysis.questions.confirm import confirmed
 from analysis.questions.effects import Plan
+from analysis.report import SECTIONS, ReportInputs
 from analysis.sections import confirm
 from analysis.trials import Study
 
@@ -125,3 +126,12 @@ def test_every_number_of_a_sentence_is_that_of_its_pair() -> None:
             pair.contrast.high,
         )
         assert values["verdict"] == pair.contrast.verdict
+
+
+def test_confirm_runs_without_their_study_open_the_page() -> None:
+    inputs = ReportInputs(run(seeds=3), PLANS, {}, (), "")
+    opened = [section for build in SECTIONS[:1] if (section := build(inputs)) is not None]
+    assert [section.title for section in opened] == [confirm.QUESTION]
+    assert all(name.startswith("confirm/") for name in opened[0].headline)
+    titles = [section.title for build in SECTIONS if (section := build(inputs)) is not None]
+    assert titles.count(confirm.QUESTION) == 1
