@@ -400,7 +400,7 @@ class Replay:
     """torch device; auto uses CUDA if the study used it and it is available, else the CPU"""
     tolerance: float = 0.0
     """largest accepted relative difference; 0 requires bit-identical metrics, which the same kind of processor gives;
-    on a GPU allow 1e-9, as sums over clusters are in no fixed order there"""
+    on a GPU sums over clusters are in no fixed order, so that the last digits may differ"""
 
     def run(self) -> None:
         from catuvac.experiments.replay import replay

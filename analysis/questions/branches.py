@@ -24,7 +24,6 @@ from analysis.stats.equivalence import POWER, Contrast, paired
 from analysis.trials import Study, floats, undecided
 from catuvac.errors import CatuvacError
 from catuvac.experiments.base import BRANCH, PARTITIONS
-from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
 PARENT = "branch/agreement"  # AMI of the final clusters with the parent's at the branch point, from stored clusters
 OUTCOMES = (LABELLED, UNLABELLED, "val/confidence", "val/clusters_used", PARENT)
@@ -138,7 +137,7 @@ def panels(study: Study, plans: Mapping[str, Plan], partitions: Partitions) -> t
     all_panels = []
     for (name, corpus, k), trials in groups:
         title = f"{corpus}, K = {k}" + (f" ({name})" if several else "")
-        all_panels.append(_panel(title, trials, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False)), partitions))
+        all_panels.append(_panel(title, trials, plans.get(str(name), Plan()), partitions))
     return tuple(all_panels)
 
 

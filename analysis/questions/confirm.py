@@ -17,7 +17,6 @@ from analysis.questions.effects import LEVEL, Plan
 from analysis.stats.equivalence import Contrast, paired
 from analysis.trials import Study, undecided, values
 from catuvac.experiments.base import AT_PAPER
-from catuvac.experiments.search import MARGIN, PRIMARY_FACTOR
 
 SETTING = r"-k\d+-(.+)-s\d+$"  # of a trial_id such as "fsdd-k10-top1-s40" (catuvac.experiments.comparison)
 OUTCOMES = ("test/ami", "val/ami", "test/invariant_information", "val/invariant_information")  # the first that exists
@@ -81,7 +80,7 @@ def confirmed(study: Study, plans: Mapping[str, Plan]) -> tuple[Confirmed, ...]:
         trials = part.trials[part.trials["arm"] == "confirm"]
         trials = trials.assign(setting=trials["trial_id"].astype(str).str.extract(SETTING)[0])
         for name, group in trials[trials["setting"].notna()].groupby("study", sort=True):
-            runs.append(_confirmed(panel, str(name), group, plans.get(str(name), Plan(PRIMARY_FACTOR, MARGIN, False))))
+            runs.append(_confirmed(panel, str(name), group, plans.get(str(name), Plan())))
     return tuple(runs)
 
 

@@ -51,9 +51,9 @@ class Plan:
         grown: the planned number of trials at the start and after each extension; () if unknown.
     """
 
-    factor: str
-    margin: float
-    fixed: bool
+    factor: str = PRIMARY_FACTOR
+    margin: float = MARGIN
+    fixed: bool = False
     grown: tuple[int, ...] = ()
 
 
@@ -128,7 +128,7 @@ def read_plan(folder: Path) -> Plan:
         design, grown = record["design"], tuple(int(stage["trials"]) for stage in record.get("stages", ()))
         return Plan(str(design.get("primary", PRIMARY_FACTOR)), float(design["margin"]), True, grown)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Plan(PRIMARY_FACTOR, MARGIN, False)
+        return Plan()
 
 
 def panels(study: Study, plans: Mapping[str, Plan]) -> tuple[Panel, ...]:
@@ -143,10 +143,8 @@ def panels(study: Study, plans: Mapping[str, Plan]) -> tuple[Panel, ...]:
 
 def by_short_name(found: Sequence[Panel]) -> dict[str, Panel]:
     """Returns panels by their corpora if these differ, else by their full names."""
-    corpora = [panel.name.split(",")[0] for panel in found]
-    return dict(
-        zip(corpora if len(set(corpora)) == len(corpora) else [panel.name for panel in found], found, strict=True)
-    )
+    short = {panel.name.split(",")[0]: panel for panel in found}
+    return short if len(short) == len(found) else {panel.name: panel for panel in found}
 
 
 def pooled(found: tuple[Panel, ...]) -> Pooled | None:
@@ -212,7 +210,7 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     trials = panel.independent
     reading = reads_temperature(trials)
     trials = trials[reading]
-    own = [plans[s] for s in trials["study"].unique() if s in plans] or [Plan(PRIMARY_FACTOR, MARGIN, False)]
+    own = [plans[s] for s in trials["study"].unique() if s in plans] or [Plan()]
     plan = replace(own[0], margin=min(each.margin for each in own))
     k = int(panel.trials["n_clusters"].iloc[0])
     ties = undecided(trials)

@@ -39,6 +39,8 @@ def connect() -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables; `ResultsCallback` prints one line per trial instead
+    # `ResultsCallback` prints the cause in one line, and the traceback is in the trial's error.txt.
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # JSON and CSV copies of the tables
     # In short trials, reports are seconds apart; Ray would warn about the snapshots that they trigger.
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
