@@ -55,7 +55,7 @@ def logs(folder: Path) -> list[dict[str, Any]]:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    return ResultsCallback(study_in(folder), {}, None)._evaluations(0, "t")
+    return ResultsCallback(study_in(folder), {}, None)._evaluations(0, "t", None)
 
 
 @pytest.fixture(scope="module")

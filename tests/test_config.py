@@ -83,7 +83,7 @@ def test_differences_see_settings_that_one_side_does_not_use() -> None:
     [
         ({"tau_strat": 1.0}, "did you mean 'tau_start'"),
         ({"tau_end": 2.0}, r"tau_end must lie in \(0, tau_start=1.0\]"),
-        ({"tau_start": -1.0}, "tau_start must be positive, got -1.0"),
+        ({"tau_start": -1.0}, "tau_start must be positive and finite, got -1.0"),
         ({"tau_schedule": "constant"}, "constant tau_schedule needs"),
         ({"tau_schedule": "stepwise"}, "must be one of exponential, linear, cosine, constant"),
         ({"warmup_share": 1.0}, r"warmup_share must lie in \[0, 1\)"),
