@@ -148,7 +148,7 @@ class TrainingRun:
         with torch.random.fork_rng(devices):  # the weights must not depend on, or disturb, the caller's random state
             torch.manual_seed(config.training.seed)
             model = MODELS[config.model.method](with_sigma(config.model, features), n_frames=n_frames, n_bands=n_bands)
-            others = [model.new_cluster_encoder() for _ in range(config.training.n_init - 1)]
+            others = [self._other_start(model, number) for number in range(1, config.training.n_init)]
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Further starts of q(y | x); the first is the model's own. Empty once one is chosen.
         self.others = [other.to(self.device, memory_format=torch.channels_last) for other in others]  # type: ignore[call-overload]
@@ -261,6 +261,11 @@ class TrainingRun:
         of_y = {id(parameter) for start in starts for parameter in start}
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in of_y]
         return [{"params": parameters} for parameters in (rest, *starts)]
+
+    def _other_start(self, model: VariationalModel, number: int) -> ConvRecurrentEncoder:
+        """Draws a further start from a seed of its own, so that it does not depend on the sizes of other networks."""
+        torch.manual_seed(int(np.random.SeedSequence((self.config.training.seed, number)).generate_state(1)[0]))
+        return model.new_cluster_encoder()
 
     def _start_clusters(self) -> None:
         """Prepares what the next epoch starts from, if anything.

@@ -10,6 +10,7 @@ import torch
 
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
+from catuvac.models.networks import ConvRecurrentEncoder
 from catuvac.training.invariance import balanced_targets, swap_loss
 from catuvac.training.run import TrainingRun
 
@@ -105,6 +106,24 @@ def test_the_chosen_start_is_the_one_with_most_invariant_information(
     assert run.others == []
     chosen = run.model.encoder_y.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(chosen[name], value) for name, value in solved.model.encoder_y.state_dict().items())  # type: ignore[union-attr]
+
+
+def test_all_latent_dimensions_have_the_same_starts(tiny_config: Config, tiny_features: FeatureSet) -> None:
+    """Else a study that varies d would also vary its starts, which differ by more than its settings."""
+    config = invariant(tiny_config, epochs=10, n_init=3)
+    runs = [TrainingRun(config.with_settings({"latent_dim": d}), tiny_features) for d in (1, 5)]
+    for begun in zip(*(run.starts for run in runs), strict=True):
+        assert equal(*begun)
+    first, second, third = runs[0].starts
+    assert not any(equal(*pair) for pair in ((first, second), (first, third), (second, third)))
+    for run in runs:
+        list(run.until(config.training.start_epochs))
+    assert equal(*(run.starts[0] for run in runs))
+
+
+def equal(first: ConvRecurrentEncoder, second: ConvRecurrentEncoder) -> bool:
+    weights = second.state_dict()
+    return all(torch.equal(value, weights[name]) for name, value in first.state_dict().items())
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
