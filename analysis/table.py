@@ -69,7 +69,8 @@ def trial_table(study: Study, most: int | None = None) -> TrialTable:
     """
     best = study.trials.sort_values("objective", ascending=False, kind="stable").index[:most]
     names: list[str] = study.trials.columns.tolist()
-    columns = ["trial_id", "objective", "status", *varied_settings(study)]
+    several = ["study"] if study.trials["study"].nunique() > 1 else []
+    columns = ["trial_id", *several, "objective", "status", *varied_settings(study)]
     for split in ("val/", "test/"):
         scores = [name for name in names if name.startswith(split) and name != f"{split}clusters_used"]
         in_p = [name for name in scores if name.endswith("_p")]

@@ -118,8 +118,12 @@ def _effect(name: str, effect: Effect, panel: Panel) -> Statement:
         "settings": estimate.settings,
         "rows": estimate.rows,
     }
-    text = (
-        "{panel}: with everything else held fixed, raising {factor} ({meaning}) from {from:.2g} to {to:.2g} changes "
+    held = "{panel}: with everything else held fixed, "
+    if estimate.left_out:
+        words["left_out"] = ", ".join(map(title, estimate.left_out))
+        held = "{panel}: with everything else held fixed except {left_out}, for which the settings are too few, "
+    text = held + (
+        "raising {factor} ({meaning}) from {from:.2g} to {to:.2g} changes "
         "{outcome} by {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}; {rows} training runs of "
         "{settings} settings). "
     )

@@ -52,6 +52,7 @@ class Adjusted:
             scale: a separate contrast, which is 0 for a linear effect.
         crossings: whether the effect depends on other settings, for those whose product with the factor is a column.
         terms: names of the columns of the design other than the constant.
+        left_out: categories that vary, but for which the settings are too few, so that they are not held fixed.
         settings, rows: numbers of fitted settings and rows.
         seed_sd: standard deviation between rows of one setting, including block levels; None without repeats.
     """
@@ -63,6 +64,7 @@ class Adjusted:
     curved: Contrast | None
     crossings: tuple[Crossing, ...]
     terms: tuple[str, ...]
+    left_out: tuple[str, ...]
     settings: int
     rows: int
     seed_sd: float | None
@@ -158,6 +160,7 @@ def adjusted(
             curved=contrast(bend) if f"{factor}²" in design.names else None,
             crossings=tuple(crossings),
             terms=tuple(design.names),
+            left_out=design.left_out,
             settings=len(y),
             rows=len(outcome),
             seed_sd=seed_sd,
@@ -262,7 +265,9 @@ class _Design:
         products += [(name, name) for name in others if name in curved]
         products += [(tau, other) for tau in taus for other in others]
         room = max(len(wanted), limit - 1)
-        self.words = words if len(wanted) + len(words) <= room else {}
+        fits = len(wanted) + len(words) <= room
+        self.words = words if fits else {}
+        self.left_out = () if fits else tuple(name for name, column in categories.items() if len(set(column)) > 1)
         self.terms = [*wanted, *products[: max(0, room - len(wanted) - len(self.words))]]
         self.names = [*(_name(term) for term in self.terms), *self.words]
         self.matrix = np.column_stack(

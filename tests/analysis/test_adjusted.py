@@ -96,6 +96,26 @@ def test_a_setting_that_alone_has_a_word_is_left_out() -> None:
     assert 0 < found.contrast.error < 0.02
 
 
+@pytest.mark.parametrize(("settings", "left_out"), [(40, ()), (10, ("schedule",))])
+def test_a_category_for_which_the_settings_are_too_few_is_named(settings: int, left_out: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    start, ratio = np.exp(rng.normal(size=(2, settings)))
+    words = [("cosine", "linear", "exponential")[i % 3] for i in range(settings)]
+    each = np.arange(settings)
+    (found, _) = adjusted(
+        0.1 * np.log(ratio) + rng.normal(0, 0.01, settings),
+        {"tau_start": start, "tau_ratio": ratio},
+        covariates={},
+        categories={"schedule": words, "estimator": ["gumbel"] * settings},
+        setting=each,
+        block=each,
+        margin=MARGIN,
+    ).values()
+    assert found is not None
+    assert found.left_out == left_out
+    assert any("schedule" in term for term in found.terms) == (not left_out)
+
+
 def test_settings_that_tell_nothing_give_no_estimate() -> None:
     same = {"tau_start": np.ones(9), "tau_ratio": np.linspace(0.1, 1, 9)}
     what = {"covariates": {}, "categories": {}, "setting": np.arange(9), "block": np.arange(9), "margin": MARGIN}

@@ -44,6 +44,15 @@ def test_of_too_many_trials_the_best_are_kept_in_their_order(tmp_path: Path) -> 
     assert list(trial_table(study).rows) == list(range(9))
 
 
+def test_of_several_studies_the_table_says_which(tmp_path: Path) -> None:
+    study = load(falling_with_tau_end(tmp_path))
+    assert "study" not in trial_table(study).titles
+    study.trials.loc[study.trials.index[5:], "study"] = "other"
+    table = trial_table(study)
+    place = table.titles.index("study")
+    assert [row[place].text for row in table.rows.values()].count("other") == 4
+
+
 def test_a_trial_is_named_with_what_varies(tmp_path: Path) -> None:
     assert settings_in_words(load(falling_with_tau_end(tmp_path)))[2] == "t02: τ_end 0.300"
 
