@@ -51,6 +51,8 @@ def connect() -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     # It would look for the files of the disabled loggers.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    # After an interruption, Ray would advise Tuner.restore; a study is continued by --resume.
+    logging.getLogger("ray.tune.tune").addFilter(_no_advice)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not ray.is_initialized():
         address = _address()
@@ -59,6 +61,10 @@ def connect() -> None:
         else:
             _start()
     end_as_ctrl_c()  # Ray has installed its own handler, which exits without writing the tables
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    return "Tuner.restore" not in record.getMessage()
 
 
 def private_folder() -> Path:

@@ -182,14 +182,30 @@ def push(plan: Experiment) -> None:
 
 
 def pull(plan: Experiment) -> None:
-    """Fetches the tables of a study that was started from another machine, unless they are here already."""
-    if not plan.remote or (plan.folder / DESIGN).exists():
+    """Fetches the tables of a study that another machine has started, or continued further than this one."""
+    if not plan.remote:
         return
-    system, _ = where(plan)
-    for info in listed(plan):
-        if info.base_name in TABLES:
-            plan.folder.mkdir(parents=True, exist_ok=True)
-            _copy(system, info.path, pyarrow.fs.LocalFileSystem(), str(plan.folder / info.base_name))
+    system, root = where(plan)
+    names = [info.base_name for info in listed(plan) if info.base_name in TABLES]
+    started = (plan.folder / DESIGN).exists()
+    if started:
+        with tempfile.TemporaryDirectory() as there:
+            if results.TRIALS in names:
+                _copy(system, f"{root}/{results.TRIALS}", pyarrow.fs.LocalFileSystem(), f"{there}/{results.TRIALS}")
+            if _ended(Path(there)) <= _ended(plan.folder):
+                return
+        print("storage    another machine has continued the study: its tables replace those of this one", flush=True)
+    for name in names:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        _copy(system, f"{root}/{name}", pyarrow.fs.LocalFileSystem(), str(plan.folder / name))
+
+
+def _ended(folder: Path) -> int:
+    """Returns the number of trials in a folder's table; 0 if it is absent or damaged."""
+    try:
+        return len(results.read_trials(folder))
+    except CatuvacError:
+        return 0
 
 
 def has_snapshot(plan: Experiment) -> bool:

@@ -129,6 +129,7 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, disk: Path
                 assert codes[0] == 130
                 assert codes[1] in (130, 0), training.log.read_text()  # 0: it had ended by itself
                 assert driver.text().splitlines()[-1] == WHOLE
+                assert "Tuner.restore" not in driver.text()
                 # What had ended is in both tables.
                 table = results.read_trials(folder / "a")
                 assert set(table["trial_id"]) <= set(results.read_history(folder / "a")["trial_id"])
