@@ -297,7 +297,7 @@ def _extracted(X: Clips, config: FeatureConfig, *, paths: bool) -> tuple[feature
         raise ValueError("X contains no clip")
     read = _recording if paths else _samples
     parts = [
-        features.extract_batch(
+        features.extract(
             [read(clip, config) for clip in clips[start : start + EVAL_BATCH]],
             durations=[math.nan] * len(clips[start : start + EVAL_BATCH]),
             config=config,

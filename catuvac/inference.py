@@ -124,8 +124,7 @@ class FittedModel:
         """Assigns clips, or windows, that the networks see as a whole."""
         front_end = self.config.features
         return self._predict(
-            features.extract_batch(clips[part], durations=lengths[part], config=front_end)
-            for part in _batches(len(clips))
+            features.extract(clips[part], durations=lengths[part], config=front_end) for part in _batches(len(clips))
         )
 
     def predict_features(self, x: features.Array, mask: features.Mask) -> Prediction:
@@ -151,7 +150,7 @@ class FittedModel:
     def logits(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> NDArray[np.float32]:
         """Computes only the logits of q(y | x), `[n, K]`, for up to a few hundred clips; arguments as for `predict`."""
         lengths = durations or [math.nan] * len(clips)
-        x, _ = self._input(*features.extract_batch(clips, durations=lengths, config=self.config.features))
+        x, _ = self._input(*features.extract(clips, durations=lengths, config=self.config.features))
         with torch.no_grad():
             logits: NDArray[np.float32] = self._logits(x).numpy()
         return logits
@@ -159,7 +158,7 @@ class FittedModel:
     def _input(self, raw: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Returns normalised features `[n, 1, T, F]` and their mask, 1 for each cell that counts."""
         x = torch.from_numpy(self.normaliser.apply(raw.numpy(), mask.numpy()))[:, None]
-        bands = torch.arange(x.shape[3]) < features.valid_bands(self.config.features)
+        bands = torch.arange(x.shape[3]) < self.config.features.n_bands
         return x, (mask[:, None, :, None] & bands).expand_as(x).float()
 
     def _autocast(self, x: Tensor) -> torch.autocast:

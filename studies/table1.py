@@ -9,8 +9,6 @@ history.parquet and the table as table1.parquet, .md, .tex and .html, which also
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import sys
 import time
@@ -72,6 +70,7 @@ class Table1(ClusterFlags, GpuFlags):
         began = time.monotonic()
         from analysis import table1
         from catuvac.experiments.base import duration
+        from catuvac.training import run_dir
         from catuvac.tune import driver, preflight
 
         grid = self._grid()
@@ -85,7 +84,7 @@ class Table1(ClusterFlags, GpuFlags):
         paths = table1.write(
             grid.folder,
             command=shlex.join(["python", *sys.argv]),
-            machine=_machine(),
+            machine=f"driver: {run_dir.machine()}",
             notes=(f"Wall time {duration(time.monotonic() - began)}{' since resuming' if self.resume else ''}.",),
         )
         print(f"wall time  {duration(time.monotonic() - began)}")
@@ -191,16 +190,6 @@ class Table1(ClusterFlags, GpuFlags):
         Console(width=100).print(table)
         print(f"{cells:.0f} cells, {total:.3g} GPU-hours at {self.tflops:g} TFLOP/s; clips of the training split.")
         print("The cost counts a step's matrix products, forward and backward; not k-means, the mixture or the scores.")
-
-
-def _machine() -> str:
-    import torch
-
-    gpus = (
-        f", {torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
-    )
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    return f"driver: {platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores{gpus}; {versions}"
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def assign_features(model: FittedModel, samples: list[object]) -> tuple[np.ndarr
     from catuvac.data import features as front_end
 
     durations = [math.nan] * len(samples)
-    x, mask = front_end.extract_batch(samples, durations=durations, config=model.config.features)  # type: ignore[arg-type]
+    x, mask = front_end.extract(samples, durations=durations, config=model.config.features)  # type: ignore[arg-type]
     return model.normaliser.apply(x.numpy(), mask.numpy()), mask.numpy()
 
 

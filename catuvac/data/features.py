@@ -31,14 +31,6 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Features:
-    """One clip: `x` float32 `[T, F]`, not yet normalised over the corpus, and `mask` bool `[T]`, True where active."""
-
-    x: Tensor
-    mask: Tensor
-
-
 def frames(config: FeatureConfig) -> tuple[int, int]:
     """Returns T and F, both padded to multiples of 16."""
     if config.time_fit == "stretch":
@@ -50,34 +42,24 @@ def frames(config: FeatureConfig) -> tuple[int, int]:
     return _padded(count), _padded(config.n_bands)
 
 
-def valid_bands(config: FeatureConfig) -> int:
-    """Returns the number of bands before padding: `x[:, valid_bands:]` is zero."""
-    return config.n_bands
-
-
-def extract(samples: Tensor, *, duration: float, config: FeatureConfig) -> Features:
-    """Computes the features of one clip.
+def extract(clips: Sequence[Tensor], *, durations: Sequence[float], config: FeatureConfig) -> tuple[Tensor, Tensor]:
+    """Computes the features of B clips, not yet normalised over the corpus, each as if it were alone.
 
     A frame is active if its centre lies within `duration` and its power is at most `activity_db` below that of the
     clip's loudest frame; that of an embedding, if its window starts within `duration`. Stretching interpolates between
     the first and the last active frame; its result is all active.
 
     Args:
-        samples: `[n]`, finite, at `config.sample_rate` Hz.
-        duration: the true length in s; later samples are padding. NaN means that there is no padding.
+        clips: `[n]` each, finite, at `config.sample_rate` Hz.
+        durations: true lengths in s; later samples are padding. NaN means that there is no padding.
         config: the front end.
+
+    Returns:
+        `x` float32 `[B, T, F]`, whose bands after `config.n_bands` are 0, and `mask` bool `[B, T]`, True where active.
 
     Raises:
         CatuvacError: the kind is "array", which has no front end, or an embedding's model cannot be used.
     """
-    x, mask = extract_batch([samples], durations=[duration], config=config)
-    return Features(x=x[0], mask=mask[0])
-
-
-def extract_batch(
-    clips: Sequence[Tensor], *, durations: Sequence[float], config: FeatureConfig
-) -> tuple[Tensor, Tensor]:
-    """Returns `x` `[B, T, F]` and `mask` `[B, T]` of B clips, each computed as in `extract`."""
     front = front_end(config)
     clips = [
         samples[: own_samples(len(samples), duration, config)]
@@ -98,7 +80,7 @@ def extract_batch(
 class Normaliser:
     """Maps features to [0, 1] with statistics of the training clips' active frames.
 
-    `mean` and `std`, float64 `[valid bands]`, are 0 and 1 without `corpus_norm`; `low`, `high`: the extremes after it.
+    `mean` and `std`, float64 `[n_bands]`, are 0 and 1 without `corpus_norm`; `low`, `high`: the extremes after it.
     """
 
     mean: NDArray[np.float64]
@@ -109,7 +91,7 @@ class Normaliser:
     @classmethod
     def fit(cls, x: Array, mask: Mask, config: FeatureConfig) -> Self:
         """Fits statistics to `x` `[N, T, F]` where `mask` `[N, T]` is True; pass False for all but training clips."""
-        bands = valid_bands(config)
+        bands = config.n_bands
         count, total, squares = 0, np.zeros(bands), np.zeros(bands)
         least, most = np.full(bands, np.inf), np.full(bands, -np.inf)
         for start in range(0, len(x), BLOCK):

@@ -217,7 +217,7 @@ def from_arrays(x: features.Array, mask: features.Mask, config: FeatureConfig) -
         mask=mask,
         clips=pd.DataFrame(index=rows),
         splits={"train": rows, "val": scored, "test": scored},
-        n_bands=features.valid_bands(config),
+        n_bands=config.n_bands,
         normaliser=normaliser,
         note=f"{len(x)} clips in memory",
         skipped=pd.DataFrame(columns=["path", "reason"]),
@@ -476,7 +476,7 @@ def _normalise(config: Config, note: str, raw: Path, folder: Path, *, workers: i
     skipped.to_csv(folder / "skipped.csv", index=False, quoting=csv.QUOTE_NONNUMERIC)
     meta = {
         "note": note + (f"; {len(skipped)} skipped" if len(skipped) else ""),
-        "n_bands": features.valid_bands(config.features),
+        "n_bands": config.features.n_bands,
         "normaliser": normaliser.to_dict(),
     }
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -518,7 +518,7 @@ def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame
         except AudioError as error:
             samples.append(torch.zeros(1))
             reasons.append(str(error))
-    x, mask = features.extract_batch(samples, durations=clips["duration"].tolist(), config=front_end)
+    x, mask = features.extract(samples, durations=clips["duration"].tolist(), config=front_end)
     for row in np.flatnonzero(~np.isfinite(x.numpy()).all(axis=(1, 2))):
         reasons[row] = f"samples of up to {samples[row].abs().max():.2g}, where full scale is 1: too loud for float32"
     unusable = np.array(reasons) != ""

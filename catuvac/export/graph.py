@@ -102,7 +102,7 @@ def inputs(clips: Sequence[torch.Tensor], *, window: int) -> dict[str, NDArray[A
 
 
 def build_front_end(config: FeatureConfig, normaliser: features.Normaliser) -> onnx.ModelProto:
-    """Builds the graph from samples to features, as `features.extract_batch` and `Normaliser.apply` compute them.
+    """Builds the graph from samples to features, as `features.extract` and `Normaliser.apply` compute them.
 
     Inputs: `samples` float32 `[B, N]`, N being a whole clip's, and `lengths` int64 `[B]`, after which samples are
     padding and ignored. Output: `features` float32 `[B, 1, T, F]` in [0, 1].

@@ -54,19 +54,20 @@ def test_a_clip_that_is_shorter_than_a_window_has_one_frame() -> None:
 
 
 def test_frames_that_start_after_the_clip_are_inactive() -> None:
-    clip = features.extract(noise(16000), duration=0.1, config=SPEECH)
-    assert clip.x.shape == (16, 96)
-    assert clip.mask.tolist() == [True, True, *[False] * 14]  # 0 and 80 ms
+    x, mask = features.extract([noise(16000)], durations=[0.1], config=SPEECH)
+    assert x.shape == (1, 16, 96)
+    assert mask.tolist() == [[True, True, *[False] * 14]]  # 0 and 80 ms
 
 
 def test_the_model_of_a_file(tmp_path: Path) -> None:
     path = blocks_model(tmp_path / "blocks.onnx", block=32)
     config = FeatureConfig(kind="embedding", weights=str(path), sample_rate=640, n_bands=32)
-    clip = features.extract(samples := noise(640), duration=0.5, config=config)
-    torch.testing.assert_close(clip.x[:10], samples[:320].reshape(10, 32))
-    assert clip.mask.sum() == 10
+    x, mask = features.extract([samples := noise(640)], durations=[0.5], config=config)
+    torch.testing.assert_close(x[0, :10], samples[:320].reshape(10, 32))
+    assert mask.sum() == 10
+    narrow = FeatureConfig(kind="embedding", weights=str(path), n_bands=16)
     with pytest.raises(CatuvacError, match="gives 32 numbers per frame: set n_bands 32"):
-        features.extract(samples, duration=0.5, config=FeatureConfig(kind="embedding", weights=str(path), n_bands=16))
+        features.extract([samples], durations=[0.5], config=narrow)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no model"])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,9 +17,19 @@ def tone(frequency: float, seconds: float, rate: int = 16000) -> Tensor:
     return torch.sin(2 * torch.pi * frequency * torch.arange(round(seconds * rate)) / rate)
 
 
-def extract(samples: Tensor, **settings: Any) -> features.Features:
+class Clip(NamedTuple):
+    x: Tensor
+    mask: Tensor
+
+
+def alone(samples: Tensor, duration: float, config: FeatureConfig) -> Clip:
+    x, mask = features.extract([samples], durations=[duration], config=config)
+    return Clip(x[0], mask[0])
+
+
+def extract(samples: Tensor, **settings: Any) -> Clip:
     config = FeatureConfig(**settings)
-    clip = features.extract(samples, duration=len(samples) / config.sample_rate, config=config)
+    clip = alone(samples, len(samples) / config.sample_rate, config)
     assert clip.x.shape == features.frames(config)
     assert clip.mask.shape == clip.x.shape[:1]
     assert clip.x.dtype == torch.float32
@@ -74,11 +84,10 @@ def test_the_mask_ends_with_the_clip_and_leaves_out_quiet_frames() -> None:
 def test_duration_cuts_a_padded_copy() -> None:
     config = FeatureConfig()
     whole, copy = tone(500, 0.4), torch.cat([tone(500, 0.4), tone(4000, 0.6)])
-    short = features.extract(whole, duration=0.4, config=config)
-    cut = features.extract(copy, duration=0.4, config=config)
+    short, cut = alone(whole, 0.4, config), alone(copy, 0.4, config)
     assert torch.equal(short.x, cut.x)
     assert torch.equal(short.mask, cut.mask)
-    assert features.extract(copy, duration=math.nan, config=config).mask.all()
+    assert alone(copy, math.nan, config).mask.all()
 
 
 def test_stretching_interpolates_the_active_span() -> None:
@@ -154,11 +163,11 @@ def test_a_batch_holds_what_each_clip_has_alone(kind: str, time_fit: str, clip_n
     rng = torch.Generator().manual_seed(0)
     clips = [torch.randn(count, generator=rng) * torch.linspace(0, 1, count) for count in (9000, 1, 3000, 8000, 512)]
     durations = [9000 / 16000, math.nan, 0.1, math.nan, 1.0]
-    x, mask = features.extract_batch(clips, durations=durations, config=config)
+    x, mask = features.extract(clips, durations=durations, config=config)
     for row, (samples, duration) in enumerate(zip(clips, durations, strict=True)):
-        alone = features.extract(samples, duration=duration, config=config)
-        assert torch.equal(mask[row], alone.mask)
-        torch.testing.assert_close(x[row], alone.x, atol=1e-5, rtol=1e-5)
+        single = alone(samples, duration, config)
+        assert torch.equal(mask[row], single.mask)
+        torch.testing.assert_close(x[row], single.x, atol=1e-5, rtol=1e-5)
 
 
 def test_normaliser_uses_active_frames_only() -> None:

@@ -51,7 +51,7 @@ def test_the_front_end_makes_the_features_of_the_training(name: str) -> None:
     config = FeatureConfig(**{"sample_rate": RATE, "window": 256, "hop": 128, "n_bands": 20, **FRONT_ENDS[name]})
     clips = odd_clips()
     durations = [math.nan, 0.7, *[math.nan] * (len(clips) - 2)]
-    x, mask = features.extract_batch(clips, durations=durations, config=config)
+    x, mask = features.extract(clips, durations=durations, config=config)
     normaliser = features.Normaliser.fit(x.numpy(), mask.numpy(), config)
     expected = normaliser.apply(x.numpy(), mask.numpy())
 
