@@ -29,8 +29,10 @@ CEILING = [path for path in RECORDED if set(results.read_trials(path)["val/ami"]
 BRANCHED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {BRANCH}]
 CONFIRMED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {"confirm"}]
 SEARCHED = [path for path in RECORDED if path not in (*BRANCHED, *CONFIRMED)]
+FEW = [path for path in SEARCHED if results.read_trials(path)["val/y_decided"].sum() < 5]  # decided: no estimate
+UNQUOTED = [path for path in SEARCHED if path.name == SIZES or path in (*CEILING, *FEW)]
 QUOTED = {
-    "studies/README.md": [NO_TERM, *(path.name for path in SEARCHED if path.name != SIZES and path not in CEILING)],
+    "studies/README.md": [NO_TERM, *(path.name for path in SEARCHED if path not in UNQUOTED)],
     "README.md": ["fsdd-a", "arabic-a", NO_TERM, "arabic-no-term-a"],
 }
 
@@ -74,10 +76,23 @@ def test_a_page_quotes_the_primary_effect_as_it_is(page: str, study: str, answer
     assert primary["verdict"] in text
 
 
+def row(folder: Path) -> str:
+    """Of a study in the table of all studies."""
+    text = (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^\|.*\(`{folder.name}`\).*$", text, re.MULTILINE)
+    return str(found)
+
+
 @pytest.mark.parametrize("folder", CEILING, ids=lambda folder: folder.name)
 def test_a_page_says_how_many_trainings_found_every_class(folder: Path) -> None:
-    (row,) = re.findall(rf"^\|.*\(`{folder.name}`\).*$", (ROOT / "studies" / "README.md").read_text("utf-8"), re.M)
-    assert f"AMI is 1.00 in all {len(results.read_trials(folder))} trainings" in row
+    assert f"AMI is 1.00 in all {len(results.read_trials(folder))} trainings" in row(folder)
+
+
+@pytest.mark.parametrize("folder", FEW, ids=lambda folder: folder.name)
+def test_a_page_says_in_how_few_trainings_clusters_were_decided(folder: Path, answers: dict[str, Statement]) -> None:
+    decided = results.read_trials(folder)["val/y_decided"]
+    assert f"decided in only {decided.sum()} of {len(decided)} trainings" in row(folder)
+    assert "value" not in answers[folder.name].values
 
 
 @pytest.mark.parametrize("folder", BRANCHED, ids=lambda folder: folder.name)
