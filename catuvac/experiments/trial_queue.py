@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from catuvac import artifacts
 from catuvac.errors import CatuvacError
@@ -45,7 +46,7 @@ def storage(study: Search) -> optuna.storages.BaseStorage:
     Raises:
         CatuvacError: the database does not answer, or the journal cannot be written.
     """
-    url = study.optuna_url or os.environ.get(STORAGE_VARIABLE, "")
+    url = _url(study)
     try:
         if url:
             # A connection may be closed after an hour of training without use: it is tested before each use.
@@ -61,6 +62,19 @@ def storage(study: Search) -> optuna.storages.BaseStorage:
                 str(error).splitlines()[-1] if str(error) else type(error).__name__,
             )
         raise CatuvacError(f"cannot use the Optuna storage {where}: {why}") from error
+
+
+def _url(study: Search) -> str:
+    return study.optuna_url or os.environ.get(STORAGE_VARIABLE, "")
+
+
+def outage(study: Search, errors: Sequence[BaseException]) -> str:
+    """Returns which database failed, and why, if an exception is its; otherwise ""."""
+    for error in errors:
+        if isinstance(error, optuna.exceptions.StorageInternalError | SQLAlchemyError):
+            url = _url(study)
+            return f"the Optuna storage {database.describe(url)} cannot be used ({database.reason(url, error)})"
+    return ""
 
 
 class SummedJournal(optuna.storages.journal.JournalFileBackend):  # type: ignore[misc]

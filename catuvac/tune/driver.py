@@ -22,7 +22,7 @@ from catuvac.experiments.base import DESIGN, Experiment, recorded_stages, settin
 from catuvac.experiments.branching import Branches
 from catuvac.experiments.comparison import Comparison
 from catuvac.experiments.search import Search
-from catuvac.experiments.trial_queue import TrialQueue, mend_journal
+from catuvac.experiments.trial_queue import TrialQueue, mend_journal, outage
 from catuvac.training import run_dir
 from catuvac.tune import storage
 from catuvac.tune.connection import connect
@@ -156,14 +156,17 @@ def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: boo
     tuner = _tuner(plan, search, tune.with_resources(trainable(done=done), resources), callbacks, resume=resume)
     try:
         tuner.fit()
-    except (TuneError, OSError) as error:
-        why = failure(_chain(error))
-        if not why.startswith(STORAGE):
+    except Exception as error:
+        causes = _chain(error)
+        why = failure("\n".join(map(str, causes)))
+        if search is not None and (lost := outage(search, causes)):
+            stopped = lost
+        elif isinstance(error, TuneError | OSError) and why.startswith(STORAGE):
+            stopped = f"{plan.remote or plan.folder} cannot be written ({why})"
+        else:
             raise
-        raise CatuvacError(
-            f"the study stopped: {plan.remote or plan.folder} cannot be written ({why}); "
-            f"fix it, then continue with --name {plan.name} --resume"
-        ) from error
+        message = f"the study stopped: {stopped}; fix it, then continue with --name {plan.name} --resume"
+        raise CatuvacError(message) from error
     finally:
         board.close()
     if tables.unfinished:
@@ -361,13 +364,13 @@ def _flat(design: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _chain(error: BaseException | None) -> str:
-    """Returns the messages of an exception and of all its causes: Ray wraps exceptions of callbacks."""
-    words = []
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """Returns an exception and all its causes: Ray wraps exceptions of callbacks."""
+    errors = []
     while error is not None:
-        words.append(str(error))
+        errors.append(error)
         error = error.__cause__ or error.__context__
-    return "\n".join(words)
+    return errors
 
 
 def _trial_folder(trial: Any) -> str:

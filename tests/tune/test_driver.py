@@ -236,6 +236,34 @@ class TestStudy:
         assert results.read_trials(made.folder)["status"].tolist() == ["complete"]
         assert [trial.state.name for trial in TrialQueue(made).optuna.get_trials()] == ["FAIL", "COMPLETE"]
 
+    @pytest.mark.usefixtures("local_ray")
+    def test_a_database_that_fails_is_one_line_and_the_study_goes_on_after_it(
+        self,
+        tmp_path: Path,
+        tiny_config: Config,
+        prepared: Prepared,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        path = tmp_path / "optuna.db"
+        made = study(tmp_path, tiny_config, optuna_url=f"sqlite:///{path}")
+        append, saved = results.append_trial, list[bytes]()
+
+        def appended(folder: Path, row: dict[str, object]) -> None:
+            append(folder, row)
+            if not saved:
+                saved.append(path.read_bytes())
+                path.write_bytes(b"no database")
+
+        monkeypatch.setattr(results, "append_trial", appended)
+        with pytest.raises(CatuvacError, match=r"the Optuna storage sqlite database .* --resume") as caught:
+            driver.run_study(made, prepared)
+        assert "\n" not in str(caught.value)
+        assert "Traceback" not in "".join(capfd.readouterr())
+        path.write_bytes(saved[0])
+        driver.run_study(made, prepared, resume=True)
+        assert results.read_trials(made.folder)["status"].tolist() == ["complete"] * 3
+
     def test_an_object_store_holds_trials_and_copies_of_the_tables_though_the_clock_is_set_back_by_a_day(
         self,
         finished: Search,
