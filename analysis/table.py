@@ -53,11 +53,10 @@ def varied_settings(study: Study) -> list[str]:
 
 
 def constant_settings(study: Study) -> dict[str, Any]:
-    """Returns the values of the other `config/` columns."""
-    if study.trials.empty:
-        return {}
+    """Returns the values of the other `config/` columns, if they have one."""
     varied = varied_settings(study)
-    return {name.removeprefix("config/"): study.trials[name].iloc[0] for name in _config(study) if name not in varied}
+    same = (name for name in _config(study) if name not in varied and study.trials[name].notna().any())
+    return {name.removeprefix("config/"): study.trials[name].iloc[0] for name in same}
 
 
 def trial_table(study: Study, most: int | None = None) -> TrialTable:

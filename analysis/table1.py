@@ -20,9 +20,11 @@ from scipy.stats import t as student_t
 from analysis.page import render
 from analysis.paper import NOT_STATED, TABLE_1
 from analysis.table import DASH
-from analysis.trials import load, splits, values
+from analysis.trials import load_all, splits, values
+from catuvac.artifacts import read_json
 from catuvac.errors import CatuvacError, guarded
 from catuvac.evaluation.metrics import DISPERSION_CEILING, FLOORS, INTERNAL_SCORES, LABEL_SCORES, SPACES
+from catuvac.experiments.base import DESIGN
 from catuvac.io import write as write_file
 
 METHODS = {
@@ -222,33 +224,34 @@ def html(page: Page) -> str:
     return render("table1.html", {"page": page, "reading": READING})
 
 
-def write(folder: Path, *, command: str = "", machine: str = "", notes: Sequence[str] = ()) -> list[Path]:
-    """Writes `table1.parquet`, `.md`, `.tex` and `.html` into a results folder and returns their paths.
+def write(folder: Path, *, out: Path | None = None, notes: Sequence[str] = ()) -> list[Path]:
+    """Writes `table1.parquet`, `.md`, `.tex` and `.html` and returns their paths.
 
     Each file is replaced atomically, so it is never seen half written.
 
     Args:
-        folder: contains the `trials.parquet` of the run.
-        command: the command line that ran it, to be shown.
-        machine: the machine that it ran on, to be shown.
+        folder: contains the `trials.parquet` of the run, and its `study.json`, which names the command and the machine.
+        out: folder to write to; None: the same one.
         notes: further lines to be shown above the table.
 
     Raises:
-        CatuvacError: the folder or its table of trials does not exist, or the table is damaged or has no cells.
+        CatuvacError: the folder or its table of trials does not exist, or a file is damaged, or there are no cells.
     """
-    study = load(folder)
-    named = {"Machine": machine, "Revision": ", ".join(study.trials["revision"].dropna().unique())}
+    study, target = load_all([folder]), folder if out is None else out
+    record = read_json(folder / DESIGN, {}) if (folder / DESIGN).exists() else {}
+    named = {"Machine": record.get("machine", ""), "Revision": ", ".join(study.trials["revision"].dropna().unique())}
     facts = [*(f"{name}: {text}" for name, text in named.items() if text), *notes]
-    page = Page(f"Table I: {study.name}", command, facts, blocks(study.trials))
+    page = Page(f"Table I: {study.name}", record.get("command", ""), facts, blocks(study.trials))
     writers: dict[str, Callable[[], bytes]] = {
         "table1.parquet": summarise(study.trials).to_parquet,
         "table1.md": lambda: markdown(page).encode(),
         "table1.tex": lambda: latex(page).encode(),
         "table1.html": lambda: html(page).encode(),
     }
+    target.mkdir(parents=True, exist_ok=True)
     for name, writer in writers.items():
-        write_file(folder / name, writer())
-    return [folder / name for name in writers]
+        write_file(target / name, writer())
+    return [target / name for name in writers]
 
 
 def _cells(trials: pd.DataFrame) -> pd.DataFrame:
@@ -437,13 +440,12 @@ def main() -> int:
     """Writes the table from the command line."""
     parser = argparse.ArgumentParser(prog="python -m analysis.table1", description="Write Table I of a run.")
     parser.add_argument("folder", type=Path, help="results folder of the run, such as results/NAME")
-    parser.add_argument("--command", default="", help="the command line that ran it, to be shown")
-    parser.add_argument("--machine", default="", help="the machine that it ran on, to be shown")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: the results folder)")
     parser.add_argument("--note", action="append", default=[], help="a line to show above the table; may be repeated")
     options = parser.parse_args()
 
     def run() -> None:
-        print(*write(options.folder, command=options.command, machine=options.machine, notes=options.note), sep="\n")
+        print(*write(options.folder, out=options.out, notes=options.note), sep="\n")
 
     return guarded(run)
 

@@ -97,22 +97,6 @@ def _alike(trials: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return groups
 
 
-def load(folder: Path) -> Study:
-    """Reads a results folder.
-
-    Raises:
-        CatuvacError: the folder or its table of trials does not exist, or a table is damaged.
-    """
-    if not folder.is_dir():
-        raise CatuvacError(f"no folder {folder}; give the results folder of a study, such as results/NAME")
-    trials = _whole(read_trials(folder)).sort_values(["study", "number"], ignore_index=True)
-    if (folder / HISTORY).exists():
-        history = read_history(folder).sort_values(["study", "trial_id", "epoch"], ignore_index=True)
-    else:
-        history = pd.DataFrame({name: [] for name in HISTORY_SCHEMA.names})
-    return Study(name=", ".join(trials["study"].unique()), trials=trials, history=history)
-
-
 def load_all(folders: Sequence[Path]) -> Study:
     """Reads several folders into one study; a damaged table is left out and listed in `problems`.
 

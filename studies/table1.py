@@ -9,7 +9,6 @@ history.parquet and the table as table1.parquet, .md, .tex and .html, which also
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -70,7 +69,6 @@ class Table1(ClusterFlags, GpuFlags):
         began = time.monotonic()
         from analysis import table1
         from catuvac.experiments.base import duration
-        from catuvac.training import run_dir
         from catuvac.tune import driver, preflight
 
         grid = self._grid()
@@ -83,8 +81,6 @@ class Table1(ClusterFlags, GpuFlags):
         driver.run_grid(grid, resume=self.resume)
         paths = table1.write(
             grid.folder,
-            command=shlex.join(["python", *sys.argv]),
-            machine=f"driver: {run_dir.machine()}",
             notes=(f"Wall time {duration(time.monotonic() - began)}{' since resuming' if self.resume else ''}.",),
         )
         print(f"wall time  {duration(time.monotonic() - began)}")

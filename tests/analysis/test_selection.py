@@ -18,12 +18,12 @@ from planted import falling_with_tau_end, trial
 from analysis.questions.selection import RANDOM, Regrets, correlations, regrets, select
 from analysis.section import Group, Section
 from analysis.sections.selection import section
-from analysis.trials import Study, load
+from analysis.trials import Study, load_all
 from catuvac.results import append_trial
 
 
 def test_labels_do_not_select_and_regret_says_what_that_cost(tmp_path: Path) -> None:
-    study = load(falling_with_tau_end(tmp_path))
+    study = load_all([falling_with_tau_end(tmp_path)])
     selection = select(study)
     assert selection is not None
     assert (selection["trial_id"], selection["val/acc"]) == ("t00", 0.70)
@@ -34,7 +34,7 @@ def test_labels_do_not_select_and_regret_says_what_that_cost(tmp_path: Path) -> 
 
 
 def test_no_labels_no_regret(tmp_path: Path) -> None:
-    study = load(falling_with_tau_end(tmp_path, labels=False))
+    study = load_all([falling_with_tau_end(tmp_path, labels=False)])
     selection = select(study)
     assert selection is not None
     assert selection["trial_id"] == "t00"
@@ -43,7 +43,7 @@ def test_no_labels_no_regret(tmp_path: Path) -> None:
 
 def test_nothing_is_selected_from_no_complete_trial(tmp_path: Path) -> None:
     append_trial(tmp_path, trial(0, status="error", objective=None))
-    assert select(load(tmp_path)) is None
+    assert select(load_all([tmp_path])) is None
 
 
 def known(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 from analysis import table1
 from analysis.paper import TABLE_1
 from analysis.table1 import Block, blocks, summarise, write
+from catuvac.artifacts import write_json
 from catuvac.errors import CatuvacError
 from catuvac.results import append_trial, read_trials
 
@@ -247,9 +248,12 @@ def test_runs_that_must_not_be_averaged_are_refused(tmp_path: Path) -> None:
 def test_every_format_says_the_same(tmp_path: Path) -> None:
     trials = grid(tmp_path)
     command = "python studies/table1.py --corpora fsdd"
-    paths = write(tmp_path, command=command, machine="two cores <&> 24 GiB", notes=["fold_1 only"])
+    write_json(tmp_path / "study.json", {"command": command, "machine": "two cores <&> 24 GiB"})
+    out = tmp_path / "a" / "page"
+    paths = write(tmp_path, out=out, notes=["fold_1 only"])
     assert [path.name for path in paths] == ["table1.parquet", "table1.md", "table1.tex", "table1.html"]
-    assert {path.name for path in tmp_path.glob("table1*")} == {path.name for path in paths}
+    assert {path.name for path in out.iterdir()} == {path.name for path in paths}
+    assert not list(tmp_path.glob("table1*"))
     pd.testing.assert_frame_equal(pd.read_parquet(paths[0]), summarise(trials))
 
     (block,) = blocks(trials)
@@ -271,7 +275,8 @@ def test_every_format_says_the_same(tmp_path: Path) -> None:
 
 def test_latex_is_well_formed(tmp_path: Path) -> None:
     grid(tmp_path)
-    source = write(tmp_path, command="run --x 50% a_b", notes=["~ ^ \\ {"])[2].read_text(encoding="utf-8")
+    write_json(tmp_path / "study.json", {"command": "run --x 50% a_b"})
+    source = write(tmp_path, notes=["~ ^ \\ {"])[2].read_text(encoding="utf-8")
     body = "\n".join(line for line in source.splitlines() if not line.startswith("% "))
     assert r"run -{}-x 50\% a\_b" in body
     assert body.isascii()

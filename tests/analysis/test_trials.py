@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from planted import falling_with_tau_end, trial
 
-from analysis.trials import load, load_all, units
+from analysis.trials import load_all, units
 from catuvac.config import Config
 from catuvac.errors import CatuvacError
 from catuvac.experiments.base import DESIGN, columns
@@ -17,7 +17,7 @@ from catuvac.training.schedules import Shape, anneal
 
 
 def test_only_complete_trials_answer(tmp_path: Path) -> None:
-    study = load(falling_with_tau_end(tmp_path))
+    study = load_all([falling_with_tau_end(tmp_path)])
     assert study.name == "planted"
     assert study.complete["number"].tolist() == [0, 1, 2, 3, 4, 5]
     assert study.counts() == {"complete": 6, "stopped": 1, "diverged": 1, "error": 1}
@@ -25,20 +25,18 @@ def test_only_complete_trials_answer(tmp_path: Path) -> None:
 
 def test_a_bad_folder_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(CatuvacError, match="no folder"):
-        load(tmp_path / "absent")
-    with pytest.raises(CatuvacError, match=r"no trials\.parquet"):
-        load(tmp_path)
+        load_all([tmp_path / "absent"])
     (tmp_path / TRIALS).write_bytes(b"PAR1")
     with pytest.raises(CatuvacError, match="damaged"):
-        load(tmp_path)
+        load_all([tmp_path])
 
 
 def test_a_setting_that_rows_at_its_default_leave_out_is_there_beside_rows_that_have_it(tmp_path: Path) -> None:
     for number, config in enumerate((Config(), Config().with_settings({"channels": 4}))):
         append_trial(tmp_path, {**trial(number), **columns(config), "seed": number})
-    for study in (load(tmp_path), load_all([tmp_path])):
-        assert study.trials["config/channels"].tolist() == [16, 4]
-        assert len(np.unique(units(study.trials))) == 2
+    trials = load_all([tmp_path]).trials
+    assert trials["config/channels"].tolist() == [16, 4]
+    assert len(np.unique(units(trials))) == 2
 
 
 def test_a_folder_that_holds_no_study_is_refused(tmp_path: Path) -> None:
