@@ -272,7 +272,8 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
         margin=margin,
         level=LEVEL,
     )
-    few = f"{len(np.unique(codes))} settings are too few for its design"
+    which = "settings" if column == DECIDED else "settings in which q(y|x) decided"
+    few = f"{len(np.unique(codes))} {which} are too few for its design"
     return [
         replace(
             effect,

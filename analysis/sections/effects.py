@@ -52,7 +52,9 @@ def section(study: Study, plans: Mapping[str, Plan]) -> Section:
         secondary = [claim for claim in claims if not claim.name.endswith(panel.plan.factor)]
         mattering += [claim.name for claim in secondary if claim.values.get("verdict") == "matters"]
         if len(all_panels) == 1:
-            headline += [claim.name for claim in claims]
+            # Without an estimate, the page opens with how few trainings decided, which is usually why.
+            *effects, seeds = (claim.name for claim in claims)
+            headline += [*effects, seeds] if panel.primary.found else [seeds, *effects]
     if together is not None:
         headline = ["effects/pooled", *mattering[:2], "effects/seeds"][:3]
     elif len(all_panels) > 1:
@@ -164,16 +166,14 @@ def _seeds(name: str, panel: Panel) -> Statement:
         "decided_low": panel.decided.low,
         "decided_high": panel.decided.high,
     }
-    if panel.primary.found is None:
-        text += "the variation between seeds is estimated only together with an effect; "
-    elif panel.seed_sd is None:
+    if panel.primary.found and panel.seed_sd is None:
         text += "no setting was trained on two seeds, so the variation between seeds is not known; "
-    else:
+    elif panel.seed_sd is not None:
         words["seed_sd"] = panel.seed_sd
         text += "another seed moves {outcome} by {seed_sd:.3f} (standard deviation within a setting); "
     text += (
-        "q(y|x) decided in {decided} of {trials} training runs ({decided_low:.0%} to {decided_high:.0%}), and all of "
-        "the above is based on those."
+        "q(y|x) decided in {decided} of {trials} training runs ({decided_low:.0%} to {decided_high:.0%}), and all "
+        "effects are based on those."
     )
     for effect in panel.effects:
         if effect.outcome == DECIDED and effect.found and effect.found.contrast.verdict == "matters":
@@ -238,7 +238,7 @@ def _all_seeds(all_panels: tuple[Panel, ...]) -> Statement:
         ),
     }
     seeds = "another seed moves {outcome} by (standard deviation within a setting): {each}." if words["each"] else ""
-    text = "q(y|x) decided in {decided} of {trials} training runs, and all of the above is based on those"
+    text = "q(y|x) decided in {decided} of {trials} training runs, and all effects are based on those"
     return Statement("effects/seeds", f"{text}; {seeds}" if seeds else f"{text}.", words)
 
 
