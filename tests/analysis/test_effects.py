@@ -78,6 +78,20 @@ def test_undecided_trials_enter_the_hurdle_and_not_the_effect() -> None:
     assert panel.primary.found.rows == 50
 
 
+def test_without_an_estimate_the_page_opens_with_how_few_decided() -> None:
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        decided = np.arange(len(design)) < 3
+        return {**planted(0.0)(design, rng), "val/mutual_information": np.where(decided, 0.9, 0.01) * math.log(K)}
+
+    made = study(24, planted=world)
+    (panel,) = panels(made, {"fabricated": PLAN})
+    assert panel.primary.found is None
+    section = effects.section(made, {"fabricated": PLAN})
+    said = answer(made)[section.headline[0]]
+    assert (said.values["decided"], said.values["trials"]) == (3, 24)
+    assert len(section.headline) == 3
+
+
 def test_without_labels_the_primary_outcome_reads_none() -> None:
     def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
         information = 0.5 + 0.1 * ratio(design) + rng.normal(0, 0.01, len(design))
