@@ -194,7 +194,7 @@ def pull(plan: Experiment) -> None:
                 _copy(system, f"{root}/{results.TRIALS}", pyarrow.fs.LocalFileSystem(), f"{there}/{results.TRIALS}")
             if _ended(Path(there)) <= _ended(plan.folder):
                 return
-        print("storage    another machine has continued the study: its tables replace those of this one", flush=True)
+        print("storage    the tables in the bucket go further than those of this machine and replace them", flush=True)
     for name in names:
         plan.folder.mkdir(parents=True, exist_ok=True)
         _copy(system, f"{root}/{name}", pyarrow.fs.LocalFileSystem(), str(plan.folder / name))
