@@ -34,11 +34,7 @@ study: .venv/.installed
 
 report: .venv/.installed
 	for study in studies/recorded/*/; do \
-	  out=results/recorded/$$(basename $$study); \
-	  case $$study in \
-	    */table1-*) python -m analysis.table1 $$study --out $$out ;; \
-	    *) catuvac report $$study --out $$out --figures png ;; \
-	  esac || exit; \
+	  catuvac report $$study --out results/recorded/$$(basename $$study) --figures png || exit; \
 	done
 
 test: lint

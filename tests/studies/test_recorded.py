@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis import report, table1
+from analysis import report
 from analysis.questions import branches
 from analysis.questions.confirm import confirmed
 from analysis.questions.effects import read_plan
@@ -28,8 +28,7 @@ NO_TERM = "fsdd-no-term"  # its two studies together
 CEILING = [path for path in RECORDED if set(results.read_trials(path)["val/ami"]) == {1.0}]  # no effect to estimate
 BRANCHED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {BRANCH}]
 CONFIRMED = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {"confirm"}]
-TABLES = [path for path in RECORDED if set(results.read_trials(path)["arm"]) == {"grid"}]
-SEARCHED = [path for path in RECORDED if path not in (*BRANCHED, *CONFIRMED, *TABLES)]
+SEARCHED = [path for path in RECORDED if path not in (*BRANCHED, *CONFIRMED)]
 FEW = [path for path in SEARCHED if results.read_trials(path)["val/y_decided"].sum() < 5]  # decided: no estimate
 UNQUOTED = [path for path in SEARCHED if path.name == SIZES or path in (*CEILING, *FEW)]
 QUOTED = {
@@ -60,9 +59,7 @@ def test_a_recorded_study_is_whole_and_names_no_folder(folder: Path) -> None:
     assert set(trials["study"]) == {folder.name}
     assert len(results.read_history(folder)) >= len(trials)
     record = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
-    # Of branches, confirmations and tables, which are recorded corpus by corpus.
-    starts = tuple(f"{corpus}-" for corpus in trials["corpus"].unique()) if folder in TABLES else ()
-    cells = [name for name in record["design"] if re.search("-share|-top", name) or name.startswith(starts)]
+    cells = [name for name in record["design"] if re.search("-share|-top", name)]  # of branches and confirmations
     assert len(trials) == (len(cells) or record["design"]["trials"])
     assert "+dirty" not in record["revision"]
     assert record["machine"]
@@ -128,15 +125,6 @@ def test_a_page_quotes_what_a_confirmation_shows(folder: Path) -> None:
         value, low, high = map(signed, (pair.contrast.value, pair.contrast.low, pair.contrast.high))
         assert f"{value} ({100 * pair.contrast.level:.4g} % interval {low} to {high}" in text
         assert pair.contrast.verdict in text
-
-
-@pytest.mark.parametrize("folder", TABLES, ids=lambda folder: folder.name)
-def test_the_page_of_table_1_has_every_line(folder: Path) -> None:
-    text = (ROOT / "studies" / "table1.md").read_text(encoding="utf-8")
-    lines = [line for block in table1.blocks(load_all([folder]).trials) for line in block.lines]
-    assert len(lines) > 40
-    for line in lines:
-        assert f"| {' | '.join(line.cells)} |" in text
 
 
 def test_the_page_on_devices_quotes_every_size_of_the_networks() -> None:
