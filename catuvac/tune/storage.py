@@ -185,19 +185,22 @@ def pull(plan: Experiment) -> None:
     """Fetches the tables of a study that another machine has started, or continued further than this one."""
     if not plan.remote:
         return
-    system, root = where(plan)
     names = [info.base_name for info in listed(plan) if info.base_name in TABLES]
-    started = (plan.folder / DESIGN).exists()
-    if started:
+    if (plan.folder / DESIGN).exists():
         with tempfile.TemporaryDirectory() as there:
-            if results.TRIALS in names:
-                _copy(system, f"{root}/{results.TRIALS}", pyarrow.fs.LocalFileSystem(), f"{there}/{results.TRIALS}")
+            _fetch(plan, [name for name in names if name == results.TRIALS], Path(there))
             if _ended(Path(there)) <= _ended(plan.folder):
                 return
         print("storage    the tables in the bucket go further than those of this machine and replace them", flush=True)
+    # The trials come last: if this process is killed, they do not go further yet, and all tables are fetched again.
+    _fetch(plan, sorted(names, key=lambda name: name == results.TRIALS), plan.folder)
+
+
+def _fetch(plan: Experiment, names: list[str], to: Path) -> None:
+    system, root = where(plan)
     for name in names:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        _copy(system, f"{root}/{name}", pyarrow.fs.LocalFileSystem(), str(plan.folder / name))
+        to.mkdir(parents=True, exist_ok=True)
+        _copy(system, f"{root}/{name}", pyarrow.fs.LocalFileSystem(), str(to / name))
 
 
 def _ended(folder: Path) -> int:

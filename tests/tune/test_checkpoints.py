@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_results import trial
 
-from catuvac import results
 from catuvac.config import Config
 from catuvac.data.store import FeatureSet
 from catuvac.experiments.search import Arm, Search
@@ -99,32 +96,3 @@ def test_trials_with_one_start_train_it_once(
         damaged.write_bytes(damaged.read_bytes()[:-1000])
     assert trained(points[1]) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert trained(points[0]) == [6, 7, 8]
-
-
-def test_of_two_machines_with_one_bucket_the_tables_that_go_further_are_kept(
-    tmp_path: Path, tiny_config: Config
-) -> None:
-    remote, arms = (tmp_path / "store").as_uri(), (Arm("random", 4),)
-    here = Search(name="a", storage=tmp_path / "here", remote=remote, config=tiny_config, arms=arms)
-    there = replace(here, storage=tmp_path / "there")
-
-    def ended(plan: Search) -> list[int]:
-        return results.read_trials(plan.folder)["number"].tolist()
-
-    results.append_trial(here.folder, trial(0))
-    (here.folder / "study.json").write_text("{}")
-    storage.push(here)
-    storage.pull(there)  # another machine starts where this one ended
-    assert ended(there) == [0]
-    results.append_trial(there.folder, trial(1))
-    (there.folder / "study.json").write_text('{"extended": true}')
-    storage.push(there)
-    storage.pull(here)  # and this one goes on after it
-    assert ended(here) == [0, 1]
-    assert (here.folder / "study.json").read_text() == '{"extended": true}'
-    results.append_trial(here.folder, trial(2))
-    storage.pull(here)  # what the bucket lacks stays
-    assert ended(here) == [0, 1, 2]
-    (here.folder / results.TRIALS).write_bytes(b"PAR1")
-    storage.pull(here)  # a damaged table is replaced
-    assert ended(here) == [0, 1]
