@@ -47,7 +47,7 @@ from analysis.sections import (
     views,
 )
 from analysis.table import TrialTable, constant_settings, number, settings_in_words, trial_table
-from analysis.trials import Study, load_all
+from analysis.trials import Study, load_all, study_name
 from catuvac import artifacts, io
 from catuvac.errors import CatuvacError, guarded, printable
 from catuvac.experiments.base import CHECKPOINTS, DESIGN
@@ -184,7 +184,7 @@ def build(
 def _inputs(study: Study, folders: Sequence[Path], run: Path | None) -> ReportInputs:
     models, why = _models(folders, run)
     partitions = {key: clusters for folder in folders for key, clusters in read_partitions(folder).items()}
-    return ReportInputs(study, {folder.name: read_plan(folder) for folder in folders}, partitions, models, why)
+    return ReportInputs(study, {study_name(folder): read_plan(folder) for folder in folders}, partitions, models, why)
 
 
 def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], str]:
@@ -224,9 +224,13 @@ def headline(sections: Sequence[Section]) -> list[Statement]:
 
 
 def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenance:
-    commands, machines = ({folder.name: _recorded(folder, key) for folder in folders} for key in ("command", "machine"))
+    names = [study_name(folder) for folder in folders]
+    commands, machines = (
+        {name: _recorded(folder, key) for name, folder in zip(names, folders, strict=True)}
+        for key in ("command", "machine")
+    )
     if command:
-        commands[folders[0].name] = command
+        commands[names[0]] = command
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
     here = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
     revisions = ", ".join(study.trials["revision"].dropna().unique())

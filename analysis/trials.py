@@ -140,6 +140,14 @@ def load_all(folders: Sequence[Path]) -> Study:
     )
 
 
+def study_name(folder: Path) -> str:
+    """Returns the name of a study in its table, which a folder that was copied or renamed keeps."""
+    try:
+        return str(read_trials(folder)["study"].iloc[0])
+    except (CatuvacError, IndexError):
+        return folder.resolve().name  # there is no row yet, or the table is damaged
+
+
 def _whole(trials: pd.DataFrame) -> pd.DataFrame:
     """Fills in the defaults of settings that some rows leave out and other rows have."""
     # A list does not fit in one table cell, and no study searches such a setting.
@@ -154,6 +162,18 @@ def settings(trials: pd.DataFrame) -> NDArray[np.int64]:
 def units(trials: pd.DataFrame) -> NDArray[np.int64]:
     """Returns codes `[n]` of the independently drawn units: one setting of one study, with all of its seeds."""
     return _codes(trials, ["study"])
+
+
+def share_seeds(trials: pd.DataFrame) -> bool:
+    """Returns whether several settings were trained on every seed; one start then moves all trials of its seed."""
+    return len(trials) > 0 and int(pd.Series(settings(trials)).groupby(trials["seed"].to_numpy()).nunique().min()) > 1
+
+
+def within_seeds(trials: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Returns a column `[n]`, relative to the mean of each seed where settings share seeds."""
+    numbers = values(trials, column)
+    means = numbers.groupby(trials["seed"].to_numpy()).transform("mean") if share_seeds(trials) else 0.0
+    return np.asarray(numbers - means, dtype=np.float64)
 
 
 def _codes(trials: pd.DataFrame, further: list[str]) -> NDArray[np.int64]:

@@ -198,9 +198,9 @@ def power(study: Search) -> list[str]:
             poor.append((k, len(designed)))
             continue
         decides = plan.half < study.margin
-        more = "" if decides else f"; that takes about {(plan.half / study.margin) ** 2:.1f} times as many settings"
+        more = "" if decides else f"; that takes about {(plan.half / study.margin) ** 2:.1f} times as many {plan.unit}"
         lines.append(
-            f"power      K = {k}: {len(designed)} designed trials of {plan.n} settings detect an effect of "
+            f"power      K = {k}: {len(designed)} designed trials detect an effect of "
             f"{study.primary} of {plan.detectable:.3f} AMI in 80 % of cases (95 % interval ± {plan.half:.3f}); they "
             f"{'can' if decides else 'cannot'} show that one is within the margin of {study.margin:g}{more}. "
             f"Assumed: sd {CELL_SD:g} between settings, {SEED_SD:g} between seeds"

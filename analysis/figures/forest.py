@@ -46,7 +46,7 @@ def _figure(panels: Sequence[Panel], *, upright: bool) -> Figure:
                 axes.errorbar(
                     contrast.value,
                     place,
-                    xerr=contrast.half,
+                    xerr=[[contrast.value - contrast.low], [contrast.high - contrast.value]],
                     fmt=MARKERS[contrast.verdict],
                     color=COLOURS[contrast.verdict],
                     capsize=3,

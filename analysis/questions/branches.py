@@ -21,7 +21,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from analysis.questions.effects import FAMILY, LABELLED, LEVEL, SEED_SD, UNLABELLED, Plan
 from analysis.stats.equivalence import POWER, Contrast, paired
-from analysis.trials import Study, floats, undecided
+from analysis.trials import Study, floats, study_name, undecided
 from catuvac.errors import CatuvacError
 from catuvac.experiments.base import BRANCH, PARTITIONS
 
@@ -113,11 +113,11 @@ def read_partitions(folder: Path) -> dict[tuple[str, str], NDArray[np.int64]]:
     Raises:
         CatuvacError: a file is damaged.
     """
-    partitions = {}
+    partitions, name = {}, study_name(folder)
     for path in sorted((folder / PARTITIONS).glob("*.npz")):
         try:
             with np.load(path) as archive:
-                partitions[folder.name, path.stem] = archive["clusters"]
+                partitions[name, path.stem] = archive["clusters"]
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise CatuvacError(f"{path} is damaged ({error}); delete it and run the study again") from error
     return partitions
@@ -148,7 +148,7 @@ def primary_level(shares: int) -> float:
 
 def power(seeds: int, shares: int, margin: float) -> str:
     """Describes in one line which effects paired seeds will detect."""
-    expected = Contrast(0.0, SEED_SD / np.sqrt(seeds), seeds - 1, primary_level(shares), margin, seeds)
+    expected = Contrast(0.0, SEED_SD / np.sqrt(seeds), seeds - 1, primary_level(shares), margin, seeds, "seeds")
     able = "can" if expected.half < margin else "cannot"
     return (
         f"power      {seeds} seeds detect an effect of tau_end of {expected.detectable:.3f} AMI at one share in "

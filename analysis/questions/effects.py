@@ -20,8 +20,8 @@ from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.oneway import anova_generic
 
 from analysis.questions.collapse import proportion
-from analysis.stats.adjusted import Adjusted, Floats, adjusted, expected
-from analysis.stats.equivalence import Contrast
+from analysis.stats.adjusted import SEEDS, Adjusted, Floats, adjusted, expected
+from analysis.stats.equivalence import CONSTANT, Contrast
 from analysis.trials import Study, reads_temperature, settings, undecided, units, values
 from catuvac.artifacts import read_json
 from catuvac.experiments.base import DESIGN
@@ -131,12 +131,19 @@ def read_plan(folder: Path) -> Plan:
         return Plan()
 
 
+def plan_of(trials: pd.DataFrame, plans: Mapping[str, Plan]) -> Plan:
+    """Returns the plan for trials of one or several studies: that of the first, with the smallest margin of all."""
+    own = [plans[name] for name in trials["study"].unique() if name in plans] or [Plan()]
+    grown = next((plan.grown for plan in own if len(plan.grown) > 1), ())
+    return replace(own[0], margin=min(plan.margin for plan in own), fixed=all(plan.fixed for plan in own), grown=grown)
+
+
 def panels(study: Study, plans: Mapping[str, Plan]) -> tuple[Panel, ...]:
     """Returns a panel for every corpus and K of one or several studies.
 
     Args:
         study: the tables.
-        plans: the plan of each study, by its name; a panel uses that of its first study, with the smallest margin.
+        plans: the plan of each study, by its name.
     """
     return tuple(_panel(name, panel, plans) for name, panel in study.panels().items())
 
@@ -188,8 +195,8 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
     settings = pd.DataFrame([{name: point[name] for name in names} for point in points]).drop_duplicates()
     if len(settings) < 2:
         return None
-    seeds = len(points) / len(settings)
-    return expected(
+    seeds = len(points) // len(settings)
+    contrast = expected(
         {name: settings[name].to_numpy(dtype=np.float64) for name in FACTORS},
         factor=factor,
         covariates=dict(_positive(name, settings[name]) for name in COVARIATES if name in names),
@@ -197,6 +204,11 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
         deviation=math.sqrt(CELL_SD**2 + SEED_SD**2 / seeds),
         margin=margin,
     )
+    if contrast is None or seeds < SEEDS:
+        return contrast
+    share = SEED_SD / math.sqrt(seeds) / math.sqrt(CELL_SD**2 + SEED_SD**2 / seeds)
+    over = replace(contrast, error=share * contrast.error, freedom=seeds - 1.0, n=seeds, unit="seeds")
+    return replace(contrast, over_seeds=over).at_level(LEVEL)
 
 
 def _positive(name: str, column: pd.Series[Any]) -> tuple[str, Floats]:
@@ -210,8 +222,7 @@ def _panel(name: str, panel: Study, plans: Mapping[str, Plan]) -> Panel:
     trials = panel.independent
     reading = reads_temperature(trials)
     trials = trials[reading]
-    own = [plans[s] for s in trials["study"].unique() if s in plans] or [Plan()]
-    plan = replace(own[0], margin=min(each.margin for each in own))
+    plan = plan_of(trials, plans)
     k = int(panel.trials["n_clusters"].iloc[0])
     ties = undecided(trials)
     decided = None
@@ -270,10 +281,14 @@ def _effects(name: str, trials: pd.DataFrame, column: str, margin: float, settin
         setting=codes,
         block=np.unique(values(kept, "seed").to_numpy(), return_inverse=True)[1].astype(np.int64),
         margin=margin,
+        bound=1.0 if column == DECIDED else math.inf,
         level=LEVEL,
     )
+    exact = any(estimate and estimate.contrast.error < CONSTANT for estimate in found.values())
     which = "settings" if column == DECIDED else "settings in which q(y|x) decided"
     few = f"{len(np.unique(codes))} {which} are too few for its design"
+    if exact:
+        found, few = dict.fromkeys(factors), "its design fits every setting exactly, so that the noise is not known"
     return [
         replace(
             effect,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis import columns
 from analysis.stats.bootstrap import MIN_UNITS, Correlation, interval, resampled, spearman
-from analysis.trials import Study, floats, units, values
+from analysis.trials import Study, floats, units, values, within_seeds
 
 # Label-free scores that are compared with accuracy, with the sign that makes higher better.
 LABEL_FREE = {
@@ -123,10 +123,13 @@ def regrets(trials: pd.DataFrame, *, independent: bool) -> Regrets | None:
 
 
 def correlations(trials: pd.DataFrame) -> dict[str, Correlation]:
-    """Computes the rank correlation of AMI with every recorded criterion, signed so that higher is better."""
-    ami, codes = floats(trials, "val/ami"), units(trials)
+    """Computes the rank correlation of AMI with every recorded criterion, signed so that higher is better.
+
+    Both are relative to the mean of their seed where settings share seeds.
+    """
+    ami, codes = within_seeds(trials, "val/ami"), units(trials)
     return {
-        name: spearman(sign * floats(trials, name), ami, units=codes)
+        name: spearman(sign * within_seeds(trials, name), ami, units=codes)
         for name, sign in LABEL_FREE.items()
         if name in trials
     }

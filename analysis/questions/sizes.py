@@ -11,7 +11,7 @@ from statsmodels.regression.linear_model import OLS
 
 from analysis.questions.effects import FAMILY
 from analysis.stats.equivalence import CONSTANT, Contrast
-from analysis.trials import Study, values
+from analysis.trials import Study, undecided, values
 
 OUTCOMES = ("val/ami", "val/invariant_information")  # the first that was recorded is used; labels may be missing
 
@@ -42,11 +42,13 @@ class Sizes:
         outcome: its column.
         sizes: at least two.
         trials: `macs` and `outcome` of each trial, by its row in `Study.trials`.
+        undecided: number of trials in which q(y|x) did not decide; left out.
     """
 
     outcome: str
     sizes: tuple[Size, ...]
     trials: pd.DataFrame
+    undecided: int
 
     @property
     def largest(self) -> Size:
@@ -60,7 +62,8 @@ def sizes(study: Study, *, margin: float) -> Sizes | None:
         study: of one corpus and K.
         margin: a change smaller than this does not matter.
     """
-    trials = study.independent
+    ties = undecided(study.independent)
+    trials = study.independent[~ties]
     macs = values(trials, "val/macs")
     for outcome in OUTCOMES:
         known = pd.DataFrame({"macs": macs, "outcome": values(trials, outcome), "seed": trials["seed"]}).dropna()
@@ -75,7 +78,7 @@ def sizes(study: Study, *, margin: float) -> Sizes | None:
     for size in by_seed.columns:
         scores = by_seed[size].dropna()
         compared.append(Size(float(size), float(scores.mean()), len(scores), changes.get(size)))
-    return Sizes(outcome, tuple(compared), known[["macs", "outcome"]])
+    return Sizes(outcome, tuple(compared), known[["macs", "outcome"]], int(ties.sum()))
 
 
 def _changes(by_seed: pd.DataFrame, *, level: float, margin: float) -> dict[Any, Contrast]:
@@ -98,7 +101,13 @@ def _changes(by_seed: pd.DataFrame, *, level: float, margin: float) -> dict[Any,
         return {}
     return {
         name: Contrast(
-            float(fit.params[column]), float(fit.bse[column]), fit.df_resid, level, margin, int(known[:, column].sum())
+            float(fit.params[column]),
+            float(fit.bse[column]),
+            fit.df_resid,
+            level,
+            margin,
+            int(known[:, column].sum()),
+            "seeds",
         )
         for column, name in enumerate(sizes[:-1])
     }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.columns import Metric
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Correlation, Floats
-from analysis.trials import DESIGNED, Study, units, values
+from analysis.trials import DESIGNED, Study, share_seeds, units, values, within_seeds
 
 COMPACT = Metric("val/silhouette_p")
 AGAINST = (Metric("val/ami"), Metric("val/silhouette_x"))
@@ -27,7 +27,7 @@ class Tradeoff:
             is at least as good in both and better in one).
         k: n_clusters.
         collapsed: number of complete trials left out because with one cluster Silhouette is a floor, not a score.
-        correlation: over the independent points.
+        correlation: over the independent points, within seeds where settings share seeds: `within`.
         spread: the same over those that use at least half of the clusters, because collapse alone makes p compact.
         volume: hypervolume of the independent points, normalised as in `hypervolume`, with its interval; None if
             `correlation` does not exist.
@@ -40,6 +40,7 @@ class Tradeoff:
     correlation: Correlation
     spread: Correlation
     volume: tuple[float, float, float] | None
+    within: bool
 
     @property
     def verdict(self) -> str:
@@ -71,7 +72,13 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
     points["front"] = front(points["compact"].to_numpy(), points["other"].to_numpy())
     k = int(study.trials["n_clusters"].iloc[0])
     independent = points[points["independent"]]
-    correlation = _correlation(independent)
+
+    def correlated(chosen: pd.DataFrame) -> Correlation:
+        rows = trials.loc[chosen["row"]]
+        scores = (within_seeds(rows, column) for column in (COMPACT.column, other.column))
+        return bootstrap.spearman(*scores, units=chosen["unit"].to_numpy(dtype=np.int64))
+
+    correlation = correlated(independent)
     volume = None
     if correlation.rho is not None:
         x, y = independent["compact"].to_numpy(), independent["other"].to_numpy()
@@ -84,8 +91,9 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
         k=k,
         collapsed=int((clusters < 2).sum()),
         correlation=correlation,
-        spread=_correlation(independent[independent["clusters_used"] >= k / 2]),
+        spread=correlated(independent[independent["clusters_used"] >= k / 2]),
         volume=volume,
+        within=share_seeds(trials.loc[independent["row"]]),
     )
 
 
@@ -116,10 +124,3 @@ def hypervolume(x: Floats, y: Floats) -> float:
     order = np.argsort(-a, kind="stable")
     a, b = a[order], b[order]
     return float((a * np.diff(b, prepend=0.0)).sum())
-
-
-def _correlation(points: pd.DataFrame) -> Correlation:
-    """Correlates the scores, of which both differ between seeds of one setting."""
-    return bootstrap.spearman(
-        points["compact"].to_numpy(), points["other"].to_numpy(), units=points["unit"].to_numpy(dtype=np.int64)
-    )

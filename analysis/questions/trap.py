@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from analysis.stats.bootstrap import Estimate, Floats, estimate, r_squared, resampled
-from analysis.trials import DESIGNED, Study, undecided, units, values
+from analysis.trials import DESIGNED, Study, undecided, units, values, within_seeds
 from catuvac.evaluation.metrics import assignment_scores, cluster_scores, label_scores
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Trap:
             adaptive (not from a designed arm, or y undecided: not used for inference).
         measure: the column behind `saturation`: "val/confidence", or "val/entropy_y" in older tables.
         undefined: number of complete trials left out because they use one cluster or a column is null.
-        explained: computed on the trials that are used for inference.
+        explained: computed on the trials that are used for inference, within seeds where settings share seeds.
     """
 
     points: pd.DataFrame
@@ -169,12 +169,15 @@ def trap(study: Study) -> Trap:
     points = points[defined].reset_index(drop=True)
     independent = points[~points["adaptive"]]
     unit = independent["unit"].to_numpy(dtype=np.int64)
-    score = independent["silhouette"].to_numpy(dtype=float)
+    rows = trials.loc[independent["row"]]
+    score, *predictors = (
+        within_seeds(rows, column) for column in ("val/silhouette_p", measure, "val/clusters_used", "val/ami")
+    )
     return Trap(
         points=points.drop(columns="unit"),
         measure=measure,
         undefined=int((~defined).sum()),
-        explained=_explained(independent[["saturation", "clusters_used", "ami"]].to_numpy(dtype=float), score, unit),
+        explained=_explained(np.column_stack(predictors), score, unit),
     )
 
 

@@ -78,9 +78,7 @@ def _effect(name: str, panel: Panel, share: Share) -> Statement:
         "a τ_end of {to:.2g} instead of {from:.2g} changes {outcome} by {value:+.3f} ({level:.4g} % interval "
         "{low:+.3f} to {high:+.3f}; paired over {seeds} seeds). "
     )
-    return Statement(
-        name, text + verdict(effect.contrast, fixed=panel.plan.fixed, unit="seeds"), words | numbers(effect.contrast)
-    )
+    return Statement(name, text + verdict(effect.contrast, fixed=panel.plan.fixed), words | numbers(effect.contrast))
 
 
 def _later(name: str, panel: Panel) -> Statement:
@@ -100,9 +98,8 @@ def _later(name: str, panel: Panel) -> Statement:
     text += " and {late:.3f} ({late_low:.3f} to {late_high:.3f}) after {last:.0%}"
     if panel.later is None:
         return Statement(name, text + "; the difference cannot be estimated: {why}.", words | {"why": panel.reason})
-    text += ": a change of {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}). " + verdict(
-        panel.later, fixed=panel.plan.fixed, unit="seeds"
-    )
+    text += ": a change of {value:+.3f} ({level:.4g} % interval {low:+.3f} to {high:+.3f}). "
+    text += verdict(panel.later, fixed=panel.plan.fixed)
     return Statement(name, text, words | numbers(panel.later))
 
 
@@ -120,9 +117,7 @@ def _sharpening(name: str, panel: Panel) -> Statement:
         "a τ_end of {to:.2g} instead of {from:.2g} changes the {outcome} of q(y|x) by {value:+.3f} ({level:.4g} % "
         "interval {low:+.3f} to {high:+.3f}). "
     )
-    return Statement(
-        name, text + verdict(effect.contrast, fixed=panel.plan.fixed, unit="seeds"), words | numbers(effect.contrast)
-    )
+    return Statement(name, text + verdict(effect.contrast, fixed=panel.plan.fixed), words | numbers(effect.contrast))
 
 
 def _decided(name: str, panel: Panel) -> Statement:

@@ -58,7 +58,7 @@ def _pair(name: str, where: str, run: Confirmed, pair: Pair) -> Statement:
         "{where}: {setting} ({temperature}) differs from itself at the paper's temperature by {value:+.3f} {outcome} "
         "({level:.4g} % interval {low:+.3f} to {high:+.3f}; {seeds} seeds). "
     )
-    text += verdict(pair.contrast, fixed=run.plan.fixed, unit="seeds")
+    text += verdict(pair.contrast, fixed=run.plan.fixed)
     return Statement(name, text + left_out, words | numbers(pair.contrast))
 
 

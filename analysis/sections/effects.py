@@ -19,6 +19,7 @@ from analysis.questions.effects import (
     pooled,
 )
 from analysis.section import Group, Section, Statement, Table, Value, slug
+from analysis.stats.adjusted import SEEDS
 from analysis.stats.equivalence import POWER, Contrast
 from analysis.trials import Study
 from catuvac.experiments.search_space import FACTORS
@@ -85,8 +86,9 @@ def numbers(contrast: Contrast) -> dict[str, Value]:
     return facts
 
 
-def verdict(contrast: Contrast, *, fixed: bool, unit: str = "settings") -> str:
-    """Returns the format of the verdict that follows an estimate; `unit` is what the contrast's n counts."""
+def verdict(contrast: Contrast, *, fixed: bool) -> str:
+    """Returns the format of the verdict that follows an estimate."""
+    unit = contrast.unit
     margin = "the margin of {margin:.3g}" + (" that was fixed beforehand" if fixed else "")
     detectable = " The smallest effect that this design detects in {power:.0%} of cases is {detectable:.3f}."
     match contrast.verdict:
@@ -171,10 +173,16 @@ def _seeds(name: str, panel: Panel) -> Statement:
     elif panel.seed_sd is not None:
         words["seed_sd"] = panel.seed_sd
         text += "another seed moves {outcome} by {seed_sd:.3f} (standard deviation within a setting); "
-    text += (
-        "q(y|x) decided in {decided} of {trials} training runs ({decided_low:.0%} to {decided_high:.0%}), and all "
-        "effects are based on those."
-    )
+    text += "q(y|x) decided in {decided} of {trials} training runs ({decided_low:.0%} to {decided_high:.0%})"
+    text += ", and the effects on all scores are based on those." if panel.decided.count else "."
+    if panel.primary.found and panel.primary.found.by_seed:
+        words |= {"factor": title(panel.plan.factor), "seeds": len(panel.primary.found.by_seed)}
+        words["by_seed"] = ", ".join(f"{value:+.3f}" for value in sorted(panel.primary.found.by_seed))
+        if len(panel.primary.found.by_seed) == 1:
+            text += " All settings were trained on one seed, and the intervals hold for it alone."
+        else:
+            text += " On the {seeds} seeds, the effect of {factor} is {by_seed}"
+            text += "." if len(panel.primary.found.by_seed) >= SEEDS else "; the intervals hold for these seeds alone."
     for effect in panel.effects:
         if effect.outcome == DECIDED and effect.found and effect.found.contrast.verdict == "matters":
             estimate, key = effect.found, effect.factor
@@ -198,16 +206,17 @@ def _extended(name: str, panel: Panel) -> Statement:
 
 
 def _pooled(all_panels: tuple[Panel, ...], together: Pooled) -> Statement:
+    first = next(panel for panel in all_panels if panel.primary.found)
     words = numbers(together.contrast) | {
-        "factor": title(all_panels[0].plan.factor),
-        "outcome": title(next(p.primary.outcome for p in all_panels if p.primary.found)),
+        "factor": title(first.primary.factor),
+        "outcome": title(first.primary.outcome),
         "panels": together.panels,
         "heterogeneity": together.heterogeneity_p,
         "family": FAMILY,
         "each": "; ".join(
-            f"{name} {p.primary.found.contrast.value:+.3f}"
+            f"{name} {found.contrast.value:+.3f} from {found.low:.2g} to {found.high:.2g}"
             for name, p in by_short_name(all_panels).items()
-            if p.primary.found
+            if (found := p.primary.found)
         ),
     }
     differ = together.heterogeneity_p < FAMILY
@@ -230,7 +239,7 @@ def _pooled(all_panels: tuple[Panel, ...], together: Pooled) -> Statement:
 def _all_seeds(all_panels: tuple[Panel, ...]) -> Statement:
     """States what the pooled effect is based on and how far seeds vary."""
     words: dict[str, Value] = {
-        "outcome": title(all_panels[0].primary.outcome),
+        "outcome": title(next(p.primary.outcome for p in all_panels if p.primary.found)),
         "decided": sum(panel.decided.count for panel in all_panels if panel.decided),
         "trials": sum(panel.decided.n for panel in all_panels if panel.decided),
         "each": "; ".join(
@@ -238,7 +247,7 @@ def _all_seeds(all_panels: tuple[Panel, ...]) -> Statement:
         ),
     }
     seeds = "another seed moves {outcome} by (standard deviation within a setting): {each}." if words["each"] else ""
-    text = "q(y|x) decided in {decided} of {trials} training runs, and all effects are based on those"
+    text = "q(y|x) decided in {decided} of {trials} training runs, and the effects on all scores are based on those"
     return Statement("effects/seeds", f"{text}; {seeds}" if seeds else f"{text}.", words)
 
 
@@ -246,8 +255,9 @@ CAPTION = (
     "Change of each outcome over the range of each temperature, with all other settings held fixed. Large marks: the "
     "primary contrast with its 95 % interval. Small marks: the other contrasts, with intervals corrected for their "
     "number. Shaded: changes too small to matter. Silhouette (x) is computed on the features, Silhouette (p) on the "
-    "probabilities, where saturation alone raises it. The intervals cover settings and seeds; all training runs of a "
-    "seed share its validation clips, which are not resampled, so the intervals apply to clips like these."
+    "probabilities, where saturation alone raises it. The intervals cover settings, and seeds where at least "
+    f"{SEEDS} of them have the same settings. All training runs of a seed share its validation clips, which are not "
+    "resampled, so the intervals apply to clips like these."
 )
 
 
@@ -279,10 +289,11 @@ def _table(all_panels: tuple[Panel, ...]) -> Table:
         "The margin for clusters used is the same share of K; for the share of training runs that decide it is "
         f"{DECIDED_MARGIN:g}. Bend: how far the middle is above the mean of the ends. ×: how much larger the effect of "
         "the temperature is at the high end of the other setting than at the low end. Joint p: of no effect at all, "
-        "linear or curved. Detectable: the smallest effect whose interval excludes 0 in "
+        "linear or curved, on these seeds. Detectable: the smallest effect whose interval excludes 0 in "
         f"{POWER:.0%} of cases. Least squares over settings, with seeds averaged and seed blocks removed, HC2 standard "
         "errors and the degrees of freedom of Bell and McCaffrey, on logarithms and on indicators of categories: "
-        f"{', '.join(terms)}.",
+        f"{', '.join(terms)}. With {SEEDS} seeds or more that share settings, each is also fitted by itself, and the "
+        "t-interval over these estimates is shown where it is the wider one.",
         ("corpus", "temperature", "outcome", "from → to", "change (interval)", "joint p", "detectable", "verdict"),
         tuple(rows),
     )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.columns import title
 from analysis.questions.selection import select
 from analysis.section import Section, Statement, Table, Value
 from analysis.table import number, varied_settings
-from analysis.trials import Study, splits, values
+from analysis.trials import Study, splits, undecided, values
 from catuvac.config import PAPER_METHOD
-from catuvac.evaluation.metrics import DECIDED
 from catuvac.experiments.base import duration
 
 
@@ -75,11 +73,10 @@ def _paper(study: Study) -> list[Statement]:
     statements = []
     for (corpus, _), trials in by_protocol.groupby(["corpus", "n_clusters"], sort=True):
         k = int(trials["n_clusters"].iloc[0])
-        decided = values(trials, "val/mutual_information") > DECIDED * np.log(k)
         facts: dict[str, Value] = {
             "panel": f"{corpus}, K = {k}",
             "n": len(trials),
-            "decided": int(decided.sum()),
+            "decided": int((~undecided(trials)).sum()),
             "used": float(values(trials, "val/clusters_used").mean()),
             "k": k,
         }

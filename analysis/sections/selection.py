@@ -127,7 +127,9 @@ def _as_chosen(complete: Regrets, name: str, where: str) -> Statement:
 def _table(shown: Regrets, with_ami: dict[str, Correlation], where: str) -> Table:
     return Table(
         f"{where}: the trial that each criterion picks among {shown.n}, and Spearman's ρ between AMI and the "
-        "criterion, signed so that higher is better. The lowest of many regrets is biased in favour of its criterion: "
+        "criterion, signed so that higher is better, both relative to the mean of their seed where settings share "
+        "seeds: a pick among all trials can also be that of a seed with a good start. The lowest of many regrets is "
+        "biased in favour of its criterion: "
         "confirm it on another study.",
         (
             "criterion",

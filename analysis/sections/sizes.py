@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 from analysis.columns import title
 from analysis.figures import sizes as figures
-from analysis.questions.effects import Plan
+from analysis.questions.effects import Plan, plan_of
 from analysis.questions.sizes import Sizes, sizes
 from analysis.section import Group, Section, Statement, Value, slug
 from analysis.sections.effects import numbers, verdict
 from analysis.trials import Study
-from catuvac.experiments.search import MARGIN
 
 QUESTION = "What does a smaller network cost?"
 
@@ -22,11 +21,11 @@ def section(study: Study, plans: Mapping[str, Plan]) -> Section | None:
     headline: list[str] = []
     parts: list[Group] = []
     for panel, part in study.panels().items():
-        plan = plans.get(str(part.trials["study"].iloc[0]))
-        result = sizes(part, margin=plan.margin if plan else MARGIN)
+        plan = plan_of(part.trials, plans)
+        result = sizes(part, margin=plan.margin)
         if result is None:
             continue
-        summary, *compared = _statements(result, panel, fixed=plan is not None and plan.fixed)
+        summary, *compared = _statements(result, panel, fixed=plan.fixed)
         statements += [summary, *compared]
         enough = [each for each in compared if each.values.get("verdict", "matters") != "matters"]
         headline += [each.name for each in (summary, *enough[:1])]
@@ -53,10 +52,13 @@ def _statements(result: Sizes, panel: str, *, fixed: bool) -> list[Statement]:
         "open": verdicts.count("not decided"),
     }
     text = (
-        "{panel}: {sizes} networks with {low:.3g} to {high:.3g} million MACs per clip were compared with one with "
-        "{largest:.3g} million; the change of {outcome} matters for {matters} of them, is negligible for {negligible} "
-        "and not decided for {open}."
+        "{panel}: relative to a network with {largest:.3g} million MACs per clip, the change of {outcome} matters for "
+        "{matters} of {sizes} smaller ones ({low:.3g} to {high:.3g} million), is negligible for {negligible} and not "
+        "decided for {open}."
     )
+    if result.undecided:
+        facts["undecided"] = result.undecided
+        text += " {undecided} of the training runs, in which q(y|x) did not decide, are left out."
     statements = [Statement(f"sizes/{slug(panel)}/all", text, facts)]
     for size in result.sizes[:-1]:
         words: dict[str, Value] = {
@@ -76,6 +78,6 @@ def _statements(result: Sizes, panel: str, *, fixed: bool) -> list[Statement]:
         else:
             words |= numbers(size.change)
             text += " ({level:.4g} % interval of the change {low:+.3f} to {high:+.3f}, {n} seeds). "
-            text += verdict(size.change, fixed=fixed, unit="seeds")
+            text += verdict(size.change, fixed=fixed)
         statements.append(Statement(f"sizes/{slug(panel)}/{size.macs:.0f}", text, words))
     return statements

@@ -7,7 +7,6 @@ import numpy as np
 from analysis.figures import tradeoff as drawn
 from analysis.questions.tradeoff import AGAINST, COMPACT, Tradeoff, tradeoff
 from analysis.section import Drawing, Group, Section, Statement, Value, slug
-from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Correlation
 from analysis.trials import Study, values
 
@@ -46,8 +45,9 @@ def _verdict(name: str, title: str, result: Tradeoff) -> Statement:
     }
     text = (
         "{panel}, {compact} against {other}: {verdict} (Spearman ρ = {rho:+.2f}, 95 % interval {rho_low:+.2f} to "
-        "{rho_high:+.2f}, n = {n} independent trials). "
+        "{rho_high:+.2f}, n = {n} trials of designed arms{seeds}). "
     )
+    facts["seeds"] = ", relative to the mean of their seed" if result.within else ""
     if result.spread.n < rho.n and result.spread.rho is not None:
         text += (
             "Among the {spread_n} trials that use at least half of the {k} clusters, ρ = {spread:+.2f} "
@@ -123,9 +123,8 @@ def _group(title: str, panel: Study, tradeoffs: list[Tradeoff]) -> Group:
     if drawings:
         caption += (
             " One point per trial at its last epoch, coloured by clusters used; line: the Pareto front of all points. "
-            "ρ and the hypervolume use only independent trials. Their intervals come from bootstrap resamples of whole "
-            f"trials (seeds of one setting together; above {bootstrap.LARGE} trials, ρ has its asymptotic error); each "
-            "resample has its own box."
+            "ρ and the hypervolume use only trials of designed arms. Their intervals come from bootstrap resamples of "
+            "whole trials (seeds of one setting together); each resample has its own box."
         )
     if tradeoffs[0].collapsed:
         caption += f" Left out, because the Silhouette of one cluster is only a lower bound: {tradeoffs[0].collapsed}."

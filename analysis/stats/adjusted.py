@@ -2,11 +2,14 @@
 
 statsmodels computes the fit and its errors. Rows of one setting (its seeds) are first averaged after the level of each
 seed block is removed. The residual of a setting is then its deviation from the smooth surface plus the noise of its
-seeds, which is the correct error for an effect of the settings.
+seeds, which is the correct error for an effect of the settings on these seeds. That the effect may differ from seed to
+seed is not in it: where at least three seeds have settings that identify the effect, each gives its own estimate, and
+their spread is a second error, of which the larger one counts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +24,7 @@ Floats = NDArray[np.float64]
 ROWS_PER_TERM = 2.5  # minimum number of settings per column of the design; further terms are left out
 LEVELS = (0.1, 0.9)  # quantiles of a factor between which its effect is reported, unless it has few levels
 EXACT = 1 - 1e-9  # a row with at least this leverage is fitted exactly
+SEEDS = 3  # the effects of fewer seeds do not tell how much they differ
 FEW = 6  # with at most this number of distinct values, the lowest and highest level are used
 
 
@@ -53,7 +57,8 @@ class Adjusted:
         crossings: whether the effect depends on other settings, for those whose product with the factor is a column.
         terms: names of the columns of the design other than the constant.
         left_out: categories that vary, but for which the settings are too few, so that they are not held fixed.
-        settings, rows: numbers of fitted settings and rows.
+        settings, rows: numbers of fitted settings and of their rows.
+        by_seed: the contrast's estimate on each seed whose settings identify it.
         seed_sd: standard deviation between rows of one setting, including block levels; None without repeats.
     """
 
@@ -67,15 +72,16 @@ class Adjusted:
     left_out: tuple[str, ...]
     settings: int
     rows: int
+    by_seed: tuple[float, ...]
     seed_sd: float | None
 
     def with_levels(self, level: float, *, shape: float) -> Adjusted:
         """Returns the same estimates with another interval level: for the contrast, and for its bend and crossings."""
         return replace(
             self,
-            contrast=replace(self.contrast, level=level),
-            curved=replace(self.curved, level=shape) if self.curved else None,
-            crossings=tuple(replace(one, contrast=replace(one.contrast, level=shape)) for one in self.crossings),
+            contrast=self.contrast.at_level(level),
+            curved=self.curved.at_level(shape) if self.curved else None,
+            crossings=tuple(replace(one, contrast=one.contrast.at_level(shape)) for one in self.crossings),
         )
 
 
@@ -88,6 +94,7 @@ def adjusted(
     setting: NDArray[np.int64],
     block: NDArray[np.int64],
     margin: float,
+    bound: float = math.inf,
     level: float = 0.95,
 ) -> dict[str, Adjusted | None]:
     """Estimates the effect of every factor from one fit.
@@ -98,22 +105,27 @@ def adjusted(
         covariates: further numeric settings, `[n]` positive values; the design has their logarithms.
         categories: categorical settings.
         setting: `[n]` codes of the settings.
-        block: `[n]` codes of the seed blocks; a block with only one setting is ignored.
+        block: `[n]` codes of the seed blocks; a block with only one setting is ignored. Rows of the same setting and
+            block are repeats of one training, and are averaged.
         margin: an effect smaller than this does not matter.
+        bound: the largest possible effect.
         level: of the intervals.
 
     Returns:
         The estimate by factor; None if the settings do not distinguish the factor from the others, or are too few for
         its design.
     """
-    y, rows, seed_sd = _averaged(outcome, setting, block)
+    cells, first, of = np.unique(np.stack([setting, block]), axis=1, return_index=True, return_inverse=True)
+    by_cell = np.bincount(of.ravel(), weights=outcome) / np.bincount(of.ravel())
+    y, cell, seed_sd = _averaged(by_cell, *cells)
+    rows = first[cell]
     words = {name: np.asarray([str(values[row]) for row in rows]) for name, values in categories.items()}
     # A setting with a unique category would be fitted exactly, and contains no information about the others.
     kept = np.ones(len(rows), dtype=bool)
     for column in words.values():
         known, count = np.unique(column, return_counts=True)
         kept &= np.isin(column, known[count > 1])
-    y, rows = y[kept], rows[kept]
+    y, rows, codes = y[kept], rows[kept], cells[0, cell[kept]]
     if not len(y):
         return dict.fromkeys(factors)
     design = _designed(
@@ -128,11 +140,20 @@ def adjusted(
     plain = model.fit()  # for F tests, because robust ones are too liberal with this few settings
     covariance = robust.cov_params()
     ends = {name: _ends(values[rows]) for name, values in {**factors, **covariates}.items()}
+    fitted = np.isin(cells[0], codes)
+    place = np.searchsorted(codes, cells[0, fitted])
+    seeds = _by_seed(design.matrix[place], by_cell[fitted], cells[1, fitted])
 
-    def contrast(weights: Floats) -> Contrast:
+    def contrast(weights: Floats, bound: float = math.inf) -> Contrast:
         error = float(np.sqrt(max(0.0, weights @ covariance @ weights)))
-        freedom = _freedom(design.matrix, weights)
-        return Contrast(float(weights @ robust.params), error, freedom, level, margin, len(y))
+        value = float(np.clip(weights @ robust.params, -bound, bound))
+        found = Contrast(value, error, _freedom(design.matrix, weights), level, margin, len(y), bound=bound)
+        each = seeds @ weights
+        if len(each) < SEEDS:
+            return found
+        spread = float(each.std(ddof=1)) / math.sqrt(len(each))
+        over = replace(found, error=spread, freedom=len(each) - 1.0, n=len(each), unit="seeds")
+        return replace(found, over_seeds=over)
 
     def effect(factor: str, **others: float) -> Floats:
         low, high = ends[factor]
@@ -142,9 +163,8 @@ def adjusted(
         if factor not in design.names:
             return None
         low, high = ends[factor]
-        places = [place for place, name in enumerate(design.names) if name in (factor, f"{factor}²")]
-        restriction = np.zeros((len(places), design.matrix.shape[1]))
-        restriction[range(len(places)), [place + 1 for place in places]] = 1.0
+        columns = [column for column, name in enumerate(design.names, start=1) if name in (factor, f"{factor}²")]
+        restriction = np.eye(design.matrix.shape[1])[columns]
         middle = design.at({factor: float(np.sqrt(low * high))})
         bend = middle - (design.at({factor: low}) + design.at({factor: high})) / 2
         crossings = [
@@ -155,18 +175,30 @@ def adjusted(
         return Adjusted(
             low=low,
             high=high,
-            contrast=contrast(effect(factor)),
+            contrast=contrast(effect(factor), bound),
             joint_p=float(plain.f_test(restriction).pvalue),
             curved=contrast(bend) if f"{factor}²" in design.names else None,
             crossings=tuple(crossings),
             terms=tuple(design.names),
             left_out=design.left_out,
             settings=len(y),
-            rows=len(outcome),
+            rows=int(np.isin(setting, codes).sum()),
+            by_seed=tuple(map(float, seeds @ effect(factor))),
             seed_sd=seed_sd,
         )
 
     return {factor: estimate(factor) for factor in factors}
+
+
+def _by_seed(matrix: Floats, y: Floats, seed: NDArray[np.int64]) -> Floats:
+    """Returns the coefficients `[seeds, columns]` of each seed by itself, for seeds whose settings identify them."""
+    columns = matrix.shape[1]
+    fits = [
+        np.linalg.lstsq(matrix[own], y[own], rcond=None)[0]
+        for own in (seed == code for code in np.unique(seed))
+        if own.sum() > columns and np.linalg.matrix_rank(matrix[own]) == columns
+    ]
+    return np.reshape(fits, (-1, columns))
 
 
 def _freedom(x: Floats, weights: Floats) -> float:
@@ -212,7 +244,7 @@ def expected(
     low, high = _ends(factors[factor])
     weights = design.at({factor: high}) - design.at({factor: low})
     error = deviation * float(np.sqrt(weights @ np.linalg.inv(x.T @ x) @ weights))
-    return Contrast(0.0, error, float(n - x.shape[1]), level, margin, n)
+    return Contrast(0.0, error, _freedom(x, weights), level, margin, n)
 
 
 def _designed(

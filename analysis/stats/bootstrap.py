@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 499
-LARGE = 300  # above this, intervals are asymptotic; resampling would only change the third digit
 MIN_UNITS = 5  # fewer points do not support an interval
 CONFIDENCE = 0.95
 PERCENTILES = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
@@ -68,11 +67,6 @@ def spearman(x: Floats, y: Floats, *, units: NDArray[np.int64]) -> Correlation:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(None, None, None, n, count, "one of the two is constant")
     rho = _rho(x, y)
-    if count > LARGE:
-        error = math.sqrt((1 + rho**2 / 2) / (count - 3))  # Bonett and Wright 2000
-        reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
-        centre = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12))
-        return Correlation(rho, math.tanh(centre - reach), math.tanh(centre + reach), n, count)
     rows = resampled(codes, rng=np.random.default_rng(0))
     alone = count == n  # then all resamples have n rows, and one call ranks them all
     rhos = _rhos(x[np.stack(rows)], y[np.stack(rows)]) if alone else [_rho(x[draw], y[draw]) for draw in rows]

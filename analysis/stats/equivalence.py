@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,9 @@ class Contrast:
         level: of the interval, such as 0.95.
         margin: an effect smaller than this does not matter; > 0.
         n: number of observations.
+        unit: what the observations are, in the plural.
+        bound: the largest possible size of the difference, such as 1 for a share; interval and estimate end there.
+        over_seeds: the same difference with the error that its spread over seeds gives.
     """
 
     value: float
@@ -41,6 +44,14 @@ class Contrast:
     level: float
     margin: float
     n: int
+    unit: str = "settings"
+    bound: float = math.inf
+    over_seeds: Contrast | None = None
+
+    def at_level(self, level: float) -> Contrast:
+        """Returns the contrast with another level of its interval: the wider one, over settings or over seeds."""
+        mine = replace(self, level=level)
+        return max(mine, replace(self.over_seeds or mine, level=level), key=lambda contrast: contrast.half)
 
     @property
     def half(self) -> float:
@@ -49,11 +60,11 @@ class Contrast:
 
     @property
     def low(self) -> float:
-        return self.value - self.half
+        return max(-self.bound, self.value - self.half)
 
     @property
     def high(self) -> float:
-        return self.value + self.half
+        return min(self.bound, self.value + self.half)
 
     @property
     def excludes_zero(self) -> bool:
@@ -78,7 +89,8 @@ class Contrast:
     def detectable(self) -> float:
         """The smallest true effect whose interval would exclude 0 with probability `POWER`."""
         tail = (1 + self.level) / 2
-        return float(distributions.t.ppf(tail, self.freedom) + distributions.t.ppf(POWER, self.freedom)) * self.error
+        quantiles = distributions.t.ppf(tail, self.freedom) + distributions.t.ppf(POWER, self.freedom)
+        return min(self.bound, float(quantiles) * self.error)
 
     @property
     def more(self) -> int | None:
@@ -111,8 +123,8 @@ def paired(
     """
     n = len(differences)
     if n < least:
-        return None, f"{n} seeds are complete, but an interval needs {least}"
+        return None, f"an interval needs {least} complete seeds, and the study has {n}"
     value, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(n)
     if error < CONSTANT:
         return None, f"all {n} seeds have the same difference of {value:+.3f}, so its spread is not known"
-    return Contrast(value, error, n - 1, level, margin, n), ""
+    return Contrast(value, error, n - 1, level, margin, n, "seeds"), ""

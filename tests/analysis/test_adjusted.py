@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.random import Generator
@@ -18,16 +20,20 @@ def factorial(
     crossed: float = 0.0,
     noise: float = 0.001,
     block: float = 0.0,
+    slopes: Sequence[float] = (0.0,) * 6,
     lost: float = 0.0,
+    twice: bool = False,
 ) -> Adjusted:
-    """4 tau_start × 3 ratios × 3 beta on six seed blocks: what the ratio does, on the scale of its range."""
+    """4 tau_start × 3 ratios × 3 beta on each seed: what the ratio does, on the scale of its range."""
+    seeds = len(slopes)
     cells = np.array([(s, r, b) for s in (0.5, 1, 2, 4) for r in (0.05, 0.22, 1.0) for b in (0.01, 0.05, 0.2)])
-    setting, seed = np.divmod(np.arange(6 * len(cells)), 6)
+    setting, seed = np.divmod(np.arange(seeds * len(cells)), seeds)
     start, ratio, beta = cells[setting].T
     r, b = np.log(ratio / 0.05) / np.log(20), np.log(beta / 0.01) / np.log(20)
     y = 0.5 - 0.15 * b + effect * r + crossed * (r - 0.5) * (b - 0.5)
-    y = y + rng.normal(0, block, 6)[seed] + rng.normal(0, noise, len(y))
-    kept = rng.random(len(y)) >= lost
+    y = y + rng.normal(0, block, seeds)[seed] + rng.normal(0, noise, len(y)) + np.asarray(slopes)[seed] * r
+    kept = np.flatnonzero(rng.random(len(y)) >= lost)
+    kept = np.repeat(kept, 2) if twice else kept
     found = adjusted(
         y[kept],
         {"tau_start": start[kept], "tau_ratio": ratio[kept]},
@@ -55,6 +61,28 @@ def test_blocks_and_seeds_are_taken_out_even_where_trainings_are_missing() -> No
     assert np.mean(values) == pytest.approx(-0.05, abs=0.005)
     assert np.std(values) < 0.01  # 0.05 and more, were the missing trainings' blocks not taken out
     assert np.mean([each.seed_sd for each in found]) == pytest.approx(0.3, rel=0.3)
+
+
+def test_an_effect_that_differs_between_seeds_is_as_sure_as_its_seeds_are() -> None:
+    """The settings agree to 0.001, but the seeds' own effects have a standard deviation of 0.05."""
+    slopes = (-0.09, 0.01, -0.04, 0.06)
+    found = factorial(np.random.default_rng(0), slopes=slopes).with_levels(0.95, shape=0.99).contrast
+    assert (found.unit, found.n, found.freedom) == ("seeds", 4, 3)
+    assert found.error == pytest.approx(np.std(slopes, ddof=1) / 2, rel=0.05)
+    few = factorial(np.random.default_rng(0), slopes=slopes[:2])
+    assert few.by_seed == pytest.approx(slopes[:2], abs=0.003)
+    assert few.with_levels(0.95, shape=0.99).contrast.unit == "settings"  # two seeds do not tell how much seeds differ
+
+
+def test_seeds_that_lost_settings_still_tell_their_effect() -> None:
+    slopes = (-0.09, 0.01, -0.04, 0.06)
+    assert factorial(np.random.default_rng(0), slopes=slopes, lost=0.2).by_seed == pytest.approx(slopes, abs=0.004)
+
+
+def test_a_training_that_is_there_twice_counts_once() -> None:
+    once, twice = (factorial(np.random.default_rng(0), noise=0.02, twice=twice) for twice in (False, True))
+    assert twice.contrast.error == pytest.approx(once.contrast.error)
+    assert twice.seed_sd == pytest.approx(once.seed_sd)
 
 
 def test_a_setting_that_is_alone_in_its_block_keeps_its_outcome() -> None:

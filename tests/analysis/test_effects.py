@@ -218,6 +218,14 @@ def test_a_summary_is_of_one_outcome_and_by_every_margin() -> None:
         assert (together.contrast.margin, together.contrast.verdict) == (0.002, "not decided")
 
 
+def test_a_summary_names_the_range_of_each_corpus() -> None:
+    narrow = study(40, seed=1, corpus="other", planted=planted(0.0))
+    narrow.trials["config/tau_end"] = narrow.trials["config/tau_start"] * 0.5
+    narrow.trials.loc[::2, "config/tau_end"] = narrow.trials["config/tau_start"]
+    said = answer(both(study(40, planted=planted(0.0)), narrow))["effects/pooled"]
+    assert "from 0.5 to 1" in str(said.values["each"])
+
+
 def test_panels_of_one_corpus_have_their_full_names() -> None:
     ten, five = study(60), study(60, seed=1, name="other")
     five.trials["n_clusters"] = 5
@@ -302,6 +310,24 @@ def test_a_share_of_decided_trainings_that_moves_with_the_temperature_is_said() 
     said = answer(made)["effects/fsdd-k-10/seeds"]
     assert said.values["tau_ratio_high"] == hurdle.found.contrast.high
     assert f"{hurdle.found.contrast.value:+.2f}" in str(said)
+
+
+def test_a_share_changes_by_no_more_than_all() -> None:
+    def world(design: pd.DataFrame, rng: Generator) -> dict[str, Any]:
+        decided = ratio(design) + rng.normal(0, 0.05, len(design)) < -0.5
+        return {**planted(0.0)(design, rng), "val/mutual_information": np.where(decided, 0.9, 0.01) * math.log(K)}
+
+    (panel,) = panels(study(24, planted=world), {"fabricated": PLAN})
+    (hurdle,) = (e for e in panel.effects if (e.outcome, e.factor) == (DECIDED, "tau_ratio"))
+    assert hurdle.found is not None
+    assert -1 == hurdle.found.contrast.low <= hurdle.found.contrast.value < hurdle.found.contrast.high < 0
+    assert hurdle.found.contrast.detectable <= 1
+
+
+def test_a_design_that_fits_every_setting_exactly_knows_no_noise() -> None:
+    (panel,) = panels(study(40, planted=lambda design, _: {"val/ami": 0.5 + 0.1 * ratio(design)}), {})
+    assert panel.primary.found is None
+    assert "fits every setting exactly" in panel.primary.reason
 
 
 def test_where_every_training_decides_there_is_no_hurdle() -> None:

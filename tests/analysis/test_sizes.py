@@ -42,6 +42,20 @@ def test_a_planted_loss_is_found_beside_a_size_that_loses_nothing() -> None:
     assert (small.change.verdict, middle.change.verdict) == ("matters", "negligible")
 
 
+def test_trainings_that_did_not_decide_are_left_out_and_counted() -> None:
+    made = study(2 * SEEDS * len(MACS), planted=falling)
+    half = np.arange(len(made.trials)) % (2 * SEEDS * len(MACS)) < SEEDS  # one of two trainings of the smallest size
+    made.trials.loc[half, ["val/ami", "val/mutual_information"]] = 0.0
+    (panel,) = made.panels().values()
+    found = sizes(panel, margin=0.03)
+    assert found is not None
+    assert found.undecided == SEEDS
+    assert found.sizes[0].mean == pytest.approx(0.425, abs=0.01)
+    summary = section(made, {})
+    assert summary is not None
+    assert summary.statements[0].values["undecided"] == SEEDS
+
+
 @pytest.mark.parametrize("labels", [True, False])
 def test_the_sentences_have_these_numbers(labels: bool) -> None:
     made = study(2 * SEEDS * len(MACS), planted=falling)

@@ -164,6 +164,20 @@ def test_what_cannot_be_told_is_said(odd: Study, words: str) -> None:
     assert words in said(section(odd))
 
 
+def test_a_relation_between_seeds_alone_is_none() -> None:
+    """One seed's start is better in both scores; its settings differ by noise."""
+
+    def world(design: pd.DataFrame, rng: Generator) -> Mapping[str, Any]:
+        seed = np.arange(len(design)) % 2
+        scores = rng.normal(0, 0.01, (2, len(design))) + 0.2 * seed
+        return {"seed": seed, "val/ami": 0.4 + scores[0], "val/silhouette_p": 0.6 + scores[1]}
+
+    found = tradeoff(study(80, arm="factorial", planted=world), AMI)
+    assert found.within
+    assert found.verdict == "undecided"
+    assert np.corrcoef(found.points["compact"], found.points["other"])[0, 1] > 0.9
+
+
 def test_seeds_of_one_setting_are_one_unit() -> None:
     settings = {"config/tau_start": 1.0, "config/tau_end": 0.5, "config/tau_mean": 0.7, "config/tau_schedule": "linear"}
     seeds = study(20, arm="factorial", planted=lambda *_: {**settings, "config/beta": 0.1, "config/latent_dim": 4})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from planted import falling_with_tau_end, trial
 
-from analysis.trials import load_all, units
+from analysis.trials import load_all, study_name, units, within_seeds
 from catuvac.config import Config
 from catuvac.errors import CatuvacError
 from catuvac.experiments.base import DESIGN, columns
@@ -95,6 +95,21 @@ def test_the_seeds_of_one_setting_are_one_unit(tmp_path: Path) -> None:
     codes = units(load_all([tmp_path]).trials)
     assert codes[0] == codes[1] != codes[2] == codes[3]
     assert len(set(codes)) == 3
+
+
+def test_scores_are_relative_to_the_mean_of_their_seed_where_settings_share_seeds(tmp_path: Path) -> None:
+    for number, (seed, tau, ami) in enumerate(((0, 1.0, 0.1), (0, 0.5, 0.3), (1, 1.0, 0.6), (1, 0.5, 0.6))):
+        append_trial(tmp_path, trial(number, seed=seed, **{"config/tau_start": tau, "val/ami": ami}))
+    trials = load_all([tmp_path]).trials
+    assert within_seeds(trials, "val/ami") == pytest.approx([-0.1, 0.1, 0.0, 0.0])
+    assert within_seeds(trials.iloc[:3], "val/ami") == pytest.approx([0.1, 0.3, 0.6])  # the last seed has one setting
+
+
+def test_a_folder_that_was_renamed_keeps_its_studys_name(tmp_path: Path) -> None:
+    append_trial(tmp_path, trial(0, study="zeta"))
+    assert study_name(tmp_path) == "zeta"
+    (tmp_path / "new").mkdir()
+    assert study_name(tmp_path / "new") == "new"
 
 
 def test_studies_that_trained_otherwise_are_panels_of_their_own(tmp_path: Path) -> None:
