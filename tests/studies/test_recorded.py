@@ -7,19 +7,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis import report
 from analysis.questions import branches
 from analysis.questions.confirm import confirmed
-from analysis.questions.effects import read_plan
+from analysis.questions.effects import panels, read_plan
 from analysis.questions.sizes import sizes
 from analysis.section import Statement
 from analysis.sections import effects
+from analysis.stats.equivalence import paired
 from analysis.trials import load_all
 from catuvac import results
 from catuvac.experiments.base import BRANCH, DESIGN
 from catuvac.experiments.search import MARGIN
+from catuvac.experiments.search_space import FACTORS
 
 ROOT = Path(__file__).parents[2]
 RECORDED = sorted(path.parent for path in (ROOT / "studies" / "recorded").glob(f"*/{DESIGN}"))
@@ -77,6 +80,22 @@ def test_a_page_quotes_the_primary_effect_as_it_is(page: str, study: str, answer
     value, low, high = (signed(primary[key]) for key in ("value", "low", "high"))
     assert f"{value} (95 % interval {low} to {high}" in text
     assert primary["verdict"] in text
+
+
+@pytest.mark.parametrize("studies", [("fsdd-no-term-a", "fsdd-no-term-b", "arabic-no-term-a"), ("fsdd-a", "arabic-a")])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_page_quotes_the_interval_over_the_seeds_of_both_corpora(studies: tuple[str, ...], factor: str) -> None:
+    each: list[float] = []
+    for folder in (path for path in RECORDED if path.name in studies):
+        (panel,) = panels(load_all([folder]), {folder.name: read_plan(folder)})
+        (effect,) = (e for e in panel.effects if (e.outcome, e.factor) == (panel.primary.outcome, factor))
+        assert effect.found is not None
+        each += effect.found.by_seed
+    over, _ = paired(np.asarray(each), level=0.95, margin=MARGIN)
+    assert over is not None
+    for page in (ALL, "README.md"):
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        assert f"{signed(over.value)} ({signed(over.low)} to {signed(over.high)})" in text
 
 
 def row(folder: Path) -> str:
