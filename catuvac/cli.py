@@ -123,7 +123,7 @@ class Train(Source):
         from catuvac.training import run_dir
 
         run_dir.check(self.out, self.settings, resume=self.resume)
-        features = self.prepare()
+        features = run_dir.features(self.out) or self.prepare()
         run_dir.train(self.out, self.settings, features, device=self.device, threads=self.threads, resume=self.resume)
 
 

@@ -258,19 +258,44 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def train_on_recordings(tmp_path: Path) -> list[str]:
+    """Writes tones and one broken file to a folder, and returns the command that trains on them in `tmp_path/run`."""
     rng = np.random.default_rng(0)
     for number in range(24):
         tone = np.sin(2 * np.pi * (300 + 1500 * (number % 2)) * np.arange(8000) / 8000)
         noisy = 0.3 * tone + 0.01 * rng.normal(size=8000)
         soundfile.write(tmp_path / f"{number:02}.wav", noisy.astype(np.float32), 8000)
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    out = tmp_path / "run"
-    arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(out)]
+    arguments = ["train", "--preset", "folder", "--data-root", str(tmp_path), "--out", str(tmp_path / "run")]
     arguments += ["--cache-dir", str(tmp_path / "cache"), "--threads", "1", "--workers", "1"]
     arguments += ["--clip-seconds", "1", "--val-fraction", "0.25", "--test-fraction", "0.25"]
-    arguments += ["--n-clusters", "2", "--batch-size", "4", "--epochs", "1"]
+    return [*arguments, "--n-clusters", "2", "--batch-size", "4", "--epochs", "1"]
+
+
+def test_a_run_keeps_its_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, out = train_on_recordings(tmp_path), tmp_path / "run"
+    evaluate = ["evaluate", str(out), "--data-root", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
     assert main(arguments) == 0
+    entries = set((tmp_path / "cache").iterdir())
+    shutil.copy(tmp_path / "00.wav", tmp_path / "new.wav")
+    assert main([*arguments, "--resume"]) == 0
+    assert main(evaluate) == 0
+    assert set((tmp_path / "cache").iterdir()) == entries  # the recorded features are in it
+
+    shutil.rmtree(tmp_path / "cache")
+    for command in ([*arguments, "--resume"], evaluate):
+        capsys.readouterr()
+        assert main(command) == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.startswith("error: the recordings, or how their features are extracted, have changed since")
+    (tmp_path / "new.wav").unlink()
+    assert main([*arguments, "--resume"]) == 0
+    assert main(evaluate) == 0
+
+
+def test_a_folder_of_recordings_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(train_on_recordings(tmp_path)) == 0
     assert "broken.wav" in capsys.readouterr().err
     scores = json.loads((out / "metrics.json").read_text())
     assert "val/acc" not in scores

@@ -130,9 +130,9 @@ def features(folder: Path) -> FeatureSet | None:
 
 
 def _recorded_features(folder: Path) -> Path | None:
-    """Returns the features' path from run.json, or None without that file; raises as `features` does."""
+    """Returns the features' path from run.json, or None if there is no run or no record; raises as `features` does."""
     path = folder / "run.json"
-    if not path.exists():
+    if not (path.exists() and (folder / "config.yaml").exists()):
         return None
     advice = f"{artifacts.ADVICE}, or delete it: the features are then prepared again"
     recorded = artifacts.read_json(path, {"features": str}, advice=advice)["features"]
@@ -142,6 +142,16 @@ def _recorded_features(folder: Path) -> Path | None:
             "cannot be resumed or evaluated"
         )
     return Path(recorded)
+
+
+def _check_features(folder: Path, features: FeatureSet) -> None:
+    """Raises `CatuvacError` for other features than the run has recorded, whose splits may differ as well."""
+    recorded = _recorded_features(folder)
+    if recorded is not None and recorded.name != features.path.name:
+        raise CatuvacError(
+            f"the recordings, or how their features are extracted, have changed since {folder} was started: undo that, "
+            "or train again into another folder"
+        )
 
 
 def weights(folder: Path) -> Path:
@@ -189,7 +199,8 @@ def train(
         The last report. A killed training loses at most the epochs since its last evaluation.
 
     Raises:
-        CatuvacError: as `check`; another process trains in the folder, or its checkpoint is damaged or another run's.
+        CatuvacError: as `check`; the run was started with other features; another process trains in the folder, or
+            its checkpoint is damaged or another run's.
         OSError: the disk is full, or fails.
     """
     if threads > 0:
@@ -198,6 +209,7 @@ def train(
     busy = f"another process is training in {folder}; wait until it ends, or give another --out"
     with artifacts.alone(folder, busy=busy, flag="--out"):
         check(folder, config, resume=resume)
+        _check_features(folder, features)
         return _train(folder, run)
 
 
@@ -260,8 +272,12 @@ def evaluate(folder: Path, features: FeatureSet, *, split: str = "val") -> dict[
 
     Returns:
         Method → scores, each with the keys of the first; None where a method has no such score.
+
+    Raises:
+        CatuvacError: the folder contains no finished run, or one that was started with other features.
     """
     settings = config(folder)
+    _check_features(folder, features)
     run = TrainingRun(settings, features)
     load_weights(folder, run)
     scores = run.evaluate(split)
