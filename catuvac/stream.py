@@ -282,7 +282,9 @@ def open_pipe(handle: int, *, timeout: float, rate: int = 0, raw: bool = False) 
     rate, channels = wav.getframerate(), wav.getnchannels()
     frame = channels * PCM.itemsize
     stated = None if wav.getnframes() * frame >= ENDLESS else wav.getnframes()
-    return Sound(rate, _pcm(lambda count: wav.readframes(count // frame), rate=rate, channels=channels, stated=stated))
+    # `wav` would end at a placeholder's size.
+    read: _Read = pipe.read if stated is None else lambda count: wav.readframes(count // frame)
+    return Sound(rate, _pcm(read, rate=rate, channels=channels, stated=stated))
 
 
 class _Read(Protocol):

@@ -172,6 +172,14 @@ class TestFaultyPipes:
         data[40:44] = b"\xff\xff\xff\xff"  # as ffmpeg writes to a pipe
         assert len(list(Stream(model, piped(bytes(data))))) == 2
 
+    def test_a_placeholder_is_no_end(
+        self, model: FittedModel, recording: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stream, "ENDLESS", 4 * RATE)  # in place of 2 GiB
+        data = bytearray(recording.read_bytes())
+        data[4:8], data[40:44] = (36 + 4 * RATE).to_bytes(4, "little"), (4 * RATE).to_bytes(4, "little")
+        assert len(list(Stream(model, piped(bytes(data))))) == 5
+
     def test_another_rate_than_stated(self, model: FittedModel, recording: Path) -> None:
         assert "16000 Hz and --rate 8000 Hz" in self.message(model, recording.read_bytes(), rate=8000)
 
