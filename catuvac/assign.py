@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Literal
 
@@ -26,16 +26,17 @@ from catuvac.io import replacing
 from catuvac.training.run import EVAL_BATCH
 
 Format = Literal["csv", "jsonl", "parquet", "audacity", "raven"]
+Clip = tuple[Path, float | None, float | None, Tensor | str]  # path, start and end in s, samples or why there are none
 UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model's output for one clip; if it cannot be read, `reason` states why and the other fields are None.
+    """A model's output for one clip; if it cannot be used, `reason` states why, and all but its place is None.
 
     Attributes:
         path: as given.
-        start, end: s within the recording.
+        start, end: s within the recording; None if that cannot be read.
         cluster: the most probable cluster, 0 to K - 1.
         name: the cluster's name; "" without a name.
         probability: the cluster's probability.
@@ -64,6 +65,12 @@ class Row:
         if self.undecided:
             return UNDECIDED
         return self.name or f"cluster {self.cluster}"
+
+    @property
+    def problem(self) -> str:
+        """The recording, the part of it if that is known, and the reason why it cannot be used."""
+        part = "" if self.start is None else f", {self.start:g} to {self.end:g} s"
+        return f"{self.path}{part}: {self.reason}"
 
 
 def expand(paths: Iterable[str], *, stdin: IO[str]) -> list[Path]:
@@ -115,15 +122,19 @@ def assign(
             f"the model was trained on clips of {front_end.clip_seconds:g} s and reads no more of a window: "
             f"give --window {front_end.clip_seconds:g} or less"
         )
-    clips = _clips(model, paths, window=window, hop=hop or window)
-    while chunk := list(islice(clips, EVAL_BATCH)):
+    for chunk in _chunks(_clips(model, paths, window=window, hop=hop or window), most=EVAL_BATCH * model.window):
         prediction = model.predict([samples for *_, samples in chunk if isinstance(samples, Tensor)])
-        predictions = iter(zip(prediction.probabilities, prediction.entropy, prediction.error, strict=True))
+        predictions = iter(
+            zip(prediction.probabilities, prediction.entropy, prediction.error, prediction.reasons, strict=True)
+        )
         for path, start, end, samples in chunk:
             if isinstance(samples, str):
-                yield Row(str(path), reason=samples)
+                yield Row(str(path), start, end, reason=samples)
                 continue
-            probabilities, entropy, error = next(predictions)
+            probabilities, entropy, error, reason = next(predictions)
+            if reason:
+                yield Row(str(path), start, end, reason=reason)
+                continue
             second, first = (int(cluster) for cluster in probabilities.argsort(kind="stable")[-2:])
             yield Row(
                 path=str(path),
@@ -140,10 +151,20 @@ def assign(
             )
 
 
-def _clips(
-    model: FittedModel, paths: Iterable[Path], *, window: float, hop: float
-) -> Iterator[tuple[Path, float, float, Tensor | str]]:
-    """Yields path, start and end in s, and the samples or the reason why there are none."""
+def _chunks(clips: Iterable[Clip], *, most: int) -> Iterator[list[Clip]]:
+    """Yields lists of `EVAL_BATCH` clips, or of fewer that have `most` samples together: a clip may be long."""
+    chunk: list[Clip] = []
+    for clip in clips:
+        chunk.append(clip)
+        if len(chunk) == EVAL_BATCH or sum(len(samples) for *_, samples in chunk) >= most:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _clips(model: FittedModel, paths: Iterable[Path], *, window: float, hop: float) -> Iterator[Clip]:
+    """Yields the clips of recordings, or their windows."""
     front_end = model.config.features
     rate = front_end.sample_rate
     for path in paths:
@@ -155,7 +176,7 @@ def _clips(
                 samples = audio.load(path, sample_rate=rate, seconds=front_end.clip_seconds)
                 yield path, 0.0, len(samples) / rate, samples
         except AudioError as error:
-            yield path, 0.0, 0.0, str(error)
+            yield path, None, None, str(error)
 
 
 def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]:
@@ -206,17 +227,7 @@ def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
         CatuvacError: the folder is not empty, or cannot be written.
     """
     unfinished = folder / UNFINISHED
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        empty = not any(folder.iterdir())
-        if empty:
-            unfinished.mkdir()
-    except FileExistsError:  # another process was faster, or the folder is a file
-        empty = False
-    except OSError as error:
-        raise CatuvacError(f"cannot write {folder}: {error.strerror}") from error
-    if not empty:
-        raise CatuvacError(f"{folder} is not empty; give another folder")
+    unfinished.mkdir(parents=True)  # fails if another process was faster
     try:
         _sort(rows, unfinished, link=link)
         for path in unfinished.iterdir():

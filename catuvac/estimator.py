@@ -297,18 +297,17 @@ def _extracted(X: Clips, config: FeatureConfig, *, paths: bool) -> tuple[feature
         raise ValueError("X contains no clip")
     read = _recording if paths else _samples
     parts = [
-        features.extract(
+        features.extract_usable(
             [read(clip, config) for clip in clips[start : start + EVAL_BATCH]],
             durations=[math.nan] * len(clips[start : start + EVAL_BATCH]),
             config=config,
         )
         for start in range(0, len(clips), EVAL_BATCH)
     ]
-    x, mask = (torch.cat(arrays).numpy() for arrays in zip(*parts, strict=True))
-    loud = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2)))
-    if len(loud):
-        raise CatuvacError(f"clip {loud[0]} of X is too loud for float32: full scale is 1")
-    return x, mask
+    for number, reason in enumerate(reason for *_, reasons in parts for reason in reasons):
+        if reason:
+            raise CatuvacError(f"clip {number} of X: {reason}; leave it out of X")
+    return torch.cat([x for x, *_ in parts]).numpy(), torch.cat([mask for _, mask, _ in parts]).numpy()
 
 
 def _recording(path: Any, config: FeatureConfig) -> Tensor:

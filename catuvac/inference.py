@@ -9,7 +9,7 @@ Shape legend: n clips, T frames, F bands, K clusters, d latent dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,11 +43,14 @@ class Prediction:
         z: posterior means, `[n, d]`.
         error: root mean square difference `[n]` between a clip's features in [0, 1] and their reconstruction, over the
             unmasked cells: how unlike the training data a clip is.
+        reasons: n reasons why a clip's features cannot be used, so that all else about it is meaningless; "" where they
+            can. Empty for features that were given.
     """
 
     probabilities: NDArray[np.float32]
     z: NDArray[np.float32]
     error: NDArray[np.float32]
+    reasons: tuple[str, ...] = ()
 
     @property
     def clusters(self) -> NDArray[np.int64]:
@@ -92,40 +95,47 @@ class FittedModel:
         """The entropy in nats above which a clip counts as undecided: ½ log K, as in training."""
         return DECIDED * math.log(self.config.model.n_clusters)
 
-    def predict(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> Prediction:
+    def predict(self, clips: Sequence[Tensor]) -> Prediction:
         """Assigns clips to clusters, with features that are bit-identical to those of the training.
 
         A model with a context averages the logits of a clip's windows. Training resamples each window separately, so
         that features at the edges of windows differ slightly if `clips` were resampled as a whole.
 
         Args:
-            clips: samples `[s]` of each clip, finite, at `config.features.sample_rate` Hz.
-            durations: the true length of each clip in s; None if no clip contains padding.
+            clips: samples `[s]` of each clip, finite and without padding, at `config.features.sample_rate` Hz.
         """
-        lengths = durations or [math.nan] * len(clips)
         if not self.config.features.context:
-            return self._predict_whole(clips, lengths)
+            return self._predict_whole(clips)
         windows: list[Tensor] = []
         of: list[int] = []
-        for number, (samples, seconds) in enumerate(zip(clips, lengths, strict=True)):
-            used = samples if math.isnan(seconds) else samples[: max(1, round(seconds * self.sample_rate))]
-            count = audio.window_count(len(used), seconds=self.window, hop=self.window)
-            windows += [used[i * self.window : (i + 1) * self.window] for i in range(count)]
+        for number, samples in enumerate(clips):
+            count = audio.window_count(len(samples), seconds=self.window, hop=self.window)
+            windows += [samples[i * self.window : (i + 1) * self.window] for i in range(count)]
             of += [number] * count
-        parts = self._predict_whole(windows, [math.nan] * len(windows))
+        parts = self._predict_whole(windows)
         by_clip = ByClip(np.arange(len(clips)), np.array(of, dtype=np.int64))
+        reasons = [""] * len(clips)
+        for number, reason in zip(of, parts.reasons, strict=True):
+            reasons[number] = reasons[number] or reason
         return Prediction(
             mean_probabilities(by_clip, parts.probabilities),
             by_clip.means(parts.z),
             np.sqrt(by_clip.means(parts.error**2)),
+            tuple(reasons),
         )
 
-    def _predict_whole(self, clips: Sequence[Tensor], lengths: Sequence[float]) -> Prediction:
+    def _predict_whole(self, clips: Sequence[Tensor]) -> Prediction:
         """Assigns clips, or windows, that the networks see as a whole."""
-        front_end = self.config.features
-        return self._predict(
-            features.extract(clips[part], durations=lengths[part], config=front_end) for part in _batches(len(clips))
-        )
+        reasons: list[str] = []
+
+        def extracted() -> Iterator[tuple[Tensor, Tensor]]:
+            for part in _batches(len(clips)):
+                lengths = [math.nan] * len(clips[part])
+                x, mask, found = features.extract_usable(clips[part], durations=lengths, config=self.config.features)
+                reasons.extend(found)
+                yield x, mask
+
+        return replace(self._predict(extracted()), reasons=tuple(reasons))
 
     def predict_features(self, x: features.Array, mask: features.Mask) -> Prediction:
         """Assigns clips by their unnormalised features `[n, T, F]`, with the activity mask `[n, T]`."""
@@ -148,9 +158,20 @@ class FittedModel:
         )
 
     def logits(self, clips: Sequence[Tensor], durations: Sequence[float] | None = None) -> NDArray[np.float32]:
-        """Computes only the logits of q(y | x), `[n, K]`, for up to a few hundred clips; arguments as for `predict`."""
+        """Computes only the logits of q(y | x), `[n, K]`, for up to a few hundred clips.
+
+        Args:
+            clips: as for `predict`, but possibly padded.
+            durations: the true length of each clip in s; None if no clip contains padding.
+
+        Raises:
+            CatuvacError: the features of a clip cannot be used.
+        """
         lengths = durations or [math.nan] * len(clips)
-        x, _ = self._input(*features.extract(clips, durations=lengths, config=self.config.features))
+        raw, mask, reasons = features.extract_usable(clips, durations=lengths, config=self.config.features)
+        for reason in filter(None, reasons):
+            raise CatuvacError(reason)
+        x, _ = self._input(raw, mask)
         with torch.no_grad():
             logits: NDArray[np.float32] = self._logits(x).numpy()
         return logits

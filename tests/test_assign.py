@@ -118,6 +118,40 @@ def test_an_unreadable_file_has_a_row_with_its_reason(model: FittedModel, record
     assert [row.cluster is None for row in found] == [False, True, True, False]
 
 
+def test_what_is_too_loud_for_the_features_has_a_row_with_its_reason(
+    model: FittedModel, recordings: Path, tmp_path: Path
+) -> None:
+    loud = np.zeros(RATE)
+    loud[RATE // 2] = 1e30
+    soundfile.write(tmp_path / "loud.wav", loud, RATE, subtype="FLOAT")
+    found = rows(model, [tmp_path / "loud.wav", recordings / "00.wav"])
+    assert ["too loud" in row.reason for row in found] == [True, False]
+    assert (found[0].start, found[0].end, found[0].cluster, found[0].reconstruction_error) == (0.0, 1.0, None, None)
+    (alone,) = rows(model, [recordings / "00.wav"])
+    assert (found[1].cluster, found[1].probability) == (alone.cluster, pytest.approx(alone.probability))
+
+
+def test_a_window_that_cannot_be_used_is_one_row(model: FittedModel, tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).normal(size=4 * RATE) * 0.1
+    samples[RATE], samples[2 * RATE] = np.nan, 1e30
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
+    found = rows(model, [tmp_path / "x.wav"], window=1.0)
+    assert [(row.start, bool(row.reason), row.cluster is None) for row in found] == [
+        (0.0, False, False),
+        (1.0, True, True),
+        (2.0, True, True),
+        (3.0, False, False),
+    ]
+    assert found[1].problem == f"{tmp_path / 'x.wav'}, 1 to 2 s: contains NaN or infinite samples"
+
+
+def test_long_clips_are_held_few_at_a_time() -> None:
+    clips = [(Path(), 0.0, 1.0, samples) for samples in (torch.zeros(70), torch.zeros(30), torch.zeros(90), "gone")]
+    assert [len(chunk) for chunk in assign._chunks(clips, most=100)] == [2, 2]
+    short = [(Path(), 0.0, 1.0, torch.zeros(1))] * (assign.EVAL_BATCH + 1)
+    assert [len(chunk) for chunk in assign._chunks(short, most=10**6)] == [assign.EVAL_BATCH, 1]
+
+
 def test_undecided_is_a_matter_of_entropy(model: FittedModel, recordings: Path) -> None:
     paths = sorted(recordings.iterdir())[:5]
     found = rows(model, paths)

@@ -149,6 +149,12 @@ def test_the_summary_counts(model: FittedModel, recording: Path) -> None:
     assert 0 < summary.cpu_share < 1
 
 
+def test_what_is_too_loud_for_the_features_is_one_line(model: FittedModel, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", np.full(RATE, 1e30), RATE, subtype="FLOAT")
+    with pytest.raises(CatuvacError, match="too loud for float32"):
+        list(Stream(model, stream.open_file(tmp_path / "loud.wav")))
+
+
 class TestFaultyPipes:
     def message(
         self, model: FittedModel, data: bytes, *, stalls: bool = False, rate: int = 0, raw: bool = False

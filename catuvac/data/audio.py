@@ -19,6 +19,10 @@ class AudioError(Exception):
     """Raised for a file that cannot be used; the message is the reason, without the path."""
 
 
+class NotFiniteError(AudioError):
+    """Raised for NaN or infinite samples, after which others may be usable."""
+
+
 def load(path: str | Path, *, sample_rate: int, start: float = 0.0, seconds: float = math.inf) -> Tensor:
     """Decodes a file to mono at `sample_rate` Hz by averaging its channels: float32 `[samples]`, all finite.
 
@@ -29,8 +33,8 @@ def load(path: str | Path, *, sample_rate: int, start: float = 0.0, seconds: flo
         seconds: audio more than this after `start` is not read.
 
     Raises:
-        AudioError: the file is absent, empty, unreadable, ends before `start`, contains no samples, or NaN or infinite
-            ones, or its header states impossible values.
+        AudioError: the file is absent, empty, unreadable, ends before `start`, contains no samples, none at
+            `sample_rate`, or NaN or infinite ones, or its header states impossible values.
     """
     with _opened(path) as file:
         first = round(start * file.samplerate)
@@ -44,7 +48,9 @@ def load(path: str | Path, *, sample_rate: int, start: float = 0.0, seconds: flo
         return resample(_read(file, wanted), rate=file.samplerate, to=sample_rate)
 
 
-def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -> Iterator[tuple[float, float, Tensor]]:
+def windows(
+    path: str | Path, *, sample_rate: int, seconds: float, hop: float
+) -> Iterator[tuple[float, float, Tensor | str]]:
     """Decodes a recording window by window, so that memory does not grow with its length.
 
     Args:
@@ -54,7 +60,8 @@ def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -
         hop: s between the starts of consecutive windows.
 
     Yields:
-        Start and end in s, and the samples as `load` returns them; each window is resampled separately.
+        Start and end in s, and the samples as `load` returns them, or the reason why a window cannot be used although
+        later ones may be: NaN or infinite samples. Each window is resampled separately.
 
     Raises:
         AudioError: as `load`, at the affected window.
@@ -65,8 +72,12 @@ def windows(path: str | Path, *, sample_rate: int, seconds: float, hop: float) -
             start = number * hop
             first = round(start * rate)
             file.seek(min(first, file.frames))
-            samples = _read(file, max(1, min(round(seconds * rate), file.frames - first)))
-            yield start, min(start + seconds, length), resample(samples, rate=rate, to=sample_rate)
+            try:
+                samples = _read(file, max(1, min(round(seconds * rate), file.frames - first)))
+                window: Tensor | str = resample(samples, rate=rate, to=sample_rate)
+            except NotFiniteError as error:
+                window = str(error)
+            yield start, min(start + seconds, length), window
 
 
 def window_count(length: float, *, seconds: float, hop: float) -> int:
@@ -116,6 +127,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     except soundfile.SoundFileError as error:
         reason = str(error).replace(repr(os.fsencode(path)), "").removeprefix("Error opening : ")
         raise AudioError(f"unreadable: {reason}") from error
+    except TypeError as error:  # soundfile wants to be told the rate
+        raise AudioError("unreadable: a .raw file does not state its rate and format") from error
     except (MemoryError, ValueError, RuntimeError) as error:
         raise AudioError("unreadable: its header states an impossible length, channel count or rate") from error
 
@@ -128,21 +141,28 @@ def _read(file: soundfile.SoundFile, frames: int) -> Tensor:
     if len(data) == 0:
         raise AudioError("zero-length: no samples")
     if not np.isfinite(data).all():
-        raise AudioError("contains NaN or infinite samples")
+        raise NotFiniteError("contains NaN or infinite samples")
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
     return torch.from_numpy(mono * np.float32(2**-15) if short else mono)
 
 
 def resample(samples: Tensor, *, rate: int, to: int) -> Tensor:
-    """Resamples `[n]` at `rate` Hz to `round(n * to / rate)` at `to` Hz; returns the input itself if these match."""
+    """Resamples `[n]` at `rate` Hz to `round(n * to / rate)` at `to` Hz; returns the input itself if these match.
+
+    Raises:
+        AudioError: the result has no sample.
+    """
     if rate == to:
         return samples
-    return torch.from_numpy(soxr.resample(samples.numpy(), rate, to))
+    resampled = soxr.resample(samples.numpy(), rate, to)
+    if not len(resampled):
+        raise AudioError(f"too short: no sample at {to} Hz")
+    return torch.from_numpy(resampled)
 
 
 def duration(path: str | Path) -> float:
     """Returns the length stated in a file's header, in s; NaN if it cannot be read (`load` then reports why)."""
     try:
         return float(soundfile.info(os.fsencode(path)).duration)
-    except (OSError, soundfile.SoundFileError):
+    except (OSError, soundfile.SoundFileError, TypeError):  # the last for a .raw file
         return math.nan

@@ -76,6 +76,20 @@ def extract(clips: Sequence[Tensor], *, durations: Sequence[float], config: Feat
     return F.pad(x, (0, bands - x.shape[2], 0, missing)).contiguous(), F.pad(active, (0, missing))
 
 
+def extract_usable(
+    clips: Sequence[Tensor], *, durations: Sequence[float], config: FeatureConfig
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Returns what `extract` does, and for each clip the reason why its features cannot be used, or ""."""
+    x, mask = extract(clips, durations=durations, config=config)
+    reasons = [
+        ""
+        if clip_x.isfinite().all()
+        else f"samples of up to {samples.abs().max():.2g}, where full scale is 1: too loud for float32"
+        for samples, clip_x in zip(clips, x, strict=True)
+    ]
+    return x, mask, reasons
+
+
 @dataclass(frozen=True)
 class Normaliser:
     """Maps features to [0, 1] with statistics of the training clips' active frames.
@@ -269,8 +283,10 @@ def own_samples(samples: int, duration: float, config: FeatureConfig) -> int:
 
 
 def _stretched(x: Tensor, active: Tensor, count: int) -> Tensor:
-    """Interpolates `x` `[frames, bands]` from its first to its last active frame: `[count, bands]`."""
+    """Interpolates `x` `[frames, bands]` from its first to its last active frame, NaN if none: `[count, bands]`."""
     span = active.nonzero()
+    if not len(span):  # the power is infinite or NaN
+        return torch.full((count, x.shape[1]), math.nan)
     sound = x[int(span[0]) : int(span[-1]) + 1]
     return F.interpolate(sound.T[None], size=count, mode="linear", align_corners=True)[0].T
 

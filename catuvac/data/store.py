@@ -510,17 +510,16 @@ def _threads(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 
 def _extract(corpus: CorpusConfig, front_end: FeatureConfig, clips: pd.DataFrame) -> Extracted:
-    samples, reasons = [], []
+    samples, errors = [], []
     for path, start, duration in zip(clips["path"], starts(clips), clips["duration"], strict=True):
         try:
             samples.append(read_clip(corpus, front_end, path, start=start, duration=duration))
-            reasons.append("")
+            errors.append("")
         except AudioError as error:
             samples.append(torch.zeros(1))
-            reasons.append(str(error))
-    x, mask = features.extract(samples, durations=clips["duration"].tolist(), config=front_end)
-    for row in np.flatnonzero(~np.isfinite(x.numpy()).all(axis=(1, 2))):
-        reasons[row] = f"samples of up to {samples[row].abs().max():.2g}, where full scale is 1: too loud for float32"
+            errors.append(str(error))
+    x, mask, reasons = features.extract_usable(samples, durations=clips["duration"].tolist(), config=front_end)
+    reasons = [error or reason for error, reason in zip(errors, reasons, strict=True)]
     unusable = np.array(reasons) != ""
     x[unusable], mask[unusable] = 0, False
     return x.numpy(), mask.numpy(), reasons

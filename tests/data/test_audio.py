@@ -88,3 +88,32 @@ def test_blocks_of_an_unusable_file_say_why(bad_files: dict[str, Path], tmp_path
     for path in (*bad_files.values(), tmp_path / "gone.wav"):
         with pytest.raises(audio.AudioError):
             list(audio.blocks(path, seconds=0.1)[1])
+
+
+def test_a_window_that_is_not_finite_is_followed_by_others(tmp_path: Path) -> None:
+    samples = np.full(4000, 0.5)
+    samples[1500] = np.inf
+    soundfile.write(tmp_path / "x.wav", samples, 1000, subtype="FLOAT")
+    windows = list(audio.windows(tmp_path / "x.wav", sample_rate=1000, seconds=1.0, hop=1.0))
+    assert [(start, end) for start, end, _ in windows] == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
+    assert [part if isinstance(part, str) else len(part) for *_, part in windows] == [
+        1000,
+        "contains NaN or infinite samples",
+        1000,
+        1000,
+    ]
+
+
+def test_what_leaves_no_sample_is_too_short(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.full(1, 0.5), 48000)
+    with pytest.raises(audio.AudioError, match="too short: no sample at 8000 Hz"):
+        audio.load(tmp_path / "x.wav", sample_rate=8000)
+    with pytest.raises(audio.AudioError, match="too short: no sample at 8000 Hz"):
+        list(audio.windows(tmp_path / "x.wav", sample_rate=8000, seconds=1.0, hop=1.0))
+
+
+def test_samples_without_a_header_are_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "x.raw").write_bytes(bytes(1000))
+    with pytest.raises(audio.AudioError, match="does not state its rate"):
+        audio.load(tmp_path / "x.raw", sample_rate=8000)
+    assert np.isnan(audio.duration(tmp_path / "x.raw"))

@@ -198,3 +198,15 @@ def test_normaliser_clips_what_training_did_not_see() -> None:
     out = fitted.apply(np.full((1, 16, 16), 7, dtype=np.float32), mask)
     assert out.dtype == np.float32
     assert (out == 1).all()
+
+
+@pytest.mark.parametrize("clip_norm", ["none", "mean_var"])
+@pytest.mark.parametrize("time_fit", ["pad", "stretch"])
+def test_a_clip_that_is_too_loud_has_a_reason_and_changes_no_other(time_fit: str, clip_norm: str) -> None:
+    config = FeatureConfig(time_fit=time_fit, clip_norm=clip_norm)  # type: ignore[arg-type]
+    clips = [tone(1000, 0.5), 1e24 * tone(1000, 0.5)]
+    x, mask, reasons = features.extract_usable(clips, durations=[math.nan] * 2, config=config)
+    single = alone(clips[0], math.nan, config)
+    torch.testing.assert_close(x[0], single.x)
+    assert torch.equal(mask[0], single.mask)
+    assert reasons == ["", "samples of up to 1e+24, where full scale is 1: too loud for float32"]

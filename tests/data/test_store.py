@@ -385,10 +385,17 @@ def test_names_in_any_encoding_are_read_and_stored_in_print(tree: Path, tmp_path
     assert {x.tobytes() for x in np.array(prepared.x)} == {x.tobytes() for x in expected}
 
 
-def test_samples_too_loud_for_float32_are_skipped(tree: Path, tmp_path: Path) -> None:
-    soundfile.write(tree / "a" / "loud.wav", np.full(8000, 1e30), 8000, subtype="FLOAT")
-    prepared = prepare(tree, tmp_path / "cache")
-    assert prepared.skipped["path"].tolist() == [str(tree.resolve() / "a" / "loud.wav")]
+@pytest.mark.parametrize("peak", [1e24, 1e30])
+@pytest.mark.parametrize("features", [{}, {"time_fit": "stretch"}, {"clip_norm": "mean_var"}])
+def test_a_file_that_is_too_loud_or_too_short_is_skipped(
+    tree: Path, tmp_path: Path, features: dict[str, Any], peak: float
+) -> None:
+    soundfile.write(tree / "a" / "loud.wav", np.full(8000, peak), 8000, subtype="FLOAT")
+    soundfile.write(tree / "a" / "short.wav", np.full(1, 0.5), 48000)
+    prepared = prepare(tree, tmp_path / "cache", TREE.with_settings(features))
+    assert [Path(path).name for path in prepared.skipped["path"]] == ["loud.wav", "short.wav"]
+    assert "too loud for float32" in prepared.skipped["reason"][0]
+    assert prepared.skipped["reason"][1] == "too short: no sample at 8000 Hz"
     assert np.isfinite(prepared.x).all()
 
 
