@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ HIDDEN = "."  # prefix of hidden names; on other file systems, macOS stores meta
 SPLITS = ("train", "val", "test")
 UNKNOWN = "unknown"  # a nuisance column's value where it is missing
 GIVEN = ("label", "split")  # columns with a fixed meaning that a pattern or a table may have
-RESERVED = {*COMMON, "reason"} - {*GIVEN}  # those that it may not have, except for a table's path, start and end
+PLACE = ("path", "start", "end")  # further such columns of a table
+RESERVED = {*COMMON, "reason"}  # those that it may not have otherwise
 CORRECT = "correct it"
 
 
@@ -73,7 +75,7 @@ def _matched(paths: Sequence[Path], config: CorpusConfig, root: Path) -> tuple[l
     """Returns the files that the pattern matches, their columns, and a text for the note."""
     pattern = re.compile(config.pattern)
     where = f"pattern {config.pattern!r}"
-    _check_names(list(pattern.groupindex), where)
+    _check_names(list(pattern.groupindex), where, GIVEN)
     matches = [(path, pattern.match(path.relative_to(root).as_posix())) for path in paths]
     matched = [(path, match) for path, match in matches if match]
     others = [path for path, match in matches if not match]
@@ -96,7 +98,7 @@ def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
     separator = "\t" if table.suffix.lower() == ".tsv" else ","
     rows = read_table(table, ["path"], separator=separator, texts=True, remedy=CORRECT)
     rows.columns = [printable(str(name)) for name in rows.columns]
-    _check_names([name for name in rows.columns if name not in ("path", "start", "end")], str(table))
+    _check_names(list(rows.columns), str(table), (*GIVEN, *PLACE))
 
     paths = rows["path"].map(lambda path: os.path.normpath(root / path))
     start = _seconds(rows, "start", blank=0.0)
@@ -110,7 +112,7 @@ def _tabled(config: CorpusConfig, root: Path) -> ClipTable:
         raise CatuvacError(f"none of the {len(paths)} files of {table} is there, the first: {paths[0]}: put them there")
 
     rows, paths, start, end = rows[here], paths[here], start[here], end[here]
-    columns = {str(name): rows[name].map(printable).tolist() for name in rows if name not in ("path", "start", "end")}
+    columns = {str(name): rows[name].map(printable).tolist() for name in rows if name not in PLACE}
     lengths = paths.map({path: audio.duration(path) for path in paths.unique()})
     left = np.minimum(end, lengths) - start  # an end beyond the recording's is replaced by that
     clips = pd.DataFrame(
@@ -130,10 +132,13 @@ def _seconds(rows: pd.DataFrame, name: str, *, blank: float) -> pd.Series:
     return pd.to_numeric(texts, errors="coerce").astype(float).where(texts.str.strip() != "", blank)
 
 
-def _check_names(names: Sequence[str], where: str) -> None:
-    """Raises `CatuvacError` for a column that a pattern or a table may not have."""
+def _check_names(names: Sequence[str], where: str, given: Sequence[str]) -> None:
+    """Raises `CatuvacError` for a column that a pattern or a table may not have, or that resembles a `given` one."""
     for name in names:
-        if name in RESERVED:
+        meant = name.strip().casefold()
+        if meant in given and meant != name:
+            raise CatuvacError(f"{where} has a column {name!r}: did you mean {meant!r}?")
+        if name in RESERVED and name not in given:
             raise CatuvacError(f"{where} has a column {name!r}, which is a reserved name: rename it")
 
 
@@ -169,14 +174,22 @@ def _described(columns: dict[str, list[str]]) -> str:
 def recordings(root: Path) -> Iterator[Path]:
     """Yields the audio files below `root`, including broken links; raises `OSError` for a folder it cannot list.
 
-    Hidden files and the content of hidden folders are left out.
+    Hidden files and the content of hidden folders are left out. Links to folders are followed, but every folder is read
+    once, under its own path if `root` contains it.
     """
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for folder, inside, names in os.walk(root, onerror=refuse):
-        inside[:] = [name for name in inside if not name.startswith(HIDDEN)]
+    links, seen = [root], set()  # links are read last, so that a folder is found under its own path
+    for folder, inside, names in chain.from_iterable(os.walk(link, onerror=refuse) for link in links):
+        status = os.stat(folder)
+        inside[:] = [name for name in sorted(inside) if not name.startswith(HIDDEN)]
+        if (status.st_dev, status.st_ino) in seen:
+            inside.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        links += [path for path in (Path(folder, name) for name in inside) if path.is_symlink()]
         for path in (Path(folder, name) for name in names if not name.startswith(HIDDEN)):
             # Opening a named pipe would block forever.
             if path.suffix.lower() in READ + UNREAD and (path.is_file() or not path.exists()):

@@ -57,6 +57,17 @@ def test_what_libsndfile_writes_is_listed_and_what_is_hidden_is_not(tmp_path: Pa
     assert list(recordings(hidden_root)) == [hidden_root / "x.wav"]
 
 
+def test_links_to_folders_are_followed_and_every_folder_is_read_once(tmp_path: Path) -> None:
+    root, elsewhere = tree(tmp_path / "root", "z/x.wav", "z/deep/x.wav"), tree(tmp_path / "elsewhere", "sub/x.wav")
+    (root / "a").symlink_to(root / "z")  # a folder that is found under its own path
+    (root / "b").symlink_to(elsewhere)
+    (root / "c").symlink_to(elsewhere)
+    (root / "z" / "deep" / "loop").symlink_to(root)
+    (elsewhere / "sub" / "loop").symlink_to(elsewhere)
+    found = list(recordings(root))
+    assert [path.relative_to(root).as_posix() for path in found] == ["z/x.wav", "z/deep/x.wav", "b/sub/x.wav"]
+
+
 def test_named_groups_become_columns(birds: Path) -> None:
     table = index(CorpusConfig(corpus="folder", pattern=PATTERN), birds)
     clips = table.clips
@@ -94,6 +105,7 @@ def test_files_that_do_not_match_are_counted_or_left_out(birds: Path) -> None:
     [
         (r"(?P<label>owl)?", r"gives 12 of 24 clips no label, the first .*wren.0_pond1\.wav: give every clip"),
         (r"(?P<start>[a-z]+)", "has a column 'start', which is a reserved name: rename it"),
+        (r"(?P<Label>[a-z]+)", "has a column 'Label': did you mean 'label'?"),
         (r"(?P<split>[a-z]+)", r"0_pond1\.wav: unknown split 'owl'; known: train, val, test"),
     ],
 )
@@ -164,6 +176,9 @@ def test_a_table_may_lie_elsewhere_have_tabs_a_mark_and_only_paths(listed: Path,
         ("a.wav,owl", ",owl", r"line 2: no path; correct it"),
         ("ü", "\udcff", r"clips\.csv is not UTF-8: .*correct it"),
         ("speaker", "duration", "a column 'duration', which is a reserved name"),
+        ("start", "Start", "a column 'Start': did you mean 'start'?"),
+        ("end", " end", "a column ' end': did you mean 'end'?"),
+        ("label", "LABEL ", "a column 'LABEL ': did you mean 'label'?"),
         ("date", "split", r"clips\.csv gives 1 of 4 clips no split"),
         ("007,may", "007,may,4", r"clips\.csv is not the corpus's table: .*line 3.*; correct it"),
         (TABLE[TABLE.index("\n") :], "\n", "lists no clip"),
