@@ -437,7 +437,8 @@ def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int
                 _refuse(clips["path"][row], reasons[row])
             yield x
 
-    stored = clips.assign(path=[printable(path) for path in clips["path"]])  # as tables and pages show it
+    # Parquet's text is Unicode, which file names need not be.
+    stored = clips.assign(path=[path.encode(errors="backslashreplace").decode() for path in clips["path"]])
     chunks = [clips[start : start + CHUNK] for start in range(0, count, CHUNK)]
     with _threads(workers) as mapped:
         results = mapped(partial(_extract, config.corpus, config.features), chunks)

@@ -375,14 +375,23 @@ def test_a_map_that_is_cut_short_is_one_line(tree: Path, tmp_path: Path) -> None
     assert len(prepare(tree, tmp_path / "cache").x) == 12
 
 
-def test_names_in_any_encoding_are_read_and_stored_in_print(tree: Path, tmp_path: Path) -> None:
+def test_names_in_any_encoding_are_read_and_stored_as_unicode(tree: Path, tmp_path: Path) -> None:
     expected = np.array(prepare(tree, tmp_path / "one").x)
     os.rename(os.fsencode(tree / "a"), os.path.join(os.fsencode(tree), b"\xff\x1b[31m"))
     prepared = prepare(tree, tmp_path / "two", TREE.with_settings({"split": "random"}))
     assert len(prepared.x) == 12
     assert set(prepared.clips["label"]) == {"b", "\\udcff\\x1b[31m"}
-    assert all(path.isprintable() for path in prepared.clips["path"])
+    assert str(tree.resolve() / "\\udcff\x1b[31m" / "0.wav") in set(prepared.clips["path"])
     assert {x.tobytes() for x in np.array(prepared.x)} == {x.tobytes() for x in expected}
+
+
+def test_recordings_can_be_opened_by_their_stored_names(tree: Path, tmp_path: Path) -> None:
+    (tree / "a" / "0.wav").rename(tree / "a" / "Rec 10\u202fPM\xa0\u3000.wav")
+    (tree / "a" / "zero\n.wav").touch()
+    prepared = prepare(tree, tmp_path / "cache")
+    assert len(prepared.clips) == 12
+    assert all(map(os.path.isfile, prepared.clips["path"]))
+    assert prepared.skipped["path"].tolist() == [str(tree.resolve() / "a" / "zero\n.wav")]
 
 
 @pytest.mark.parametrize("peak", [1e24, 1e30])
