@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Literal
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.progress import track
@@ -73,7 +75,7 @@ class Row:
         return f"{self.path}{part}: {self.reason}"
 
 
-def expand(paths: Iterable[str], *, stdin: IO[str]) -> list[Path]:
+def expand(paths: Iterable[str], *, stdin: IO[bytes]) -> list[Path]:
     """Expands folders to files; "-" reads paths from standard input, one per line or NUL-terminated.
 
     Raises:
@@ -82,8 +84,9 @@ def expand(paths: Iterable[str], *, stdin: IO[str]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path == "-":
-            text = stdin.read()
-            files += [Path(line) for line in text.split("\0" if "\0" in text else "\n") if line]
+            data = stdin.read()  # names may consist of any bytes, not only UTF-8
+            lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+            files += [Path(os.fsdecode(line)) for line in lines if line]
         elif Path(path).is_dir():
             inside = sorted(recordings(Path(path)))
             if not inside:
@@ -185,7 +188,8 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
     A file is written completely or not at all; without `out`, CSV and JSON lines are printed as they are computed.
 
     Raises:
-        CatuvacError: the format needs a file, or the file cannot be written.
+        CatuvacError: the format needs a file.
+        OSError: the file cannot be written.
     """
     if format in ("csv", "jsonl"):
         with _output(out) as file:
@@ -225,7 +229,9 @@ def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
 
     Raises:
         CatuvacError: the folder is not empty, or cannot be written.
+        OSError: the folder cannot be created.
     """
+    check_empty(folder)
     unfinished = folder / UNFINISHED
     unfinished.mkdir(parents=True)  # fails if another process was faster
     try:
@@ -237,6 +243,12 @@ def sort_into(rows: Sequence[Row], folder: Path, *, link: bool) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder / "index.html"
+
+
+def check_empty(folder: Path) -> None:
+    """Raises `CatuvacError` if a folder exists and is not empty, or is a file."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise CatuvacError(f"{folder} is not empty; give another folder")
 
 
 def _sort(rows: Sequence[Row], folder: Path, *, link: bool) -> None:
@@ -257,7 +269,12 @@ def _sort(rows: Sequence[Row], folder: Path, *, link: bool) -> None:
     for members in clusters.values():
         members.sort(key=lambda sorted_row: -(sorted_row[0].probability or 0.0))
     template = Environment(autoescape=True).from_string(PAGE)
-    text = template.render(clusters=sorted(clusters.items()), shown=SHOWN, count=len(taken))
+    text = template.render(
+        clusters=sorted(clusters.items()),
+        shown=SHOWN,
+        count=len(taken),
+        address=lambda path: quote(os.fsencode(path)),  # jinja's own filter refuses names that are not UTF-8
+    )
     (folder / "index.html").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
@@ -276,7 +293,7 @@ figcaption { font-size: .85rem; overflow-wrap: anywhere; max-width: 19rem }
 {% for name, rows in clusters %}
 <h2>{{ name }}, {{ rows|length }} recording{{ "" if rows|length == 1 else "s" }}</h2>
 {% for row, path in rows[:shown] %}
-<figure><audio controls preload="none" src="{{ path.as_posix()|urlencode }}"></audio>
+<figure><audio controls preload="none" src="{{ address(path) }}"></audio>
 <figcaption>{{ path.name }}, probability {{ "%.2f"|format(row.probability) }}</figcaption></figure>
 {% endfor %}{% endfor %}
 </html>
@@ -330,13 +347,10 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Does the same as `catuvac.io.replacing`, but creates the folder and reports errors in one line."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            yield temporary
-    except OSError as error:
-        raise CatuvacError(f"cannot write {path}: {error.strerror}") from error
+    """Does the same as `catuvac.io.replacing`, but creates the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        yield temporary
 
 
 def _free(path: Path, *, taken: dict[Path, int]) -> Path:

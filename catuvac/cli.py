@@ -189,16 +189,24 @@ class Assign:
             raise CatuvacError("give only one of --copy-to and --link-to, and no --window: both sort whole recordings")
         from catuvac import assign, inference
 
+        for folder in folders:
+            assign.check_empty(folder)
         model = inference.load(self.model)
-        paths = assign.expand(self.paths, stdin=sys.stdin)
+        paths = assign.expand(self.paths, stdin=sys.stdin.buffer)
         above = model.undecided_above if self.undecided_above is None else self.undecided_above
         rows = assign.assign(model, assign.progress(paths), window=self.window, hop=self.hop, undecided_above=above)
         written = assign.write(rows, out=self.out, format=self.format)
         if folders:
             print(f"page       {assign.sort_into(written, folders[0], link=self.link_to is not None)}", file=sys.stderr)
-        unread = sum(bool(row.reason) for row in written)
-        if unread:
-            raise CatuvacError(f"{unread} of {len(paths)} recordings could not be read; their rows state why")
+        unused = [row for row in written if row.reason]
+        where = "their rows state why"
+        if self.format in ("audacity", "raven"):  # which have no place for a reason
+            where = "see above"
+            for row in unused:
+                print(printable(row.problem), file=sys.stderr)
+        if unused:
+            count = len({row.path for row in unused})
+            raise CatuvacError(f"{count} of {len(paths)} recordings could not be used, or only in part; {where}")
 
 
 @dataclass(kw_only=True)

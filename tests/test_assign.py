@@ -19,6 +19,7 @@ import soundfile
 import torch
 
 from catuvac import assign, inference
+from catuvac.cli import main
 from catuvac.config import Config
 from catuvac.data import audio, store
 from catuvac.data.store import FeatureSet
@@ -258,6 +259,14 @@ def test_recordings_are_sorted_into_folders_with_a_page(
         assign.sort_into(found, tmp_path / "sorted", link=link)
 
 
+def test_a_name_that_is_not_utf_8_is_sorted_too(model: FittedModel, recordings: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff x.wav")
+    shutil.copy(recordings / "00.wav", path)
+    page = assign.sort_into(rows(model, [path]), tmp_path / "sorted", link=False)
+    assert b"/%FF%20x.wav" in page.read_bytes()
+    assert [file.name for file in (tmp_path / "sorted").rglob("*.wav")] == [path.name]
+
+
 def test_names_stay_with_the_model_and_reach_every_row(model: FittedModel, folder: Path, recordings: Path) -> None:
     inference.rename(model, {0: "low", 1: "middle", 2: "high"})
     again = inference.load(folder)
@@ -276,12 +285,13 @@ def test_names_stay_with_the_model_and_reach_every_row(model: FittedModel, folde
 def test_paths_are_files_folders_and_lines_of_standard_input(tmp_path: Path) -> None:
     (tmp_path / "._x.wav").touch()
     (tmp_path / "x.wav").touch()
-    assert assign.expand([str(tmp_path), "y.wav"], stdin=io.StringIO()) == [tmp_path / "x.wav", Path("y.wav")]
-    assert assign.expand(["-"], stdin=io.StringIO("a\nb c\n")) == [Path("a"), Path("b c")]
-    assert assign.expand(["-"], stdin=io.StringIO("a\nb\0c\0")) == [Path("a\nb"), Path("c")]
+    assert assign.expand([str(tmp_path), "y.wav"], stdin=io.BytesIO()) == [tmp_path / "x.wav", Path("y.wav")]
+    assert assign.expand(["-"], stdin=io.BytesIO(b"a\nb c\r\n")) == [Path("a"), Path("b c")]
+    assert assign.expand(["-"], stdin=io.BytesIO(b"a\nb\0c\0")) == [Path("a\nb"), Path("c")]
+    assert assign.expand(["-"], stdin=io.BytesIO(b"\xff.wav\n")) == [Path(os.fsdecode(b"\xff.wav"))]
     for empty in ([], ["-"]):
         with pytest.raises(CatuvacError, match="no recording given"):
-            assign.expand(empty, stdin=io.StringIO())
+            assign.expand(empty, stdin=io.BytesIO())
 
 
 @pytest.mark.parametrize(
@@ -300,4 +310,44 @@ def test_the_command_from_another_folder(folder: Path, recordings: Path, tmp_pat
     table = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [bool(row["reason"]) for row in table] == [False, True]
     assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1] == "error: 1 of 2 recordings could not be read; their rows state why"
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: 1 of 2 recordings could not be used, or only in part; their rows state why"
+    )
+
+
+@pytest.mark.parametrize("format", ["audacity", "raven"])
+def test_what_label_files_leave_out_is_printed(
+    format: str, folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone.wav"
+    command = ["assign", str(folder), str(recordings / "00.wav"), str(gone), "--format", format]
+    assert main([*command, "--out", str(tmp_path / "labels.txt")]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-2:] == [
+        f"{gone}: unreadable: No such file or directory",
+        "error: 1 of 2 recordings could not be used, or only in part; see above",
+    ]
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_computed(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["assign", "no model", str(recordings), "--copy-to", str(recordings)]) == 2
+    assert capsys.readouterr().err == f"error: {recordings} is not empty; give another folder\n"
+    with pytest.raises(CatuvacError, match="is not empty"):
+        assign.check_empty(recordings / "00.wav")
+    assign.check_empty(tmp_path)
+    assign.check_empty(tmp_path / "new")
+
+
+@pytest.mark.parametrize("flags", [["--window", "inf"], ["--window", "1", "--hop", "inf"], ["--window", "-1"]])
+def test_windows_have_a_finite_length(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["assign", "no model", "x.wav", *flags]) == 2
+    assert f"{flags[-2]} must be finite and not negative" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["assign", str(folder), str(recordings / "00.wav"), "--out", str(tmp_path / "file" / "x.csv")]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: {tmp_path / 'file'}: ")
