@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -180,8 +181,8 @@ class Assign:
 
     def run(self) -> None:
         for name, value in (("window", self.window), ("hop", self.hop)):
-            if not value >= 0:
-                raise CatuvacError(f"--{name} must not be negative, got {value} s")
+            if not 0 <= value < math.inf:
+                raise CatuvacError(f"--{name} must be finite and not negative, got {value} s")
         if self.hop and not self.window:
             raise CatuvacError("--hop needs a --window")
         folders = [folder for folder in (self.copy_to, self.link_to) if folder is not None]
@@ -224,7 +225,7 @@ class Name:
         new_names = {}
         for argument in self.names:
             cluster, equals, name = argument.partition("=")
-            if not equals or not cluster.isdigit():
+            if not equals or not cluster.isdecimal():
                 raise CatuvacError(f"{argument!r} must have the form CLUSTER=NAME, such as 3=rain")
             new_names[int(cluster)] = name.strip()
         model = inference.load(self.model)
@@ -293,11 +294,11 @@ class Stream:
 
     def run(self) -> None:
         for name, value, good in (
-            ("hop", self.hop, self.hop >= 0),
+            ("hop", self.hop, 0 <= self.hop < math.inf),
             ("rate", self.rate, self.rate >= 0),
             ("smooth", self.smooth, self.smooth >= 1),
             ("hysteresis", self.hysteresis, 0 <= self.hysteresis < 1),
-            ("timeout", self.timeout, self.timeout > 0),
+            ("timeout", self.timeout, 0 < self.timeout < math.inf),
             ("threads", self.threads, self.threads >= 1),
         ):
             if not good:

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -94,8 +94,9 @@ def watch(folder: Path, *, tensorboard_port: int, optuna_port: int, optuna_stora
     for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal must not leave servers behind
         signal.signal(ending, signal.default_int_handler)
     with ExitStack() as children:
-        tensorboard = children.enter_context(_tensorboard(folder, tensorboard_port))
-        optuna = children.enter_context(_optuna(storage, optuna_port)) if storage else None
+        start = children.enter_context
+        tensorboard = start(_serving("TensorBoard", tensorboard_port, probe="data/runs", logdir=str(folder)))
+        optuna = start(_serving("Optuna", optuna_port, probe="api/studies", storage=storage)) if storage else None
         servers = [server for server in (tensorboard, optuna) if server]
         for server in servers:
             server.wait()
@@ -108,14 +109,6 @@ def watch(folder: Path, *, tensorboard_port: int, optuna_port: int, optuna_stora
             for server in servers:
                 server.check()
             time.sleep(0.5)
-
-
-def _tensorboard(folder: Path, port: int) -> AbstractContextManager[Server]:
-    return _serving("TensorBoard", port, probe="data/runs", logdir=str(folder))
-
-
-def _optuna(storage: str, port: int) -> AbstractContextManager[Server]:
-    return _serving("Optuna", port, probe="api/studies", storage=storage)
 
 
 @contextmanager
@@ -155,6 +148,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _free(wanted: int, name: str) -> int:
     """Returns the wanted port or the next free one; prints a line if it is another one."""
+    if not 1 <= wanted < 2**16:
+        raise CatuvacError(f"{name} cannot listen on port {wanted}; give one from 1 to {2**16 - 1}")
     for port in range(wanted, min(wanted + 100, 2**16)):
         with socket.socket() as candidate:
             candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores recently closed connections

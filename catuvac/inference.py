@@ -212,7 +212,7 @@ def load(spec: Path | str) -> FittedModel:
         CatuvacError: the folder does not exist, or its weights are absent or from a version that lacks the normaliser.
     """
     folder, _, number = str(spec).rpartition(":")
-    if folder and number.isdigit() and not Path(spec).exists():
+    if folder and number.isdecimal() and not Path(spec).exists():
         return _trial(Path(folder), int(number))
     folder_ = Path(spec)
     if (folder_ / "config.yaml").is_file():

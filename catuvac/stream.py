@@ -351,7 +351,7 @@ def open_microphone(device: str, *, rate: int) -> Sound:
         raise CatuvacError(f"a live input needs PortAudio ({error}): install it, such as libportaudio2") from error
 
     def read() -> Iterator[Samples]:
-        chosen = int(device) if device.isdigit() else device
+        chosen = int(device) if device.isdecimal() else device
         try:
             with sounddevice.InputStream(rate, device=chosen, channels=1, dtype="float32") as stream:
                 while True:

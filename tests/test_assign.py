@@ -296,7 +296,11 @@ def test_paths_are_files_folders_and_lines_of_standard_input(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
-    [("gone", "contains no model"), ("gone:3", "cannot read|no study|no trials|contains no")],
+    [
+        ("gone", "contains no model"),
+        ("gone:²", "contains no model"),
+        ("gone:3", "cannot read|no study|no trials|contains no"),
+    ],
 )
 def test_what_is_no_model_is_one_line(spec: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(CatuvacError, match=words):

@@ -243,6 +243,7 @@ def test_messages_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
         (["report", "absent"], "absent"),
         (["report"], "no folder given"),
         (["watch", "absent"], "absent contains no study"),
+        (["name", "absent", "²=rain"], "must have the form CLUSTER=NAME"),
         (["replay", "absent", "0"], "absent"),
     ],
 )

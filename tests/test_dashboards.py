@@ -234,3 +234,9 @@ class TestServers:
 def test_a_folder_without_a_study(tmp_path: Path) -> None:
     with pytest.raises(CatuvacError, match="contains no study; give the folder of a study, such as results/NAME"):
         dashboards.watch(tmp_path, tensorboard_port=6006, optuna_port=8080, optuna_storage="")
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_a_port_that_does_not_exist_is_one_line(port: int) -> None:
+    with pytest.raises(CatuvacError, match=f"Optuna cannot listen on port {port}; give one from 1 to 65535"):
+        dashboards._free(port, "Optuna")

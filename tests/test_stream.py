@@ -217,6 +217,8 @@ def test_the_command_reads_a_pipe(tiny_run: Path, recording: Path) -> None:
         (["x.wav", "--rate", "8000"], "describe a pipe"),
         (["x.wav", "--device", "0"], "either --device"),
         (["--smooth", "0"], "--smooth 0"),
+        (["--hop", "inf"], "--hop inf"),
+        (["--timeout", "inf"], "--timeout inf"),
         (["gone.wav"], "No such file"),
     ],
 )
