@@ -74,7 +74,8 @@ def with_sigma(config: ModelConfig, features: FeatureSet) -> ModelConfig:
     """Replaces sigma 0 by the deviation per cell that d principal axes of the training features leave unexplained.
 
     That is the noise of probabilistic PCA (Tipping and Bishop 1999, eq. 8): d dimensions of z are then worth their KL.
-    Labels are not used.
+    Labels are not used. The average is over all cells, padded bands and frames included, which the likelihood does not
+    count: for padded features sigma is smaller than the deviation per cell that counts.
     """
     if config.likelihood != "gaussian" or config.sigma > 0:
         return config
@@ -193,7 +194,8 @@ class TrainingRun:
             diverged = not all(math.isfinite(value) for value in losses.values())
             if not (diverged or due):
                 continue
-            scores = self._floors() if diverged else self._validate()
+            scores = self._floors("val") | {"churn": None} if diverged else self._validate()
+            diverged = scores["elbo"] is None  # also if the losses are finite, but a score is not
             self.seconds += time.perf_counter() - began
             self.last_report = {
                 "epoch": self.epoch,
@@ -360,9 +362,9 @@ class TrainingRun:
             absent.add("invariance")
         return {name: value for name, value in losses.items() if name not in absent}
 
-    def _floors(self) -> dict[str, Any]:
-        """Returns the keys of `evaluate("val")` for a diverged run: stated worst values, or None without one."""
-        rows = self.features.splits["val"]
+    def _floors(self, split: str) -> dict[str, Any]:
+        """Returns the keys of `evaluate(split)` for a diverged run: stated worst values, or None without one."""
+        rows = self.features.splits[split]
         labelled = self.features.labels(rows) is not None
         scores = metrics.floors(
             n_clusters=self.config.model.n_clusters,
@@ -374,7 +376,7 @@ class TrainingRun:
             **scores,
             "macs": self.model.macs,
             "active_units": 0,
-            **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo", "churn")),
+            **dict.fromkeys(("recon", "kl_y", "kl_z", "elbo")),
         }
 
     def _validate(self) -> dict[str, Any]:
@@ -383,7 +385,7 @@ class TrainingRun:
         out = self.infer(rows)
         before, self.clusters = self.clusters, torch.from_numpy(out["probabilities"].argmax(axis=1))
         churn = None if before is None else float((before != self.clusters).float().mean())
-        return {**self._scores(rows, out), "churn": churn}
+        return {**self._scores("val", out), "churn": churn}
 
     def infer(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Evaluates clips without noise.
@@ -433,13 +435,16 @@ class TrainingRun:
 
         A clip of several windows has the mean of their logits, features and posterior means, and the sum of their nats.
 
-        The views of `invariant_information` have a fixed seed, so that all models are scored on the same ones.
+        The views of `invariant_information` have a fixed seed, so that all models are scored on the same ones. If a
+        score or an output is not finite, the scores are those of a diverged run.
         """
-        rows = self.features.splits[split]
-        return self._scores(rows, self.infer(rows))
+        return self._scores(split, self.infer(self.features.splits[split]))
 
-    def _scores(self, rows: NDArray[np.int64], out: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    def _scores(self, split: str, out: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+        rows = self.features.splits[split]
         x, views, nats = self.features.x[rows].reshape(len(rows), -1), self._two_views(rows), ("recon", "kl_y", "kl_z")
+        if not all(np.isfinite(values).all() for values in (*out.values(), *views)):
+            return self._floors(split)
         if clips := self.features.by_clip(rows):
             views = mean_probabilities(clips, views[0]), mean_probabilities(clips, views[1])
             out = {
@@ -460,7 +465,8 @@ class TrainingRun:
         terms = {name: float(out[name].mean(dtype=np.float64)) for name in nats}
         active = metrics.active_units(out["mean"])
         model = {"elbo": -sum(terms.values()), "active_units": active, "macs": self.model.macs}
-        return {**scores, **terms, **model}
+        scores = {**scores, **terms, **model}
+        return scores if all(map(math.isfinite, scores.values())) else self._floors(split)
 
     def state(self) -> dict[str, Any]:
         """Returns all that the rest of the training depends on, as tensors and plain values for `checkpoint.save`."""
@@ -535,8 +541,11 @@ class TrainingRun:
         yield from self
 
     def start_state(self) -> dict[str, Any] | None:
-        """Returns the result of the start by invariance for `take_start`; None unless its last epoch has just ended."""
-        if not self.config.training.start_epochs == self.epoch > 0:
+        """Returns the result of the start by invariance for `take_start`; None unless its last epoch has just ended.
+
+        None as well while the best of several starts is not chosen yet, as after a start of a single epoch.
+        """
+        if self.others or not self.config.training.start_epochs == self.epoch > 0:
             return None
         return {
             "format": STATE_FORMAT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,22 @@ def test_a_training_from_the_start_of_another_is_the_whole_one_bit_for_bit(
     assert untimed(list(run)[-1]) == untimed(list(whole)[-1])
     assert same(whole, run)
     assert run.train_seconds < whole.train_seconds
+
+
+def test_trainings_whose_start_is_a_single_epoch_are_the_whole_ones_bit_for_bit(
+    invariant: Config, tiny_features: FeatureSet
+) -> None:
+    """The best of three starts is chosen only after that epoch."""
+    config = invariant.with_settings({"epochs": 3, "n_init": 3})
+    assert config.training.start_epochs == config.training.trial_epochs == 1
+    starts: list[Mapping[str, Any]] = []
+    whole = TrainingRun(config, tiny_features)
+    last = untimed(list(whole)[-1])
+    for _ in range(2):
+        run = TrainingRun(config, tiny_features)
+        reports = list(run.from_shared_start(lambda: starts[-1] if starts else None, starts.append))
+        assert untimed(reports[-1]) == last
+        assert same(whole, run)
 
 
 @pytest.mark.parametrize(

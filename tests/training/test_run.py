@@ -178,6 +178,22 @@ def test_a_diverged_run_ends_with_finite_floors(tiny_config: Config, tiny_featur
     assert set(report) == set(healthy)  # Tune aborts a study over a metric that is missing from one report
 
 
+def test_an_evaluation_that_is_not_finite_counts_as_diverged(tiny_config: Config, tiny_features: FeatureSet) -> None:
+    """The losses are finite: only the clips of the validation and test splits are beyond the numbers."""
+    others = np.concatenate([tiny_features.splits["val"], tiny_features.splits["test"]])
+    x = tiny_features.x.copy()
+    x[others] = np.float32(1e38)
+    run = TrainingRun(tiny_config, replace(tiny_features, x=x))
+    healthy = TrainingRun(tiny_config, tiny_features)
+    reports = list(run)
+    assert [(report["epoch"], report["status"]) for report in reports] == [(1, "diverged")]
+    assert reports[0]["val/elbo"] is None
+    assert reports[0]["val/silhouette_p"] == -1.0
+    assert set(reports[0]) == set(next(iter(healthy)))
+    assert run.evaluate("test")["elbo"] is None
+    assert set(run.evaluate("test")) == set(healthy.evaluate("test"))
+
+
 def test_labels_reach_the_metrics_only(tiny_config: Config, tiny_features: FeatureSet) -> None:
     unlabelled = replace(tiny_features, clips=tiny_features.clips.drop(columns="label"))
     with_labels, without = TrainingRun(tiny_config, tiny_features), TrainingRun(tiny_config, unlabelled)
