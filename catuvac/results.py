@@ -43,7 +43,7 @@ TRIALS_SCHEMA = pa.schema(
         pa.field("threads", pa.int64()),  # of torch, on which the last bits of all metrics depend
         pa.field("config_hash", pa.string(), nullable=False),
         pa.field("revision", pa.string()),  # of the source; null outside a checkout
-        pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC
+        pa.field("started_at", pa.string(), nullable=False),  # ISO 8601, UTC, by the driver that ended it
         pa.field("failure", pa.string()),  # for an error: out of memory, node lost, or crash: and its last line
     ]
 )

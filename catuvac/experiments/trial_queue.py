@@ -189,10 +189,6 @@ class TrialQueue:
         _, designed = self.wanted[number]
         return {name: value for name, value in designed.items() if name not in ATTRIBUTES}
 
-    def running(self) -> set[str]:
-        """Returns the ids of the Ray trials that run a slot."""
-        return {trial.user_attrs[RAY_TRIAL] for trial in self._trials((TrialState.RUNNING,))}
-
     def tell(self, ray_trial: str, row: Row) -> None:
         """Ends the slot of a trial as its row of `trials.parquet` states; a slot that has ended does not change.
 
@@ -204,15 +200,13 @@ class TrialQueue:
                 values = [float(row[name]) for name in self.study.metrics] if row["status"] == "complete" else None
                 self.optuna.tell(trial.number, values, state=STATES[row["status"]])
 
-    def resume(self, running: set[str], done: Mapping[str, Row]) -> None:
+    def resume(self, done: Mapping[str, Row]) -> None:
         """Synchronises the slots with what a dead driver left: no trial is lost, and none stays in the running state.
 
-        If the trial of a slot is neither done nor known to Ray, which asked for it after its last snapshot, the slot
-        fails, and its point is enqueued again under the same number. A failed trial that Ray runs again gets a new
-        running slot, because final states are permanent in Optuna.
+        If the trial of a slot is not done, the slot fails, because final states are permanent in Optuna, and its point
+        is enqueued again under the same number.
 
         Args:
-            running: ids of the trials that Ray continues.
             done: rows of the trials that need not run again, by id.
         """
         self._fill()
@@ -221,9 +215,6 @@ class TrialQueue:
             ray_trial = trial.user_attrs.get(RAY_TRIAL)
             if ray_trial in done:
                 self.tell(ray_trial, done[ray_trial])
-            elif ray_trial in running:
-                if trial.state != TrialState.RUNNING:
-                    self.optuna.add_trial(_running_copy(trial))
             elif trial.state != TrialState.WAITING:
                 if trial.state == TrialState.RUNNING:
                     self.optuna.tell(trial.number, state=TrialState.FAIL)
@@ -244,12 +235,3 @@ class TrialQueue:
         return optuna.samplers.TPESampler(
             seed=(self.study.seed + number) % 2**32, n_startup_trials=startup, constant_liar=True
         )
-
-
-def _running_copy(trial: FrozenTrial) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=trial.user_attrs,
-    )

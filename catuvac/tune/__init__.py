@@ -11,7 +11,7 @@ results_callback.py            tables, printed lines, checkpoints to keep
 overhead.py                    the cost of a study besides its training
 tensorboard.py, prometheus.py  monitoring
 storage.py                     folders and object stores
-process_local.py               objects that a resumed study does not restore from Ray's snapshot
+process_local.py               objects that Ray's snapshots do not contain
 
 Nothing is imported here: a trial's process needs only trainable.py, and would have to wait for the driver's imports.
 """

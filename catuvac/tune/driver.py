@@ -17,7 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from catuvac import artifacts, results
 from catuvac.config import ConfigError
 from catuvac.data.store import Prepared
-from catuvac.errors import CatuvacError, first_line
+from catuvac.errors import CatuvacError
 from catuvac.experiments.base import DESIGN, Experiment, recorded_stages, settings_of
 from catuvac.experiments.branching import Branches
 from catuvac.experiments.comparison import Comparison
@@ -52,7 +52,6 @@ def run_study(study: Search, features: Prepared, *, resume: bool = False) -> Non
             failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the study can be resumed.
     """
-    check_folder(study, resume=resume)
     study = continued(study) if resume else study
     trainable = functools.partial(tune.with_parameters, train_trial, study=study, features=features)
     _run(study, trainable, _recorded([features, *features.others]), resume=resume, search=study)
@@ -60,13 +59,11 @@ def run_study(study: Search, features: Prepared, *, resume: bool = False) -> Non
 
 def run_grid(grid: Comparison, *, resume: bool = False) -> None:
     """Runs the cells of a grid, or the remaining ones of an interrupted grid; otherwise as `run_study`."""
-    check_folder(grid, resume=resume)
     _run(grid, functools.partial(tune.with_parameters, run_cell, grid=grid), _recorded(grid.features), resume=resume)
 
 
 def run_branches(branches: Branches, features: Prepared, *, resume: bool = False) -> None:
     """Runs the trunks, then the branches, or the remaining ones after an interruption; otherwise as `run_study`."""
-    check_folder(branches, resume=resume)
     recorded = _recorded([features])
     connect()
     check_resources(branches)
@@ -116,21 +113,12 @@ def _run_alone(
     plan: Experiment, trainable: Any, features: Mapping[str, Any], *, resume: bool, search: Search | None = None
 ) -> None:
     """Runs the remaining trials; `search` is the plan itself if Optuna samples its trials."""
-    extended = resume and _extend_folder(plan, features)
-    if not resume:
-        _start_folder(plan, features)
+    (_extend_folder if resume else _start_folder)(plan, features)
     if search is not None and resume:
         mend_journal(search)
     if search is not None and not finished(search):
         TrialQueue.create(search, exist_ok=resume)
-    # The snapshot of a finished study states that there are no more trials.
-    restored = resume and not extended and storage.has_snapshot(plan)
-    tables = _fit(plan, search, trainable, resume=restored)
-    if restored and _rows(plan) < plan.trials:
-        # Ray could not read its snapshot after all, or the snapshot is older than an extension of the study, and Ray
-        # ended as if there were no more trials.
-        print("snapshot   lacks trials of the study; the remaining ones continue from their checkpoints", flush=True)
-        _fit(plan, search, trainable, resume=False)
+    tables = _fit(plan, search, trainable)
     if (rows := _rows(plan)) < plan.trials:
         raise CatuvacError(f"{plan.trials - rows} trials of {plan.folder} did not run; continue with --resume")
     if search is not None:
@@ -147,13 +135,39 @@ def _rows(plan: Experiment) -> int:
     return len(results.read_trials(plan.folder)) if (plan.folder / results.TRIALS).exists() else 0
 
 
-def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: bool) -> ResultsCallback:
-    """Runs the remaining trials, with or without Ray's snapshot; returns the callback that wrote the tables."""
+def _fit(plan: Experiment, search: Search | None, trainable: Any) -> ResultsCallback:
+    """Runs the remaining trials, each from its last checkpoint; returns the callback that wrote the tables.
+
+    Ray's snapshots are not restored: they are seconds old when a driver dies, contain the flags of the first start, and
+    are pickles, which execute code. The tables, Optuna's storage and the checkpoints have all that a resumption needs.
+    """
     done = finished(plan)
-    resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     board, tables = TensorBoard(plan), ResultsCallback(plan, done, search)
-    callbacks = [tables, board, Gauges(plan)]
-    tuner = _tuner(plan, search, tune.with_resources(trainable(done=done), resources), callbacks, resume=resume)
+    ended = {row["number"] for row in done.values()}
+    numbers = [number for number in range(plan.trials) if number not in ended]
+    if search is None and not numbers:  # Ray accepts no empty grid
+        tables.on_experiment_end([])
+        return tables
+    resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
+    tuner = tune.Tuner(
+        tune.with_resources(trainable(), resources),
+        param_space={"number": tune.grid_search(numbers)} if search is None else None,
+        tune_config=tune.TuneConfig(
+            num_samples=1 if search is None else -1,  # `SlotSearch` ends it
+            search_alg=None if search is None else SlotSearch(search),
+            scheduler=_scheduler(search),
+            max_concurrent_trials=(plan.max_concurrent or None) if search is None else None,
+            trial_dirname_creator=_trial_folder,
+            reuse_actors=True,  # importing torch takes seconds; a trial reseeds all its random generators
+        ),
+        run_config=tune.RunConfig(
+            name=plan.name,
+            storage_path=plan.remote or str(plan.storage),
+            callbacks=[tables, board, Gauges(plan)],
+            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
+            verbose=0,
+        ),
+    )
     try:
         tuner.fit()
     except Exception as error:
@@ -174,44 +188,10 @@ def _fit(plan: Experiment, search: Search | None, trainable: Any, *, resume: boo
     return tables
 
 
-def _tuner(
-    plan: Experiment, search: Search | None, trainable: Any, callbacks: list[tune.Callback], *, resume: bool
-) -> tune.Tuner:
-    """Returns a restored tuner if Ray can restore it, else a new one for the remaining trials."""
-    algorithm = None if search is None else SlotSearch(search)  # a restored tuner finds it by its class name
-    if resume:
-        system, path = storage.where(plan)
-        try:
-            return tune.Tuner.restore(
-                path, trainable, storage_filesystem=system, resume_unfinished=True, resume_errored=True
-            )
-        except Exception as error:  # a damaged pickle may raise anything
-            print(f"snapshot   cannot be read ({first_line(error)}); trials continue from their checkpoints")
-    return tune.Tuner(
-        trainable,
-        param_space={"number": tune.grid_search(list(range(plan.trials)))} if search is None else None,
-        tune_config=tune.TuneConfig(
-            num_samples=1 if search is None else -1,  # `SlotSearch` ends it
-            search_alg=algorithm,
-            scheduler=_scheduler(search),
-            max_concurrent_trials=(plan.max_concurrent or None) if search is None else None,
-            trial_dirname_creator=_trial_folder,
-            reuse_actors=True,  # importing torch takes seconds; a trial reseeds all its random generators
-        ),
-        run_config=tune.RunConfig(
-            name=plan.name,
-            storage_path=plan.remote or str(plan.storage),
-            callbacks=callbacks,
-            failure_config=tune.FailureConfig(max_failures=plan.max_failures),
-            verbose=0,
-        ),
-    )
-
-
 def _scheduler(search: Search | None) -> TrialScheduler:
     """Returns FIFO unless another scheduler is requested: a trial that is stopped early never reaches tau_end.
 
-    Ray does not store schedulers in its snapshots: after a resume, the rungs are filled from scratch.
+    After a resume, the rungs are filled from scratch.
     """
     if search is None or search.scheduler == "fifo":
         return Fifo()
@@ -241,19 +221,18 @@ def _start_folder(plan: Experiment, features: Mapping[str, Any]) -> None:
     storage.push(plan)
 
 
-def _extend_folder(plan: Experiment, features: Mapping[str, Any]) -> bool:
-    """Records an extension of a study; returns whether it is new."""
+def _extend_folder(plan: Experiment, features: Mapping[str, Any]) -> None:
+    """Records an extension of a study, unless it is recorded already."""
     record = _record(plan)
     stages = recorded_stages(record)
     if not plan.stages or len(stages) == len(plan.stages):
-        return False
+        return
     record |= {"design": plan.design(), **features, "stages": [*stages, _stage(plan)]}
     try:
         artifacts.write_json(plan.folder / DESIGN, record)
     except OSError as error:
         raise CatuvacError(f"cannot write to {plan.folder}: {error.strerror}; free some space, then resume") from error
     storage.push(plan)
-    return True
 
 
 def _stage(plan: Experiment) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from catuvac import results
 from catuvac.experiments.base import Experiment
 from catuvac.training.run import Report
 from catuvac.tune.process_local import ProcessLocal
-from catuvac.tune.trainable import DONE_BEFORE
+from catuvac.tune.trainable import AGAIN
 
 TRIALS = "catuvac_trials"
 BEST_OBJECTIVE = "catuvac_best_objective"
@@ -29,7 +29,7 @@ SPEED_SECONDS = 60.0  # s over which the speed is averaged; longer if reports ar
 class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
     """Trials by state, the best objective of the complete ones, and epochs per second over the last minute.
 
-    After a resume, earlier trials are read from the table of trials: Ray's snapshots do not contain them.
+    After a resume, earlier trials are read from the table of trials.
     """
 
     def __init__(self, plan: Experiment) -> None:
@@ -61,9 +61,7 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Report, **info: Any) -> None:
         """Counts epochs."""
         del iteration, trials, info
-        if result["status"] == DONE_BEFORE:
-            return
-        fresh = max(0, result["epoch"] - self.epochs[trial.trial_id])
+        fresh = 0 if AGAIN in result else max(0, result["epoch"] - self.epochs[trial.trial_id])
         self.epochs[trial.trial_id] = result["epoch"]
         self.points.append((time.monotonic(), self.points[-1][1] + fresh))
 
@@ -72,8 +70,7 @@ class Gauges(ProcessLocal, tune.Callback):  # type: ignore[misc]
         del iteration, info
         report, number = trial.last_result, trial.config["number"]
         self.over.add(trial.trial_id)
-        if report["status"] != DONE_BEFORE:  # else its status is from the table
-            self.ended[number] = "stopped" if report["status"] == "running" else report["status"]
+        self.ended[number] = "stopped" if report["status"] == "running" else report["status"]
         objective = self.plan.objective(report) if report["status"] == "complete" else None
         if objective is not None:
             self.best = objective if self.best is None else max(self.best, objective)

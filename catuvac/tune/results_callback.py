@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from catuvac.tune.failures import STORAGE, failure, last_words
 from catuvac.tune.gpu_sharing import gpu_share
 from catuvac.tune.overhead import Overhead, overhead
 from catuvac.tune.process_local import ProcessLocal
-from catuvac.tune.trainable import DONE_BEFORE, SPACING, Done
+from catuvac.tune.trainable import AGAIN, SPACING
 
 EVALUATIONS = "evaluations.jsonl"  # of a running trial: one line per evaluation, until they are moved to the table
 PROGRESS_SECONDS = 15.0  # s between progress lines
@@ -42,7 +43,7 @@ def finished(plan: Experiment) -> dict[str, dict[str, Any]]:
 class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
     """Writes the two tables while trials run, tells Optuna, and prints progress and one line per trial."""
 
-    def __init__(self, plan: Experiment, done: Done, search: Search | None) -> None:
+    def __init__(self, plan: Experiment, done: Mapping[str, Mapping[str, Any]], search: Search | None) -> None:
         """Takes the rows of finished trials of earlier drivers, by id, and the search if Optuna samples the trials."""
         self.plan = plan
         self.search = search
@@ -77,11 +78,11 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         self.unfinished = False  # Ctrl-C: Ray ends without an exception
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Opens the slots and synchronises them with the trials that Ray continues."""
-        del iteration, info
+        """Opens the slots and synchronises them with what an earlier driver has left."""
+        del iteration, trials, info
         if self.search is not None and self.slots is None:
             self.slots = TrialQueue(self.search)
-            self.slots.resume({trial.trial_id for trial in trials if not trial.is_finished()}, self.done)
+            self.slots.resume(self.done)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Records the start time."""
@@ -95,12 +96,15 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Report, **info: Any) -> None:
         """Stores an evaluation."""
         del iteration, info
-        self.epochs[trial.config["number"]] = result["epoch"] - self.plan.epochs_before(trial.config)
+        number, epochs = trial.config["number"], result["epoch"] - self.plan.epochs_before(trial.config)
+        if AGAIN in result:
+            self.epochs_before += epochs - self.epochs.get(number, 0)
+        self.epochs[number] = epochs
         if "loss/total" in result:  # only trained methods have a history
             row = run_dir.history_row(result, study=self.plan.name, trial_id=self._id(trial))
-            path = self.plan.folder / storage.trial_folder(trial.config["number"], trial.trial_id) / EVALUATIONS
+            path = self.plan.folder / storage.trial_folder(number, trial.trial_id) / EVALUATIONS
             path.parent.mkdir(exist_ok=True)
-            self.files.setdefault(trial.config["number"], set()).add(path)
+            self.files.setdefault(number, set()).add(path)
             with path.open("a", encoding="utf-8") as file:
                 # The leading newline ends a line that a killed driver may have left incomplete.
                 file.write(f"\n{json.dumps(artifacts.with_sum(row))}\n")
@@ -111,9 +115,6 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         del iteration, info
         self._ended(trial)
         report = trial.last_result
-        if report["status"] == DONE_BEFORE:
-            self._show_progress(trials)
-            return
         # The scheduler stops a trial at a report that is not its last.
         status = "stopped" if report["status"] == "running" else report["status"]
         row = self._row(trial, status=status)
@@ -270,12 +271,3 @@ class ResultsCallback(ProcessLocal, tune.Callback):  # type: ignore[misc]
         print(
             f"progress   {len(self.done)}/{self.plan.trials} trials, {running} running, {share}, ETA {eta}", flush=True
         )
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns what Ray stores in its snapshots of the study."""
-        return {name: getattr(self, name) for name in ("started", "epochs")}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Continues in a resumed study, whose clock restarts."""
-        self.__dict__.update(state)
-        self.began, self.epochs_before = time.monotonic(), sum(self.epochs.values())

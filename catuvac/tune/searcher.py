@@ -12,7 +12,6 @@ imports. A trial that is requested only once there is room avoids this cost, and
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -39,9 +38,8 @@ class SlotSearch(ProcessLocal, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Point | str | None:
         """Returns the point of the next slot; None: ask again later; FINISHED once every slot has ended."""
-        if self.slots is None:  # opened late: `ResultsCallback` has synchronised the slots with Ray by then
+        if self.slots is None:  # opened late: `ResultsCallback` has synchronised the slots by then
             self.slots = TrialQueue(self.study)
-            self.live = self.slots.running()
         if len(self.live) >= self._limit():
             return None
         point = self.slots.ask(trial_id)
@@ -66,8 +64,4 @@ class SlotSearch(ProcessLocal, Searcher):  # type: ignore[misc]
         self.live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Writes an empty file, without which Ray refuses to restore."""
-        Path(checkpoint_path).touch()
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: there is no state to restore."""
+        """Does nothing: there is no state to store."""

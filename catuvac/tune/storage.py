@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
-import pickletools
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,6 @@ Kind = str  # of a checkpoint: last, best, or the name of a branching point
 
 BEST = "best.yaml"
 REPORT = "report.html"
-SNAPSHOT: dict[str, Callable[[bytes], Any]] = {  # patterns of Ray's files; the functions fail on truncated ones
-    "experiment_state-*.json": json.loads,
-    "callback-states-*.pkl": lambda data: list(pickletools.genops(data)),  # parses the whole file and executes nothing
-}
 TABLES = (DESIGN, results.TRIALS, results.HISTORY, JOURNAL, BEST, REPORT)  # copied to and from an object store
 
 
@@ -70,8 +64,7 @@ def listed(plan: Experiment, path: str = "") -> list[pyarrow.fs.FileInfo]:
 def save_checkpoint(plan: Experiment, number: int, kind: Kind, state: Mapping[str, Any]) -> None:
     """Writes a trial's last or best state, completely or not at all.
 
-    Ray does not get the state: it would restore the checkpoint of its last snapshot, which may be gone, and take a
-    snapshot of the whole study for each checkpoint.
+    Ray does not get the state: it would take a snapshot of the whole study for each checkpoint.
     """
     _save_state(plan, f"{CHECKPOINTS}/{number:04}", kind, state)
 
@@ -189,7 +182,7 @@ def pull(plan: Experiment) -> None:
     if (plan.folder / DESIGN).exists():
         with tempfile.TemporaryDirectory() as there:
             _fetch(plan, [name for name in names if name == results.TRIALS], Path(there))
-            if _ended(Path(there)) <= _ended(plan.folder):
+            if _progress(Path(there)) <= _progress(plan.folder):
                 return
         print("storage    the tables in the bucket go further than those of this machine and replace them", flush=True)
     # The trials come last: if this process is killed, they do not go further yet, and all tables are fetched again.
@@ -203,32 +196,13 @@ def _fetch(plan: Experiment, names: list[str], to: Path) -> None:
         _copy(system, f"{root}/{name}", pyarrow.fs.LocalFileSystem(), str(to / name))
 
 
-def _ended(folder: Path) -> int:
-    """Returns the number of trials in a folder's table; 0 if it is absent or damaged."""
+def _progress(folder: Path) -> tuple[int, int]:
+    """Returns how many trials in a folder's table need not run again, and how many it has; 0 if it is unusable."""
     try:
-        return len(results.read_trials(folder))
+        statuses = results.read_trials(folder)["status"]
     except CatuvacError:
-        return 0
-
-
-def has_snapshot(plan: Experiment) -> bool:
-    """Returns whether Ray can restore its newest snapshot: a full disk or a killed driver may have truncated it.
-
-    With only tuner.pkl, or with a snapshot that it cannot read, Ray would run one trial and end.
-    """
-    system, _ = where(plan)
-    infos = listed(plan)
-    if not any(Path(info.base_name).match("experiment_state-*.json") for info in infos):
-        return False
-    try:
-        for pattern, parse in SNAPSHOT.items():
-            for path in sorted(info.path for info in infos if Path(info.base_name).match(pattern))[-1:]:
-                with system.open_input_stream(path) as file:
-                    parse(file.read())
-    except (ValueError, OSError):
-        print("snapshot   is damaged; trials continue from their checkpoints", flush=True)
-        return False
-    return True
+        return 0, 0
+    return int((statuses != "error").sum()), len(statuses)
 
 
 def _copy(source: pyarrow.fs.FileSystem, path: str, target: pyarrow.fs.FileSystem, to: str) -> None:

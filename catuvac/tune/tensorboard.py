@@ -20,7 +20,6 @@ from catuvac.experiments.base import Experiment
 from catuvac.training.run import Report
 from catuvac.tune import storage
 from catuvac.tune.process_local import ProcessLocal
-from catuvac.tune.trainable import DONE_BEFORE
 
 SCALARS = ("tau", "lr")
 NAMESPACES = ("loss/", "val/", "test/")
@@ -39,8 +38,6 @@ class TensorBoard(ProcessLocal, tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Report, **info: Any) -> None:
         """Writes the finite numbers of an evaluation at its epoch."""
         del iteration, trials, info
-        if result["status"] == DONE_BEFORE:
-            return
         step = result["epoch"]
         if trial.trial_id not in self.writers:
             self.writers[trial.trial_id] = self._open(trial, step)

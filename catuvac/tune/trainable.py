@@ -21,52 +21,38 @@ from catuvac.experiments.search import Search
 from catuvac.training.run import Report, TrainingRun
 from catuvac.tune import storage
 
-DONE_BEFORE = "done before"  # status of a trial that a resumed study need not run again
+AGAIN = "again"  # key of a report that a trial sends again: its epochs are not trained now
 
 # Interval between two writes of a checkpoint or a table, relative to the duration of a write: they cost at most 2 %. An
 # interrupted trial repeats the training since its checkpoint: up to seven seconds if 30 MB take 0.14 s to write.
 SPACING = 50
 
-Done = Mapping[str, Mapping[str, Any]]  # the rows of `trials.parquet` whose trials need not run again, by trial_id
 
-
-def train_trial(point: dict[str, Any], *, study: Search, features: Prepared, done: Done) -> None:
+def train_trial(point: dict[str, Any], *, study: Search, features: Prepared) -> None:
     """Trains one trial from its last checkpoint, if any, and reports every evaluation.
 
     Args:
         point: from the search.
         study: the study of the trial.
         features: for every split that a trial may have; trials on a node share their memory pages.
-        done: trials that are not repeated.
     """
-    last = done.get(tune.get_context().get_trial_id())
-    if last is not None:
-        _repeat(last)
-        return
     config = study.trial_config(point)
     run = TrainingRun(config, features.under(config.split).open(), device=_device(study))
     _train(run, study, point, at_end=lambda _: {})
 
 
-def run_cell(point: dict[str, Any], *, grid: Comparison, done: Done) -> None:
+def run_cell(point: dict[str, Any], *, grid: Comparison) -> None:
     """Runs one cell of a grid, from its last checkpoint if it has one."""
     cell = grid.cells[point["number"]]
-    last = done.get(cell.trial_id)
-    if last is not None:
-        _repeat(last)
-    elif cell.method in VARIATIONAL:
+    if cell.method in VARIATIONAL:
         _train(cell.training(_device(grid)), grid, point, at_end=test_scores)
     else:
         tune.report(cell.fit(_device(grid)))
 
 
-def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Comparison, done: Done) -> None:
+def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Comparison) -> None:
     """Trains a trunk, and stores its state and its validation clusters at every branching point."""
     trunk, number = trunks[point["number"]], point["number"]
-    last = done.get(trunk.trial_id)
-    if last is not None:
-        _repeat(last)
-        return
     run = trunk.training(_device(grid))
     stored = storage.load_checkpoint(grid, number, "last", device=run.device)
     if stored:
@@ -86,13 +72,9 @@ def train_trunk(point: dict[str, Any], *, trunks: tuple[Trunk, ...], grid: Compa
     tune.report({"epoch": run.epoch, "status": status, **times})
 
 
-def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
+def train_branch(point: dict[str, Any], *, grid: Branches) -> None:
     """Continues from a trunk's state; at the end, stores the validation clusters of the trunk and its own."""
     cell = grid.cells[point["number"]]
-    last = done.get(cell.trial_id)
-    if last is not None:
-        _repeat(last)
-        return
     run = cell.training(_device(grid))
     trunk = storage.load_checkpoint(grid.trunk_grid, cell.trunk, cell.point.checkpoint, device=run.device)
     if trunk is None:
@@ -109,12 +91,6 @@ def train_branch(point: dict[str, Any], *, grid: Branches, done: Done) -> None:
         return test_scores(run)
 
     _train(run, grid, point, at_end=keep)
-
-
-def _repeat(row: Mapping[str, Any]) -> None:
-    """Reports the scores that a scheduler reads, and ends at once."""
-    objectives = {name: value for name, value in row.items() if name.startswith("val/objective_")}
-    tune.report({"epoch": row["epochs"], "status": DONE_BEFORE, **objectives})
 
 
 def _device(plan: Experiment) -> str:
@@ -137,7 +113,7 @@ def _train(
     storage.remove_leftovers(plan, number)
     reports = _restore(run, plan, number)
     for report in reports:
-        tune.report(report)
+        tune.report({**report, AGAIN: True})
     if run.finished:
         return
     checkpoints = Checkpoints(plan, number)

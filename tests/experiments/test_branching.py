@@ -128,11 +128,11 @@ def test_branches_of_a_trunk_that_diverged_have_diverged(
     broken = config.with_settings({"lr_start": 1e30, "lr_end": 1e30, "grad_clip": 1e30})
     trunks, cells = branching.cells(broken, prepared, shares=(0.0, 0.5), tau_ends=(0.1, 0.5), seeds=(4,), steps=3)
     made = Branches(name="a", storage=tmp_path, cells=cells, trunks=trunks)
-    train_trunk({"number": 0}, trunks=trunks, grid=made.trunk_grid, done={})
+    train_trunk({"number": 0}, trunks=trunks, grid=made.trunk_grid)
     assert reports[-1]["status"] == "diverged"
     for number, cell in enumerate(cells):
         reports.clear()
-        train_branch({"number": number}, grid=made, done={})
+        train_branch({"number": number}, grid=made)
         assert [(report["status"], report["epoch"]) for report in reports] == [("diverged", cell.point.epoch)]
         assert made.objective(reports[0]) is None
         assert reports[0]["val/degenerate"] is True

@@ -60,7 +60,7 @@ def test_blocks_survive_and_the_paper_arm_samples_nothing(study: Search) -> None
     made.folder.mkdir()
     slots = TrialQueue.create(made)
     slots.ask("ray-lost")  # the driver dies, and the next one asks again
-    slots.resume(set(), {})
+    slots.resume({})
     points = run(slots)
     assert sorted(point["number"] for point in points) == list(range(9))
     by_number = {point["number"]: point for point in points}
@@ -95,13 +95,12 @@ def test_how_a_trial_ended_is_told(status: str, state: str, study: Search) -> No
     assert states(slots) == {state: 1, "WAITING": 5}
 
 
-def test_a_forgotten_slot_waits_again_with_its_point_and_number(study: Search) -> None:
+def test_an_interrupted_slot_waits_again_with_its_point_and_number(study: Search) -> None:
     slots = TrialQueue.create(study)
     first, second = slots.ask("ray0"), slots.ask("ray1")
     resumed = TrialQueue(study)
-    resumed.resume({"ray0"}, {})  # Ray's snapshot does not know ray1
-    assert states(resumed) == {"RUNNING": 1, "FAIL": 1, "WAITING": 5}
-    resumed.tell("ray0", row())
+    resumed.resume({"ray0": row()})  # the table does not have ray1
+    assert states(resumed) == {"COMPLETE": 1, "FAIL": 1, "WAITING": 5}
     points = run(resumed)
     assert second in points
     assert sorted(point["number"] for point in points) == [1, 2, 3, 4, 5]
@@ -129,7 +128,7 @@ def test_a_designed_point_is_whole_again_after_a_driver_died_while_it_asked(
     with pytest.raises(OSError, match="No space"):
         slots.ask("ray0")
     resumed = TrialQueue(study)
-    resumed.resume(set(), {})
+    resumed.resume({})
     (point,) = (point for point in run(resumed) if point["number"] == 0)
     assert {name: point[name] for name in designed} == designed
 
@@ -137,29 +136,16 @@ def test_a_designed_point_is_whole_again_after_a_driver_died_while_it_asked(
 def test_a_slot_whose_row_was_written_is_told_and_not_repeated(study: Search) -> None:
     slots = TrialQueue.create(study)
     slots.ask("ray0")
-    slots.resume(set(), {"ray0": row(objective=0.25)})
+    slots.resume({"ray0": row(objective=0.25)})
     assert slots.optuna.get_trials()[0].values == [0.25]
     assert states(slots) == {"COMPLETE": 1, "WAITING": 5}
 
 
-def test_a_failed_trial_that_ray_runs_again_has_a_running_slot(study: Search) -> None:
-    slots = TrialQueue.create(study)
-    point = slots.ask("ray0")
-    slots.tell("ray0", row("error"))
-    slots.resume({"ray0"}, {})
-    slots.resume({"ray0"}, {})  # twice is as once
-    assert states(slots) == {"FAIL": 1, "RUNNING": 1, "WAITING": 5}
-    slots.tell("ray0", row())
-    again = slots.optuna.get_trials()[-1]
-    assert again.state.name == "COMPLETE"
-    assert again.params == {name: point[name] for name in again.params} if point else False
-
-
-def test_a_failed_trial_that_ray_forgot_waits_again(study: Search) -> None:
+def test_a_failed_trial_waits_again(study: Search) -> None:
     slots = TrialQueue.create(study)
     slots.ask("ray0")
     slots.tell("ray0", row("error"))
-    slots.resume(set(), {})
+    slots.resume({})
     assert states(slots) == {"FAIL": 1, "WAITING": 6}
 
 
@@ -176,7 +162,7 @@ def test_an_extension_waits_behind_what_the_study_has(study: Search) -> None:
     arms = (Arm("qmc", 5), Arm("tpe", 1), Arm.parse("factorial:y_estimator=gumbel/exact", seeds=2))
     more = replace(half, arms=arms, space=SearchSpace({"tau_start": (0.1, 9.0)})).continuing(half.stages)
     slots = TrialQueue(more)
-    slots.resume(set(), {trial.user_attrs["ray_trial"]: row() for trial in slots.optuna.get_trials()})
+    slots.resume({trial.user_attrs["ray_trial"]: row() for trial in slots.optuna.get_trials()})
     added = run(slots)
     assert [point["number"] for point in first + added] == list(range(10))
     assert [point["arm"] for point in added] == ["qmc", *["factorial"] * 4]
@@ -191,7 +177,7 @@ def test_a_designed_point_is_asked_as_it_is_after_the_space_has_grown(study: Sea
     arms = (Arm("qmc", 4), Arm("tpe", 1))
     wider = replace(study, arms=arms, space=SearchSpace({"y_estimator": ("gumbel", "exact")}))
     slots = TrialQueue(wider.continuing([Stage((Arm("qmc", 4),), study.space)]))
-    slots.resume(set(), {})
+    slots.resume({})
     points = run(slots)
     assert ["y_estimator" in point for point in points] == [False] * 4 + [True]
 
@@ -206,7 +192,7 @@ def test_a_journal_that_a_full_disk_cut_short_is_mended(study: Search) -> None:
     mend_journal(study)
     assert journal.read_bytes() == whole
     resumed = TrialQueue(study)
-    resumed.resume(set(), {"ray0": row()})  # the table has it
+    resumed.resume({"ray0": row()})  # the table has it
     assert point is not None
     assert states(TrialQueue(study))["COMPLETE"] == 1
 
@@ -292,7 +278,7 @@ def test_postgresql(postgresql: str, study: Search, monkeypatch: pytest.MonkeyPa
     slots = TrialQueue.create(study)
     slots.ask("ray0")
     resumed = TrialQueue(study)
-    resumed.resume(set(), {})
+    resumed.resume({})
     assert sorted(point["number"] for point in run(resumed)) == list(range(6))
     assert states(resumed) == {"COMPLETE": 6, "FAIL": 1}
     assert not (study.folder / "optuna.journal").exists()

@@ -101,7 +101,7 @@ def test_trials_of_a_warm_start_are_no_slots_and_enter_once(new: Search) -> None
     point = slots.ask("ray0")
     assert point is not None
     assert point["number"] == 0
-    slots.resume(set(), {})  # the next driver brings the slots in line
+    slots.resume({})  # the next driver brings the slots in line
     states = [trial.state.name for trial in slots.optuna.get_trials()]
     assert states == ["COMPLETE"] * 6 + ["FAIL", "WAITING", "WAITING"]
     cold = replace(new, name="cold", warm_start=None)

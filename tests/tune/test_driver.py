@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import re
 import sys
 import time
@@ -232,9 +231,11 @@ class TestStudy:
         assert ", in train_trial" in next(made.folder.glob("trial-*/error.txt")).read_text()  # the frames
         with pytest.raises(CatuvacError, match="no trial of"):
             driver.finish(made)
+        driver.run_study(replace(made, max_failures=2), nowhere, resume=True)  # a resumption follows its own flags
+        assert capfd.readouterr().out.count("continues from its last checkpoint") == 2
         driver.run_study(made, prepared, resume=True)
         assert results.read_trials(made.folder)["status"].tolist() == ["complete"]
-        assert [trial.state.name for trial in TrialQueue(made).optuna.get_trials()] == ["FAIL", "COMPLETE"]
+        assert [trial.state.name for trial in TrialQueue(made).optuna.get_trials()] == ["FAIL", "FAIL", "COMPLETE"]
 
     @pytest.mark.usefixtures("local_ray")
     def test_a_database_that_fails_is_one_line_and_the_study_goes_on_after_it(
@@ -394,23 +395,6 @@ def test_a_bad_preset_file_is_one_line(
 def test_a_sampler_replaces_the_arms_of_the_preset(sampler: str) -> None:
     flags = tyro.cli(TauSweep, args=["--preset", "fsdd", "--paper", "0", "--sampler", sampler])
     assert [str(arm) for arm in flags._study().arms] == [f"{sampler}:40"]
-
-
-@pytest.mark.parametrize("name", ["experiment_state-a.json", "callback-states-a.pkl"])
-@pytest.mark.parametrize("kept", [0, 40])
-def test_a_snapshot_that_was_cut_short_is_not_restored(
-    name: str, kept: int, tmp_path: Path, tiny_config: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = study(tmp_path, tiny_config)
-    made.folder.mkdir()
-    state = {"started": dict.fromkeys(map(str, range(30)), 1.5)}
-    for whole in ("experiment_state-a.json", "callback-states-a.pkl"):
-        data = json.dumps(state).encode() if whole.endswith("json") else pickle.dumps(state)
-        (made.folder / whole).write_bytes(data)
-    assert storage.has_snapshot(made)
-    (made.folder / name).write_bytes((made.folder / name).read_bytes()[:kept])
-    assert not storage.has_snapshot(made)
-    assert "damaged" in capsys.readouterr().out
 
 
 def test_revision_is_the_submitters_else_the_commit_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:

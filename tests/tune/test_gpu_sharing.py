@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,7 @@ def prepared(tiny_config: Config, tiny_features: FeatureSet, cache_dir: Path) ->
     return Prepared(path=tiny_features.path, config=tiny_config, data_root=None, cache_dir=cache_dir)
 
 
-def train_with_little_memory(
-    point: dict[str, Any], *, study: Search, features: Prepared, done: Mapping[str, Any]
-) -> None:
+def train_with_little_memory(point: dict[str, Any], *, study: Search, features: Prepared) -> None:
     """Trains as ever, but the unlucky trial's second epoch needs half a GPU; leaves each epoch's share in a file."""
     share = ray_tune.get_context().get_trial_resources().required_resources["GPU"]
     undisturbed = TrainingRun.__iter__
@@ -127,7 +125,7 @@ def train_with_little_memory(
 
     TrainingRun.__iter__ = disturbed  # type: ignore[method-assign]
     try:
-        train_trial(point, study=study, features=features, done=done)
+        train_trial(point, study=study, features=features)
     finally:
         TrainingRun.__iter__ = undisturbed  # type: ignore[method-assign]
 

@@ -19,7 +19,7 @@ from catuvac.data.store import FeatureSet, Prepared
 from catuvac.experiments.comparison import Cell, Comparison, cell_config
 from catuvac.tune import prometheus
 from catuvac.tune.prometheus import Gauges
-from catuvac.tune.trainable import DONE_BEFORE
+from catuvac.tune.trainable import AGAIN
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ class TestCounting:
         results.append_trial(plan.folder, row(plan, 3, status="diverged", objective=None))
         made = Gauges(plan)
         made.setup()
-        for number, status in enumerate(("complete", "running", "diverged", DONE_BEFORE)):
+        for number, status in enumerate(("complete", "running", "diverged")):
             ended = live(number, last_result=report(2, status, 0.1 * number))
             made.on_trial_start(0, [ended], ended)
             made.on_trial_result(0, [ended], ended, ended.last_result)
@@ -91,6 +91,7 @@ class TestCounting:
         resumed = live(0, last_result=report(30, "running"))
         made.on_trial_start(0, [resumed], resumed)
         made.on_trial_result(0, [resumed], resumed, report(40, "running"))
+        made.on_trial_result(0, [resumed], resumed, {**report(50, "running"), AGAIN: True})
         assert made.points[-1][1] == 10
         now = time.monotonic()
         made.points.clear()

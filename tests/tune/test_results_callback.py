@@ -7,8 +7,10 @@ from pathlib import Path
 
 from catuvac import results
 from catuvac.config import Config
+from catuvac.data.store import FeatureSet, Prepared
+from catuvac.experiments.comparison import Cell, Comparison
 from catuvac.experiments.search import Arm, Search
-from catuvac.tune import storage
+from catuvac.tune import driver, storage
 from catuvac.tune.results_callback import EVALUATIONS, ResultsCallback, finished
 
 
@@ -28,3 +30,21 @@ def test_evaluations_that_a_dead_driver_had_not_filed_enter_the_history(tmp_path
 
     assert results.read_history(study.folder)["epoch"].tolist() == [1, 2]
     assert not (folder / EVALUATIONS).exists()
+
+
+def test_a_grid_without_remaining_cells_files_what_a_dead_driver_had_not(
+    tmp_path: Path, tiny_config: Config, tiny_features: FeatureSet
+) -> None:
+    features = Prepared(path=tiny_features.path, config=tiny_config, data_root=None, cache_dir=tmp_path)
+    grid = Comparison(name="a", storage=tmp_path, cells=(Cell("cat_uvac", tiny_config, features),))
+    known = grid.identify({"number": 0}, "ray0")
+    folder = grid.folder / storage.trial_folder(0, "ray0")
+    folder.mkdir(parents=True)
+    ended = {"status": "complete", "epochs": 1, "started_at": "2026-01-01"}
+    results.append_trial(grid.folder, {"study": "a", **known, **ended})
+    line = {"study": "a", "trial_id": known["trial_id"], "epoch": 1, "tau": 1.0}
+    (folder / EVALUATIONS).write_text(json.dumps(line))
+
+    driver._fit(grid, None, None)
+
+    assert results.read_history(grid.folder)["epoch"].tolist() == [1]

@@ -52,11 +52,3 @@ def test_one_trial_waits_for_the_node_that_an_autoscaler_adds(plan: Search) -> N
 
 def test_the_users_limit(plan: Search) -> None:
     assert given(SlotSearch(replace(plan, max_concurrent=1))) == [0]
-
-
-def test_trials_that_ray_goes_on_with_take_their_room(plan: Search) -> None:
-    given(SlotSearch(plan))
-    resumed = SlotSearch(plan)
-    assert given(resumed, first=2) == []
-    resumed.on_trial_complete("ray1")
-    assert given(resumed, first=2) == [2]

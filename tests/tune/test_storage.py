@@ -40,3 +40,20 @@ def test_of_two_machines_with_one_bucket_the_tables_that_go_further_are_kept(
     (here.folder / results.TRIALS).write_bytes(b"PAR1")
     storage.pull(here)  # a damaged table is replaced
     assert ended(here) == [0, 1]
+
+
+def test_a_trial_that_another_machine_has_completed_after_an_error_goes_further(
+    tmp_path: Path, tiny_config: Config
+) -> None:
+    remote, arms = (tmp_path / "store").as_uri(), (Arm("random", 2),)
+    here = Search(name="a", storage=tmp_path / "here", remote=remote, config=tiny_config, arms=arms)
+    there = replace(here, storage=tmp_path / "there")
+    for row in (trial(0), trial(1) | {"status": "error"}):
+        results.append_trial(here.folder, row)
+    (here.folder / "study.json").write_text("{}")
+    storage.push(here)
+    storage.pull(there)
+    results.append_trial(there.folder, trial(1))  # as many rows as before
+    storage.push(there)
+    storage.pull(here)
+    assert results.read_trials(here.folder)["status"].tolist() == ["complete", "complete"]

@@ -148,7 +148,6 @@ def test_a_month_in_a_lab_loses_and_repeats_nothing(cluster: Cluster, disk: Path
     for text in (driver.text(), training.log.read_text()):
         assert "Traceback" not in text
         assert "Exception in thread" not in text
-    assert driver.text().count("snapshot   cannot be read") < EVENTS  # Ray itself goes on, but where it died writing
     check_complete(folder, trials=TRIALS, last=30)
     table = results.read_trials(folder / "a").set_index("number").sort_index()
     assert {number: table["trial_id"][number] for number in ended} == ended
