@@ -198,7 +198,7 @@ def _scheduler(search: Search | None) -> TrialScheduler:
     epochs, every = search.config.training.epochs, search.config.training.eval_every
     common = {"metric": search.metrics[0], "mode": "max", "time_attr": "epoch"}
     # Neither may judge a trial before a quarter of its epochs: scores fluctuate while tau is high.
-    grace = max(every, epochs // 4)
+    grace = min(epochs, max(every, epochs // 4))
     if search.scheduler == "median":
         return Median(**common, grace_period=grace, min_samples_required=3)
     return Asha(**common, max_t=epochs, grace_period=grace, reduction_factor=3)

@@ -303,6 +303,17 @@ class TestStudy:
         assert len(results.read_trials(elsewhere.folder)) == 3
 
 
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_no_scheduler_stops_a_trial_before_a_quarter_of_its_epochs(
+    scheduler: str, epochs: int, tmp_path: Path, tiny_config: Config
+) -> None:
+    config = tiny_config.with_settings({"epochs": epochs, "eval_every": 10})
+    made = driver._scheduler(study(tmp_path, config, scheduler=scheduler))
+    grace = made._grace_period if scheduler == "median" else made._brackets[0]._rungs[-1][0]  # type: ignore[attr-defined]
+    assert grace == min(epochs, 10)
+
+
 def test_the_blocks_of_an_earlier_version_all_had_one_split(tmp_path: Path, tiny_config: Config) -> None:
     made = study(tmp_path, tiny_config, arms=(Arm.parse("factorial:tau_start=1/2", seeds=2),))
     official = replace(made, name="b", config=tiny_config.with_settings({"split": "official"}))
