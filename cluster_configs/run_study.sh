@@ -12,6 +12,10 @@ if [[ $# -lt 1 || $1 == -* ]]; then
 fi
 name=$1
 shift
+if [[ " $* " == *" --storage"[\ =]* || " $* " == *" --name"[\ =]* ]]; then
+  echo "leave out --storage and --name: set STORAGE, and give the name as the first argument" >&2
+  exit 2
+fi
 storage=${STORAGE:-$HOME/catuvac/results}
 begun=0
 if [[ $storage == *://* ]]; then

@@ -14,6 +14,10 @@ if [[ $# -lt 1 || $1 == -* ]]; then
 fi
 name=$1
 shift
+if [[ " $* " == *" --storage"[\ =]* || " $* " == *" --name"[\ =]* ]]; then
+  echo "leave out --storage and --name: set STORAGE, and give the name as the first argument" >&2
+  exit 2
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Needed on loopback too: every account on this machine reaches 127.0.0.1, and Ray's own port is on all interfaces.

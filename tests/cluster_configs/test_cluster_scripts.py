@@ -271,6 +271,17 @@ def test_a_study_without_a_name_is_refused(machine: Machine, script: str, args: 
     assert not machine.calls("srun")
 
 
+@pytest.mark.parametrize("flags", [("--storage", "/x"), ("--preset", "fsdd", "--storage=/x"), ("--name=b",)])
+@pytest.mark.parametrize("script", ["single_machine.sh", "run_study.sh"])
+def test_a_flag_that_hides_the_study_from_its_resumption_is_refused(
+    machine: Machine, script: str, flags: tuple[str, ...]
+) -> None:
+    code, output = machine.run(script, "fsdd-1", *flags)
+    assert code == 2
+    assert output == "leave out --storage and --name: set STORAGE, and give the name as the first argument\n"
+    assert not machine.calls()
+
+
 def test_a_job_from_elsewhere_than_the_checkout_is_refused(machine: Machine) -> None:
     code, output = machine.run("slurm.sbatch", "fsdd-1", SLURM_SUBMIT_DIR=str(machine.root))
     assert code == 2
