@@ -220,9 +220,8 @@ def load(spec: Path | str) -> FittedModel:
     if (folder_ / results.TRIALS).is_file():
         best = trained.ranked(folder_)
         if not best:
-            raise CatuvacError(
-                f"no complete trial of {folder_} has a checkpoint; run the study with --keep-top 1 or more"
-            )
+            advice = trained.elsewhere(folder_) or "run the study with --keep-top 1 or more"
+            raise CatuvacError(f"no complete trial of {folder_} has a checkpoint; {advice}")
         return _trial(folder_, best[0])
     raise CatuvacError(f"{spec} contains no model; give the folder of `catuvac train` or of a study, or STUDY:NUMBER")
 

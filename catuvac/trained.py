@@ -152,9 +152,16 @@ def stored_trial(folder: Path, number: int) -> tuple[Config, Path, dict[str, Any
         raise CatuvacError(f"{folder} has no trial {number}")
     path = folder / CHECKPOINTS / f"{number:04}" / "last.pt"
     if not path.exists():
-        raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: --keep-top keeps only the best trials'")
+        why = elsewhere(folder) or "--keep-top keeps only the best trials'"
+        raise CatuvacError(f"no checkpoint of trial {number} in {path.parent}: {why}")
     state = checkpoint.load(path, advice=NO_TRIAL).get("run")
     return Config().with_settings(settings_of(rows[0])), path, state if isinstance(state, dict) else {}
+
+
+def elsewhere(folder: Path) -> str:
+    """Describes how to fetch the checkpoints of a study in a bucket; "" for a study that is in its folder alone."""
+    remote = read_json(folder / DESIGN, {}).get("remote") if (folder / DESIGN).exists() else None
+    return f"they are in a bucket; copy {remote}/{CHECKPOINTS} to {folder / CHECKPOINTS}" if remote else ""
 
 
 def kept(folder: Path) -> list[int]:

@@ -24,8 +24,8 @@ from catuvac.experiments.base import DESIGN, PARTITIONS
 from catuvac.io import expand_home
 
 MOST_BYTES = 1 << 20  # of a study: larger ones do not belong in a repository
-# Left out of study.json: paths of the features, and the original's checksum.
-LEFT_OUT = ("features", "features_by_hash", "split_features", "seal")
+# Left out of study.json: paths of the features, the bucket, and the original's checksum.
+LEFT_OUT = ("features", "features_by_hash", "split_features", "remote", "seal")
 PLACES = ("--storage", "--cache-dir")  # flags that set only where a study and its features are
 
 

@@ -95,6 +95,10 @@ def test_what_is_missing_is_said(study: Path, tmp_path: Path) -> None:
     (study / "checkpoints" / "0003" / "last.pt").unlink()
     with pytest.raises(CatuvacError, match="--keep-top"):
         trained.open_trial(study, 3)
+    (study / DESIGN).write_text(json.dumps({"remote": "s3://bucket/results/fsdd-1"}))
+    for opened in (lambda: trained.open_trial(study, 3), lambda: inference.load(study)):
+        with pytest.raises(CatuvacError, match=r"copy s3://bucket/results/fsdd-1/checkpoints to .*/checkpoints"):
+            opened()
     assert trained.kept(study) == []
     with pytest.raises(CatuvacError, match="no run"):
         trained.open_run(tmp_path / "nothing")

@@ -211,6 +211,7 @@ def _start_folder(plan: Experiment, features: Mapping[str, Any]) -> None:
         "cpus_per_trial": plan.cpus_per_trial,
         "gpus_per_trial": plan.gpus_per_trial,
         **_origin(),
+        **({"remote": f"{plan.remote}/{plan.name}"} if plan.remote else {}),
         **({"stages": [_stage(plan)]} if plan.stages else {}),
     }
     try:
