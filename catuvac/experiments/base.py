@@ -88,10 +88,12 @@ class Experiment(ABC):
     def epochs(self) -> int:
         """The total number of epochs of all trials."""
 
-    @property
     @abstractmethod
-    def trained_epochs(self) -> int:
-        """The number of these epochs that are trained if trials with the same start train it only once."""
+    def trained_epochs(self, at_once: int) -> int:
+        """Returns how many of these epochs are trained if `at_once` trials begin together.
+
+        Trials with the same start that begin together each train it, and the others take it from one of them.
+        """
 
     @property
     @abstractmethod

@@ -156,11 +156,10 @@ class Comparison(Experiment):
         """The total number of epochs of all cells."""
         return sum(cell.epochs for cell in self.cells)
 
-    @property
-    def trained_epochs(self) -> int:
-        """The number of these epochs that are trained if cells with the same start train it only once."""
+    def trained_epochs(self, at_once: int) -> int:
+        """Returns how many of these epochs are trained if `at_once` cells begin together."""
         starts = {cell.config.start_hash(): cell.config.training.start_epochs for cell in self.cells}
-        return self.epochs - sum(epochs * max(0, self._starts[name] - 1) for name, epochs in starts.items())
+        return self.epochs - sum(epochs * max(0, self._starts[name] - at_once) for name, epochs in starts.items())
 
     @property
     def shared_states(self) -> int:

@@ -174,10 +174,10 @@ class Search(Experiment):
         """The total number of epochs of all trials."""
         return self.trials * self.config.training.epochs
 
-    @property
-    def trained_epochs(self) -> int:
-        """The number of these epochs that are trained if trials with the same start train it only once."""
-        return self.epochs - self.config.training.start_epochs * (self._starts.total() - len(self._starts))
+    def trained_epochs(self, at_once: int) -> int:
+        """Returns how many of these epochs are trained if `at_once` trials begin together."""
+        taken = sum(max(0, count - at_once) for count in self._starts.values())
+        return self.epochs - self.config.training.start_epochs * taken
 
     @property
     def shared_states(self) -> int:

@@ -448,7 +448,7 @@ def _time(plan: Experiment, config: Config, features: Prepared, at_once: int) ->
         reason = _reason(getattr(error, "cause", None) or error)
         raise CatuvacError(f"a training step fails on the cluster: {reason}") from error
     shared = math.floor(1 / plan.gpus_per_trial + 1e-9) if 0 < plan.gpus_per_trial < 1 else 1
-    epochs = plan.trained_epochs
+    epochs = plan.trained_epochs(at_once)
     return (
         f"time       about {duration(epochs * steps * seconds / at_once)}: {epochs} epochs × {steps} steps × "
         f"{1000 * seconds:.3g} ms, {at_once} trials at once, plus the scores and the start of trials"

@@ -116,7 +116,7 @@ class TestCells:
         assert made.epochs_before({"number": 0}) == 6
         assert made.design().keys() == {"margin", trunks[0].trial_id, *(cell.trial_id for cell in cells)}
         assert made.trunk_grid.folder == tmp_path / "a" / "trunks"
-        assert made.trained_epochs == made.epochs + 6  # those of the trunk
+        assert made.trained_epochs(1) == made.epochs + 6  # those of the trunk
         assert made.shared_states == 2  # the trunk's last one, and that at the point
 
 

@@ -78,7 +78,8 @@ def test_trials_with_one_start_train_it_once(
     )
     points = [{**point, "arm": arm, "number": number} for number, (arm, point) in enumerate(plan.slots())]
     assert [plan.shares_start(point) for point in points] == [True] * 4 + [False]
-    assert plan.trained_epochs == plan.epochs - 2 * plan.config.training.start_epochs == 30
+    assert plan.trained_epochs(1) == plan.epochs - 2 * plan.config.training.start_epochs == 30
+    assert plan.trained_epochs(2) == plan.trained_epochs(9) == plan.epochs  # the two of a block begin together
     left = (tmp_path / "store" if remote else tmp_path) / "a" / "starts"
 
     def trained(point: dict[str, Any]) -> list[int]:
