@@ -12,6 +12,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +24,14 @@ from options import StudyFlags
 from catuvac.config import ConfigError, Estimator
 from catuvac.errors import guarded
 from catuvac.experiments import options
-from catuvac.experiments.search_space import DIMENSIONS, SearchSpace, value_of
+from catuvac.experiments.search_space import DIMENSIONS, Range, SearchSpace, value_of
 from catuvac.io import expand_home
 
 if TYPE_CHECKING:
     from catuvac.experiments.search import Search
+
+
+SEARCHING = ("tpe", "qmc", "random", "grid")  # samplers that use the ranges
 
 
 @dataclass(kw_only=True)
@@ -46,13 +50,13 @@ class TauSweep(StudyFlags):
     trials: int | None = None
     """number of settings to try; default: the preset's"""
     tau_start: tuple[float, float] | None = None
-    """lowest and highest temperature at the first step; default: the preset's"""
+    """lowest and highest temperature at the first step; default: the preset's, else 0.5 to 5"""
     tau_ratio: tuple[float, float] | None = None
-    """lowest and highest tau_end / tau_start, at most 1; default: the preset's"""
+    """lowest and highest tau_end / tau_start, at most 1; default: the preset's, else 0.05 to 1"""
     beta: tuple[float, float] | None = None
-    """lowest and highest weight of the KL term; default: the preset's"""
+    """lowest and highest weight of the KL term; default: the preset's, else 0.01 to 1"""
     latent_dim: tuple[int, int] | None = None
-    """lowest and highest dimension of z; default: the preset's"""
+    """lowest and highest dimension of z; default: the preset's, else 1 to 16"""
     n_clusters: tuple[int, ...] | None = None
     """K; or its lowest and highest value, to search it as well; default: the preset's"""
     y_estimator: tuple[Estimator, ...] | None = None
@@ -164,7 +168,7 @@ class TauSweep(StudyFlags):
                 raise ConfigError(f"--arms {self.arms} names samplers and their numbers of trials; leave out --{flag}")
         count = chosen.get("paper", 0) if self.paper is None else self.paper
         paper = (Arm("paper", count),) if count else ()
-        return Search(
+        study = Search(
             name=self.name or f"{Path(self.preset).stem}-{datetime.now():%Y%m%d-%H%M%S}",
             config=config,
             space=SearchSpace(searched | ranges),
@@ -180,6 +184,27 @@ class TauSweep(StudyFlags):
             keep_top=self.keep_top,
             **self.resources(),
         )
+        if not self.resume:  # it needs the flags of the start, even those that an earlier version has ignored
+            self._check_used(study, searched, ranges)
+        return study
+
+    def _check_used(self, study: Search, searched: Mapping[str, Range], ranges: Mapping[str, Range]) -> None:
+        """Raises `ConfigError` for a flag that no arm uses; a factorial uses a range that admits one of its levels."""
+        samplers = {arm.sampler for arm in study.arms}
+        before = SearchSpace(searched).ranges
+        used = {
+            name
+            for arm in study.arms
+            for name, levels in arm.levels
+            if name in before and not all(DIMENSIONS[name].contains(before[name], level) for level in levels)
+        }
+        if samplers.isdisjoint(SEARCHING) and (unused := [name for name in ranges if name not in used]):
+            flag = f"--{unused[0].replace('_', '-')}"
+            raise ConfigError(f"{flag} is a range, and no arm searches: give an arm of {', '.join(SEARCHING)}")
+        if self.seeds is not None and "factorial" not in samplers:
+            raise ConfigError("--seeds repeats a factorial, and the study has none: leave it out")
+        if self.warm_start is not None and "tpe" not in samplers:
+            raise ConfigError("--warm-start teaches the tpe arm, and the study has none: leave it out")
 
 
 def power(study: Search) -> list[str]:

@@ -362,7 +362,11 @@ def sweep(storage: Path, cache_dir: Path, *flags: str) -> list[str]:
         (["--n-clusters", "5", "60"], "batch_size must be at least 120"),
         (["--n-clusters", "5", "6", "7"], "n_clusters must be two numbers"),
         (["--invariance", "-1"], "invariance must be finite and not negative"),
-        (["--warm-start", "nowhere"], "no trials.parquet in"),
+        (["--warm-start", "nowhere", "--sampler", "tpe"], "no trials.parquet in"),
+        (["--warm-start", "nowhere"], "--warm-start teaches the tpe arm"),
+        (["--tau-start", "0.1", "10"], "--tau-start is a range, and no arm searches"),
+        (["--n-clusters", "5", "6"], "--n-clusters is a range, and no arm searches"),
+        (["--sampler", "tpe", "--seeds", "2"], "--seeds repeats a factorial"),
         (["--arms", "qmc:4", "--trials", "4"], "leave out --trials"),
         (["--arms", "qmc:4", "--sampler", "grid"], "leave out --sampler"),
         (["--seed", "-1"], "seed must not be negative"),
@@ -400,6 +404,11 @@ def test_a_bad_preset_file_is_one_line(
     objectives = "" if "objectives" in line else "objectives: [silhouette_x]"
     file.write_text("\n".join(["preset: synthetic", "trials: 1", objectives, line]))
     assert words in refused(TauSweep, sweep(tmp_path, cache_dir, "--preset", str(file))[2:])
+
+
+def test_a_factorial_uses_a_range_that_admits_its_levels() -> None:
+    flags = ["--arms", "factorial:tau_start=0.1/10", "--tau-start", "0.1", "10"]
+    assert tyro.cli(TauSweep, args=flags)._study().space.ranges["tau_start"] == (0.1, 10.0)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
