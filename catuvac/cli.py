@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from catuvac.config import PRESETS, Config, CorpusConfig, load_yaml, preset
+from catuvac.config import PRESETS, Config, CorpusConfig, check_threads, load_yaml, preset
 from catuvac.errors import CatuvacError, guarded, printable
 from catuvac.io import expand_home
 
@@ -123,6 +123,7 @@ class Train(Source):
     def run(self) -> None:
         from catuvac.training import run_dir
 
+        check_threads(self.threads)
         run_dir.check(self.out, self.settings, resume=self.resume)
         features = run_dir.features(self.out) or self.prepare()
         run_dir.train(self.out, self.settings, features, device=self.device, threads=self.threads, resume=self.resume)

@@ -426,6 +426,12 @@ OMITTED: dict[str, Any] = {f.name: f.default for cls in SECTIONS.values() for f 
 DEFAULTS: dict[str, Any] = {f.name: f.default for cls in SECTIONS.values() for f in fields(cls)}
 
 
+def check_threads(count: int) -> None:
+    """Raises `ConfigError` for a negative number of torch's threads; 0 stands for a default."""
+    if count < 0:
+        raise ConfigError(f"--threads must not be negative, got {count}")
+
+
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Returns the settings that differ between two configurations, with both values; None: the setting is not used."""
     before, after = old.flat(), new.flat()

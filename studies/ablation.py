@@ -21,7 +21,7 @@ import pandas as pd
 import tyro
 
 from catuvac import artifacts, results
-from catuvac.config import PAPER_PROTOCOL, Config, preset, unknown
+from catuvac.config import PAPER_PROTOCOL, Config, check_threads, preset, unknown
 from catuvac.errors import CatuvacError, guarded
 from catuvac.io import expand_home, write_text
 
@@ -80,6 +80,7 @@ class Ablation:
         for arm in self.arms:
             if arm not in ARMS:
                 raise CatuvacError(unknown("arm", arm, ARMS))
+        check_threads(self.threads)
         import torch  # slow to import: --help should not wait for it
 
         if self.threads:

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 import tyro
 
+from catuvac.config import check_threads
 from catuvac.errors import CatuvacError, guarded
 from catuvac.io import expand_home, write_text
 
@@ -45,6 +46,7 @@ class Throughput:
     def run(self) -> None:
         if self.repeats < 1:
             raise CatuvacError(f"repeats must be at least 1, got {self.repeats}")
+        check_threads(self.threads)
         if "extraction" in self.parts and self.data_root is None:
             raise CatuvacError("extraction needs --data-root, the folder with UrbanSound8K; or leave it out of --parts")
         # Slow to import: --help and errors in flags should not wait for them.

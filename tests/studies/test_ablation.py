@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from ablation import ARMS, Ablation
+from throughput import Throughput
 
 from catuvac.config import preset
 
@@ -19,6 +20,13 @@ SCRIPT = Path(__file__).parents[2] / "studies" / "ablation.py"
 def test_an_unknown_arm_is_one_line(refused: Callable[..., str]) -> None:
     errors = refused(Ablation, ["--arms", "paperr"])
     assert errors.strip().splitlines() == ["error: unknown arm 'paperr'; did you mean 'paper'?"]
+
+
+def test_a_negative_number_of_threads_is_one_line(refused: Callable[..., str], tmp_path: Path) -> None:
+    expected = ["error: --threads must not be negative, got -1"]
+    for script in (Ablation, Throughput):
+        assert refused(script, ["--threads", "-1", "--out", str(tmp_path)]).strip().splitlines() == expected
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["synthetic", "fsdd", "arabic_digits", "urbansound8k_k10"])
