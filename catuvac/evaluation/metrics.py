@@ -194,14 +194,14 @@ def invariant_information(one: ArrayLike, other: ArrayLike) -> float:
     return float(np.clip(information / math.log(p.shape[1]), 0.0, 1.0))
 
 
-def active_units(mean: ArrayLike, *, threshold: float = 0.01) -> int:
-    """Counts units of z whose posterior mean `[N, d]` has a variance above `threshold` (Burda et al. 2015).
+def active_units(mean: ArrayLike) -> int:
+    """Counts units of z whose posterior mean `[N, d]` has a variance above 0.01 (Burda et al. 2015).
 
     A diverged mean counts as inactive.
     """
     z = np.asarray(mean, dtype=np.float64)
     usable = z[:, np.isfinite(z).all(axis=0)]
-    return int((usable.var(axis=0) > threshold).sum()) if len(z) else 0
+    return int((usable.var(axis=0) > 0.01).sum()) if len(z) else 0
 
 
 def evaluate(

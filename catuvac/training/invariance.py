@@ -19,18 +19,17 @@ ITERATIONS = 5  # of the balancing; the rows come last and are exact
 
 
 @torch.no_grad()
-def balanced_targets(logits: Tensor, *, epsilon: float = EPSILON, iterations: int = ITERATIONS) -> Tensor:
+def balanced_targets(logits: Tensor, *, iterations: int = ITERATIONS) -> Tensor:
     """Returns the assignment nearest to the logits in which all clusters are equally large (Sinkhorn and Knopp 1967).
 
     Args:
         logits: `[B, K]`.
-        epsilon: temperature of the targets, > 0.
         iterations: of scaling columns to B / K and rows to 1 in turn.
 
     Returns:
         `[B, K]` float32, rows on the simplex, without a gradient.
     """
-    log_q = logits.float() / epsilon
+    log_q = logits.float() / EPSILON
     for _ in range(iterations):
         log_q = log_q - torch.logsumexp(log_q, dim=0)  # columns of sum B / K, up to a constant that the rows cancel
         log_q = log_q - torch.logsumexp(log_q, dim=1, keepdim=True)
