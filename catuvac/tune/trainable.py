@@ -23,8 +23,9 @@ from catuvac.tune import storage
 
 AGAIN = "again"  # key of a report that a trial sends again: its epochs are not trained now
 
-# Interval between two writes of a checkpoint or a table, relative to the duration of a write: they cost at most 2 %. An
-# interrupted trial repeats the training since its checkpoint: up to seven seconds if 30 MB take 0.14 s to write.
+# Minimum interval between two writes of a checkpoint or a table, relative to the duration of a write: they cost at most
+# 2 %. If 30 MB take 0.14 s to write, a checkpoint is written at the first evaluation after seven seconds, and an
+# interrupted trial repeats the training since then.
 SPACING = 50
 
 
