@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 from catuvac import results
 from catuvac.config import Config
@@ -12,6 +13,7 @@ from catuvac.experiments.comparison import Cell, Comparison
 from catuvac.experiments.search import Arm, Search
 from catuvac.tune import driver, storage
 from catuvac.tune.results_callback import EVALUATIONS, ResultsCallback, finished
+from catuvac.tune.trainable import AGAIN
 
 
 def test_evaluations_that_a_dead_driver_had_not_filed_enter_the_history(tmp_path: Path, tiny_config: Config) -> None:
@@ -48,3 +50,12 @@ def test_a_grid_without_remaining_cells_files_what_a_dead_driver_had_not(
     driver._fit(grid, None, None)
 
     assert results.read_history(grid.folder)["epoch"].tolist() == [1]
+
+
+def test_only_epochs_that_are_trained_now_count_for_the_remaining_time(tmp_path: Path, tiny_config: Config) -> None:
+    study = Search(name="a", storage=tmp_path, config=tiny_config, arms=(Arm("random", 1),))
+    made = ResultsCallback(study, {}, None)
+    trial = SimpleNamespace(config={"number": 0}, trial_id="ray0", status="RUNNING")
+    for report in ({"epoch": 10, AGAIN: True}, {"epoch": 30, AGAIN: True}, {"epoch": 35}):
+        made.on_trial_result(0, [trial], trial, report)
+    assert (sum(made.epochs.values()), made.epochs_before) == (35, 30)
