@@ -34,7 +34,11 @@ study: .venv/.installed
 
 report: .venv/.installed
 	for study in studies/recorded/*/; do \
-	  catuvac report $$study --out results/recorded/$$(basename $$study) --figures png || exit; \
+	  out=results/recorded/$$(basename $$study); \
+	  case $$study in \
+	    */table1-*) python -m analysis.table1 $$study --out $$out ;; \
+	    *) catuvac report $$study --out $$out --figures png ;; \
+	  esac || exit; \
 	done
 
 test: lint
