@@ -161,11 +161,12 @@ def build(
     study = load_all(folders)
     for problem in study.problems:
         print(printable(f"warning: {problem}"), file=sys.stderr)
-    inputs = _inputs(study, folders, run)
+    named = {study_name(folder): folder for folder in folders}
+    inputs = _inputs(study, named, run)
     made = (part(inputs) for part in track(SECTIONS, "report", console=Console(stderr=True), transient=True))
     sections = [section for section in made if section is not None]
     out = out or folders[0]
-    provenance = _provenance(study, folders, command)
+    provenance = _provenance(study, named, command)
     quoted = answer(sections, provenance)
     numbers = json.dumps(quoted, indent=2, ensure_ascii=False, default=lambda number: number.item()) + "\n"
     tables = [os.path.relpath(folder / TRIALS, out) for folder in folders if (folder / TRIALS).exists()]
@@ -181,10 +182,11 @@ def build(
     return out / REPORT
 
 
-def _inputs(study: Study, folders: Sequence[Path], run: Path | None) -> ReportInputs:
-    models, why = _models(folders, run)
-    partitions = {key: clusters for folder in folders for key, clusters in read_partitions(folder).items()}
-    return ReportInputs(study, {study_name(folder): read_plan(folder) for folder in folders}, partitions, models, why)
+def _inputs(study: Study, folders: Mapping[str, Path], run: Path | None) -> ReportInputs:
+    models, why = _models(list(folders.values()), run)
+    partitions = {key: clusters for folder in folders.values() for key, clusters in read_partitions(folder).items()}
+    plans = {name: read_plan(folder) for name, folder in folders.items()}
+    return ReportInputs(study, plans, partitions, models, why)
 
 
 def _models(folders: Sequence[Path], run: Path | None) -> tuple[list[Trained], str]:
@@ -223,14 +225,12 @@ def headline(sections: Sequence[Section]) -> list[Statement]:
     return [by_name[name] for name in sections[0].headline]
 
 
-def _provenance(study: Study, folders: Sequence[Path], command: str) -> Provenance:
-    names = [study_name(folder) for folder in folders]
+def _provenance(study: Study, folders: Mapping[str, Path], command: str) -> Provenance:
     commands, machines = (
-        {name: _recorded(folder, key) for name, folder in zip(names, folders, strict=True)}
-        for key in ("command", "machine")
+        {name: _recorded(folder, key) for name, folder in folders.items()} for key in ("command", "machine")
     )
     if command:
-        commands[names[0]] = command
+        commands[next(iter(folders))] = command
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
     here = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
     revisions = ", ".join(study.trials["revision"].dropna().unique())

@@ -169,11 +169,13 @@ def share_seeds(trials: pd.DataFrame) -> bool:
     return len(trials) > 0 and int(pd.Series(settings(trials)).groupby(trials["seed"].to_numpy()).nunique().min()) > 1
 
 
-def within_seeds(trials: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Returns a column `[n]`, relative to the mean of each seed where settings share seeds."""
-    numbers = values(trials, column)
-    means = numbers.groupby(trials["seed"].to_numpy()).transform("mean") if share_seeds(trials) else 0.0
-    return np.asarray(numbers - means, dtype=np.float64)
+def within_seeds(trials: pd.DataFrame, *columns: str) -> list[NDArray[np.float64]]:
+    """Returns columns `[n]`, relative to the mean of each seed where settings share seeds."""
+    numbers = [values(trials, column) for column in columns]
+    if share_seeds(trials):
+        seeds = trials["seed"].to_numpy()
+        numbers = [column - column.groupby(seeds).transform("mean") for column in numbers]
+    return [np.asarray(column, dtype=np.float64) for column in numbers]
 
 
 def _codes(trials: pd.DataFrame, further: list[str]) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from catuvac.data import audio
 from catuvac.data.audio import AudioError
 from catuvac.data.corpora.folder import READ, recordings
-from catuvac.errors import CatuvacError
+from catuvac.errors import CatuvacError, storable
 from catuvac.inference import FittedModel
 from catuvac.io import replacing
 from catuvac.training.run import EVAL_BATCH
@@ -201,8 +201,7 @@ def write(rows: Iterable[Row], *, out: Path | None, format: Format) -> list[Row]
         import pandas as pd
 
         with _replacing(out) as temporary:
-            # Parquet's text is Unicode, which file names need not be.
-            table = [asdict(row) | {"path": row.path.encode(errors="backslashreplace").decode()} for row in written]
+            table = [asdict(row) | {"path": storable(row.path)} for row in written]
             pd.DataFrame(table).to_parquet(temporary, index=False)
         return written
     lines = _audacity if format == "audacity" else _raven

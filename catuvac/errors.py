@@ -54,6 +54,11 @@ def said_by_system(error: OSError) -> str:
     return f"{name}{reason}{f'; {advice}' if advice else ''}"
 
 
+def storable(text: str) -> str:
+    """Escapes what Unicode, and so Parquet's text, cannot contain: file names may consist of any bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def guarded(command: Callable[[], object]) -> int:
     """Calls `command()` and returns the exit code: 2 after one line for bad input, 130 after Ctrl-C or SIGTERM."""
     _set_up_output()

@@ -113,8 +113,9 @@ def read_partitions(folder: Path) -> dict[tuple[str, str], NDArray[np.int64]]:
     Raises:
         CatuvacError: a file is damaged.
     """
-    partitions, name = {}, study_name(folder)
-    for path in sorted((folder / PARTITIONS).glob("*.npz")):
+    paths = sorted((folder / PARTITIONS).glob("*.npz"))
+    partitions, name = {}, study_name(folder) if paths else ""
+    for path in paths:
         try:
             with np.load(path) as archive:
                 partitions[name, path.stem] = archive["clusters"]

@@ -196,18 +196,19 @@ def planned(points: Sequence[Mapping[str, Any]], *, factor: str, margin: float) 
     if len(settings) < 2:
         return None
     seeds = len(points) // len(settings)
+    of_seeds = SEED_SD / math.sqrt(seeds)
+    deviation = math.hypot(CELL_SD, of_seeds)
     contrast = expected(
         {name: settings[name].to_numpy(dtype=np.float64) for name in FACTORS},
         factor=factor,
         covariates=dict(_positive(name, settings[name]) for name in COVARIATES if name in names),
         categories={name: settings[name].tolist() for name in CATEGORIES if name in names},
-        deviation=math.sqrt(CELL_SD**2 + SEED_SD**2 / seeds),
+        deviation=deviation,
         margin=margin,
     )
     if contrast is None or seeds < SEEDS:
         return contrast
-    share = SEED_SD / math.sqrt(seeds) / math.sqrt(CELL_SD**2 + SEED_SD**2 / seeds)
-    over = replace(contrast, error=share * contrast.error, freedom=seeds - 1.0, n=seeds, unit="seeds")
+    over = replace(contrast, error=contrast.error * of_seeds / deviation, freedom=seeds - 1.0, n=seeds, unit="seeds")
     return replace(contrast, over_seeds=over).at_level(LEVEL)
 
 

@@ -127,11 +127,10 @@ def correlations(trials: pd.DataFrame) -> dict[str, Correlation]:
 
     Both are relative to the mean of their seed where settings share seeds.
     """
-    ami, codes = within_seeds(trials, "val/ami"), units(trials)
+    names, codes = [name for name in LABEL_FREE if name in trials], units(trials)
+    ami, *scores = within_seeds(trials, "val/ami", *names)
     return {
-        name: spearman(sign * within_seeds(trials, name), ami, units=codes)
-        for name, sign in LABEL_FREE.items()
-        if name in trials
+        name: spearman(LABEL_FREE[name] * score, ami, units=codes) for name, score in zip(names, scores, strict=True)
     }
 
 

@@ -74,8 +74,7 @@ def tradeoff(study: Study, other: Metric) -> Tradeoff:
     independent = points[points["independent"]]
 
     def correlated(chosen: pd.DataFrame) -> Correlation:
-        rows = trials.loc[chosen["row"]]
-        scores = (within_seeds(rows, column) for column in (COMPACT.column, other.column))
+        scores = within_seeds(trials.loc[chosen["row"]], COMPACT.column, other.column)
         return bootstrap.spearman(*scores, units=chosen["unit"].to_numpy(dtype=np.int64))
 
     correlation = correlated(independent)

@@ -169,10 +169,8 @@ def trap(study: Study) -> Trap:
     points = points[defined].reset_index(drop=True)
     independent = points[~points["adaptive"]]
     unit = independent["unit"].to_numpy(dtype=np.int64)
-    rows = trials.loc[independent["row"]]
-    score, *predictors = (
-        within_seeds(rows, column) for column in ("val/silhouette_p", measure, "val/clusters_used", "val/ami")
-    )
+    columns = ("val/silhouette_p", measure, "val/clusters_used", "val/ami")
+    score, *predictors = within_seeds(trials.loc[independent["row"]], *columns)
     return Trap(
         points=points.drop(columns="unit"),
         measure=measure,

@@ -43,7 +43,7 @@ from catuvac.config import Config, CorpusConfig, FeatureConfig, SplitConfig, pla
 from catuvac.data import features, splits
 from catuvac.data.audio import AudioError
 from catuvac.data.corpora import COMMON, CORPORA, ClipTable, index, starts, windows
-from catuvac.errors import CatuvacError, printable
+from catuvac.errors import CatuvacError, printable, storable
 
 FORMAT = 4  # increment when extraction, the generated corpus or the entries change: older entries are then ignored
 UNCHECKED = 3  # entries up to this format have no checksums
@@ -437,8 +437,7 @@ def _extract_all(config: Config, table: ClipTable, folder: Path, *, workers: int
                 _refuse(clips["path"][row], reasons[row])
             yield x
 
-    # Parquet's text is Unicode, which file names need not be.
-    stored = clips.assign(path=[path.encode(errors="backslashreplace").decode() for path in clips["path"]])
+    stored = clips.assign(path=[storable(path) for path in clips["path"]])
     chunks = [clips[start : start + CHUNK] for start in range(0, count, CHUNK)]
     with _threads(workers) as mapped:
         results = mapped(partial(_extract, config.corpus, config.features), chunks)

@@ -13,12 +13,17 @@ from catuvac.experiments.search import Arm, Search
 from catuvac.tune import storage
 
 
+def two_machines(tmp_path: Path, config: Config) -> tuple[Search, Search]:
+    """The same study in one bucket, with the local folder of each machine."""
+    remote = (tmp_path / "store").as_uri()
+    here = Search(name="a", storage=tmp_path / "here", remote=remote, config=config, arms=(Arm("random", 4),))
+    return here, replace(here, storage=tmp_path / "there")
+
+
 def test_of_two_machines_with_one_bucket_the_tables_that_go_further_are_kept(
     tmp_path: Path, tiny_config: Config
 ) -> None:
-    remote, arms = (tmp_path / "store").as_uri(), (Arm("random", 4),)
-    here = Search(name="a", storage=tmp_path / "here", remote=remote, config=tiny_config, arms=arms)
-    there = replace(here, storage=tmp_path / "there")
+    here, there = two_machines(tmp_path, tiny_config)
 
     def ended(plan: Search) -> list[int]:
         return results.read_trials(plan.folder)["number"].tolist()
@@ -45,9 +50,7 @@ def test_of_two_machines_with_one_bucket_the_tables_that_go_further_are_kept(
 def test_a_trial_that_another_machine_has_completed_after_an_error_goes_further(
     tmp_path: Path, tiny_config: Config
 ) -> None:
-    remote, arms = (tmp_path / "store").as_uri(), (Arm("random", 2),)
-    here = Search(name="a", storage=tmp_path / "here", remote=remote, config=tiny_config, arms=arms)
-    there = replace(here, storage=tmp_path / "there")
+    here, there = two_machines(tmp_path, tiny_config)
     for row in (trial(0), trial(1) | {"status": "error"}):
         results.append_trial(here.folder, row)
     (here.folder / "study.json").write_text("{}")
